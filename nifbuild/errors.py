@@ -1,0 +1,87 @@
+"""What went wrong, where, and how to mend it.
+
+Errors are data: a `Problem` holds the place, the finding and the fix; how they are shown (text, JSON,
+annotations) is decided at the edge, in `nifbuild.cli`. A `NifbuildError` is for people who use the
+tool; any other exception that escapes is a defect of nifbuild itself.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a YAML file, or a command-line flag.
+
+    `line` and `column` count from 1, as editors do. A flag (`file` is its text, such as
+    `--set train.epochs=3`) has line 0.
+    """
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding.
+
+    Attributes:
+        what: The finding, one sentence, naming the offending value.
+        where: The place that has to be edited, where there is one.
+        path: The value's path in the spec (`train.epochs`) or in the model (`layer1.0.conv1`).
+        fix: What was allowed, or what to do instead.
+        code: A stable identifier, such as `unknown-field`, for programs that read the errors.
+    """
+
+    what: str
+    where: Mark | None = None
+    path: str = ""
+    fix: str = ""
+    code: str = "invalid"
+
+    def __str__(self) -> str:
+        head = ": ".join(part for part in (str(self.where or ""), self.path, self.what) if part)
+        return head + "".join(f"\n  {line}" for line in self.fix.splitlines())
+
+
+class NifbuildError(Exception):
+    """Base of the errors that people can mend; ends the command with `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, problems: Problem | str | Iterable[Problem], fix: str = "") -> None:
+        if isinstance(problems, str):
+            problems = Problem(problems, fix=fix)
+        self.problems: Sequence[Problem] = (
+            (problems,) if isinstance(problems, Problem) else tuple(problems)
+        )
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class SpecError(NifbuildError):
+    """The spec or the command line is wrong; found before anything ran."""
+
+    exit_code = 2
+
+
+class RunError(NifbuildError):
+    """Something failed while running: data, disk, device, training."""
+
+
+class InterruptedRun(NifbuildError):
+    """A run was stopped by a signal, after a checkpoint was saved."""
+
+    def __init__(self, problem: Problem, signal_number: int) -> None:
+        super().__init__(problem)
+        self.exit_code = 128 + signal_number
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """A hint that names the closest candidates, or an empty string where nothing is close."""
+    close = get_close_matches(word, sorted(set(candidates)), n=2, cutoff=0.6)
+    return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?" if close else ""

@@ -1,0 +1,1 @@
+"""Plain PyTorch modules and functions; they know nothing of specs."""

@@ -1,0 +1,1 @@
+"""YAML specs: text to a typed tree that knows where each value came from; no torch here."""

@@ -1,0 +1,1 @@
+"""A model becomes a run: training, evaluation, the run directory."""
