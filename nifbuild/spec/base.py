@@ -1,6 +1,8 @@
-"""The base of every model that YAML may say."""
+"""The base of every model that YAML may say, and the field types they share."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 
 class Spec(BaseModel):
@@ -13,3 +15,37 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
+
+
+def _broadcast(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _collapse(value: tuple[int, int]) -> int | list[int]:
+    return value[0] if value[0] == value[1] else list(value)
+
+
+PositiveInt = Annotated[int, Field(ge=1, le=10**12)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**12)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+_PAIR = (
+    BeforeValidator(_broadcast, json_schema_input_type=PositiveInt | tuple[PositiveInt, PositiveInt]),
+    PlainSerializer(_collapse),
+)
+PositivePair = Annotated[tuple[PositiveInt, PositiveInt], *_PAIR]
+"""Height and width; one number stands for both."""
+
+NonNegativePair = Annotated[
+    tuple[NonNegativeInt, NonNegativeInt],
+    BeforeValidator(
+        _broadcast, json_schema_input_type=NonNegativeInt | tuple[NonNegativeInt, NonNegativeInt]
+    ),
+    PlainSerializer(_collapse),
+]
+"""Height and width, zero allowed; one number stands for both."""
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=100)]
+"""A module name: letters, digits and underscores."""

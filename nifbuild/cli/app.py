@@ -1,0 +1,43 @@
+"""The `nifbuild` command: names the commands and what the terminal sees when one fails."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from nifbuild.cli import output, train
+
+app = typer.Typer(
+    name="nifbuild",
+    help="CNNs from YAML specs, in which any convolution can learn its filter in the frequency "
+    "domain. Validate a spec, train it, evaluate the run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_options = {"traceback": False}
+
+
+@app.callback()
+def _options_of_all_commands(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show Python tracebacks of errors.")
+    ] = False,
+) -> None:
+    _options["traceback"] = traceback
+
+
+for _name, _command in {
+    "train": train.train,
+}.items():
+    app.command(_name)(output.guard(_command, lambda: _options["traceback"]))
+
+
+def main() -> None:
+    """Entry point of the console script and of `python -m nifbuild`."""
+    arguments = sys.argv[1:]
+    if "--traceback" in arguments:
+        # Accepted anywhere on the line: it is typed after the fact, at the end of what failed.
+        arguments = ["--traceback", *(a for a in arguments if a != "--traceback")]
+    app(args=arguments, prog_name="nifbuild")

@@ -1,0 +1,99 @@
+"""How commands speak: documents on stdout, people's text and problems on stderr, exit codes."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec
+
+import typer
+
+from nifbuild.errors import NifbuildError, Problem
+
+P = ParamSpec("P")
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+FORMATS = ("text", "json", "github")
+
+
+def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> Callable[P, None]:
+    """Wraps a command so that errors people can mend end it with one clear message.
+
+    A `NifbuildError` is printed without a traceback (as JSON on stdout when the command was called
+    with `--json`, which sets its `json_output` parameter) and ends with the error's exit code.
+    """
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except NifbuildError as error:
+            if traceback_wanted():
+                raise
+            print_problems(error.problems, "json" if kwargs.get("json_output") else "text")
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            if traceback_wanted():
+                raise
+            typer.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # The reader (head, less) has gone; Python would complain again while it flushes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    return guarded
+
+
+def print_document(document: object) -> None:
+    """Prints one JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=2))
+
+
+def print_problems(problems: Iterable[Problem], form: str = "text") -> None:
+    """Prints problems as text on stderr, or as JSON or GitHub annotations on stdout."""
+    problems = list(problems)
+    if form == "json":
+        print_document({"ok": not problems, "problems": [as_document(p) for p in problems]})
+    elif form == "github":
+        for problem in problems:
+            typer.echo(as_annotation(problem))
+    else:
+        for problem in problems:
+            head, *rest = str(problem).splitlines()
+            typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+            typer.echo("\n".join([head, *rest]), err=True)
+
+
+def as_document(problem: Problem) -> dict[str, Any]:
+    """The problem as plain data; `line` and `column` are null where there is no place."""
+    mark = problem.where
+    return {
+        "file": mark.file if mark else None,
+        "line": mark.line if mark and mark.line else None,
+        "column": mark.column if mark and mark.line else None,
+        "path": problem.path or None,
+        "code": problem.code,
+        "what": problem.what,
+        "fix": problem.fix or None,
+    }
+
+
+def as_annotation(problem: Problem) -> str:
+    """The problem as a GitHub Actions workflow command, shown beside the line in a pull request."""
+    place = ""
+    if problem.where is not None:
+        place = f"file={_escape(problem.where.file, in_property=True)}"
+        if problem.where.line:
+            place += f",line={problem.where.line},col={problem.where.column}"
+    body = ": ".join(part for part in (problem.path, problem.what) if part)
+    message = "\n".join(part for part in (body, problem.fix) if part)
+    return f"::error {place}::{_escape(message)}"
+
+
+def _escape(text: str, in_property: bool = False) -> str:
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if in_property else text

@@ -1,0 +1,5 @@
+"""`nifbuild train`."""
+
+
+def train() -> None:
+    """Train a spec."""

@@ -1,0 +1,49 @@
+"""The nodes of a resolved spec become an `nn.Module`."""
+
+from typing import TYPE_CHECKING
+
+from nifbuild.spec.graph import Graph
+from nifbuild.spec.resolve import Resolved
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build_model(resolved: Resolved) -> "nn.Module":
+    """The torch module of a spec, with freshly drawn weights.
+
+    Modules are named by the ids of the spec; each level of names is a module of its own, which runs
+    its part of the graph. Weights are drawn from torch's global generator: seed it to repeat them.
+    Under `torch.device("meta")` nothing is allocated.
+    """
+    graph = resolved.graph
+    return _build_scope(graph, "", tuple(range(len(graph.nodes))), (graph.output,))
+
+
+def _build_scope(
+    graph: Graph, prefix: str, members: tuple[int, ...], outputs: tuple[int, ...]
+) -> "nn.Module":
+    from nifbuild.nn.graph import Step, StepGraph
+
+    groups: dict[str, list[int]] = {}
+    for index in members:
+        name = graph.nodes[index].path[len(prefix) :].split(".")[0]
+        groups.setdefault(name, []).append(index)
+    modules: dict[str, nn.Module] = {}
+    steps: list[Step] = []
+    for name, group in groups.items():
+        inside = set(group)
+        used_inside = [i for g in group for i in graph.nodes[g].inputs]
+        inputs = tuple(dict.fromkeys(i for i in used_inside if i not in inside))
+        used_outside = {i for m in members if m not in inside for i in graph.nodes[m].inputs}
+        produced = tuple(i for i in group if i in used_outside or i in outputs)
+        node = graph.nodes[group[0]]
+        if node.path == prefix + name:
+            modules[name] = node.op.build(*node.input_shapes)
+        else:
+            modules[name] = _build_scope(graph, f"{prefix}{name}.", tuple(group), produced)
+        steps.append(Step(name, inputs, produced))
+    inside = set(members)
+    used = [i for m in members for i in graph.nodes[m].inputs]
+    inputs = tuple(dict.fromkeys(i for i in used if i not in inside))
+    return StepGraph(modules, steps, inputs, outputs)

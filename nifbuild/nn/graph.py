@@ -1,0 +1,68 @@
+"""A module that runs its children as a graph."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Step(NamedTuple):
+    """One child and the values it takes and makes, each value a number of the caller's choosing."""
+
+    module: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class StepGraph(nn.Module):
+    """Runs its children in order, each on the input or on what earlier ones made.
+
+    A value is dropped after its last use, so that inference holds no more than the graph needs.
+
+    Args:
+        modules: The children by name, in the order in which they run.
+        steps: One for each child, in the same order.
+        inputs: The values that the caller gives, in the order of `forward`'s arguments.
+        outputs: The values that are returned: one tensor, or a tuple of several.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        steps: Sequence[Step],
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+    ) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.steps = tuple(steps)
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self._last_uses = _last_uses(self.steps, self.outputs)
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The outputs for the given inputs; shapes are those of the children."""
+        values = dict(zip(self.inputs, inputs, strict=True))
+        del inputs
+        for step, done in zip(self.steps, self._last_uses, strict=True):
+            arguments = [values[index] for index in step.inputs]
+            for index in done:
+                del values[index]
+            result = self.get_submodule(step.module)(*arguments)
+            del arguments
+            made = result if isinstance(result, tuple) else (result,)
+            values.update(zip(step.outputs, made, strict=True))
+            del result, made
+        outputs = tuple(values[index] for index in self.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _last_uses(steps: tuple[Step, ...], outputs: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """For each step, the values that nothing needs after it."""
+    needed = set(outputs)
+    last_uses: list[tuple[int, ...]] = []
+    for step in reversed(steps):
+        last_uses.append(tuple(i for i in dict.fromkeys(step.inputs) if i not in needed))
+        needed.update(step.inputs)
+    return tuple(reversed(last_uses))

@@ -1,0 +1,233 @@
+"""Pydantic's findings as problems with a place, what was allowed, and a guess at what was meant."""
+
+import json
+from functools import cache
+from typing import Any, get_args
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from nifbuild.errors import Mark, Problem, did_you_mean
+from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, plain
+
+
+_adapter = cache(TypeAdapter)
+
+
+def check(kind: Any, tree: Node, prefix: str = "") -> tuple[Any, list[Problem]]:
+    """Validates a tree, in JSON mode: strict types, lists where models say tuples.
+
+    Args:
+        kind: The type that the tree should have.
+        tree: The values with their places.
+        prefix: The path of the tree within the spec, for messages.
+
+    Returns:
+        The validated value, or None, and all problems.
+    """
+    try:
+        return _adapter(kind).validate_json(json.dumps(plain(tree))), []
+    except ValidationError as error:
+        found: dict[tuple[TreePath, str], list[dict[str, Any]]] = {}
+        for detail in error.errors(include_url=False):
+            path = _tree_path(tree, detail["loc"], detail["type"])
+            group = "unknown" if detail["type"] == "extra_forbidden" else "value"
+            found.setdefault((path, group), []).append(dict(detail))
+        return None, [_problem(kind, tree, path, d, prefix) for (path, _), d in found.items()]
+
+
+def _tree_path(tree: Node, loc: tuple[int | str, ...], kind: str) -> TreePath:
+    """Pydantic's location without the names of union members that it puts between."""
+    path: list[str | int] = []
+    node: Node | None = tree
+    for index, part in enumerate(loc):
+        if isinstance(node, Map) and part in node.entries:
+            node = node.entries[str(part)]
+        elif isinstance(node, List) and isinstance(part, int) and part < len(node.items):
+            node = node.items[part]
+        elif index == len(loc) - 1 and kind == "missing":
+            pass
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _problem(
+    root: Any, tree: Node, path: TreePath, details: list[dict[str, Any]], prefix: str
+) -> Problem:
+    kind = details[0]["type"]
+    node, parent, mark = _place(tree, path)
+    name = ".".join(part for part in (prefix, dotted(path)) if part)
+    if kind == "extra_forbidden":
+        model = _model_at(root, details[0]["loc"][:-1])
+        fix = _allowed_fields(model, parent, str(path[-1]))
+        return Problem(f"unknown field '{path[-1]}'", mark, name, fix, "unknown-field")
+    if kind == "missing":
+        return Problem(f"missing field `{path[-1]}`", mark, name, "", "missing-field")
+    if kind.startswith("union_tag"):
+        return _tag_problem(node, mark, name, details[0])
+    expected = list(dict.fromkeys(_expected(detail) for detail in details))
+    if kind == "value_error":
+        return Problem(_sentence(details[0]["msg"]), node.mark, name, "", "value")
+    words = [w for d in details for w in _words(d)]
+    fix = did_you_mean(str(node.value), words) if isinstance(node, Scalar) else ""
+    what = f"expected {' or '.join(expected)}, got {_shown(node)}"
+    return Problem(what, node.mark, name, fix or _type_hint(node, details), "value")
+
+
+def _place(tree: Node, path: TreePath) -> tuple[Node, Node, Mark]:
+    """The value at `path` (its parent where it is missing), the parent, and the mark of the key."""
+    node = parent = tree
+    mark = tree.mark
+    for part in path:
+        parent = node
+        if isinstance(node, Map) and part in node.entries:
+            mark = node.key_marks[str(part)]
+            node = node.entries[str(part)]
+        elif isinstance(node, List) and isinstance(part, int) and part < len(node.items):
+            node = node.items[part]
+            mark = node.mark
+    return node, parent, mark
+
+
+def _expected(detail: dict[str, Any]) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    comparisons = {
+        "greater_than_equal": ("at least", "ge"),
+        "greater_than": ("a number above", "gt"),
+        "less_than_equal": ("at most", "le"),
+        "less_than": ("a number below", "lt"),
+    }
+    if kind in comparisons:
+        words, key = comparisons[kind]
+        return f"{words} {context[key]:g}"
+    if kind in ("literal_error", "enum"):
+        return str(context["expected"]).replace("'", "")
+    names = {
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "int_parsing": "a whole number",
+        "float_type": "a number",
+        "float_parsing": "a number",
+        "bool_type": "true or false",
+        "bool_parsing": "true or false",
+        "string_type": "text",
+        "tuple_type": "a list",
+        "list_type": "a list",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "model_attributes_type": "a mapping",
+        "none_required": "null",
+        "finite_number": "a finite number",
+    }
+    if kind in names:
+        return names[kind]
+    if kind == "string_pattern_mismatch":
+        return f"text of the form {context['pattern']}"
+    if kind in ("too_short", "too_long"):
+        few = kind == "too_short"
+        count = context["min_length" if few else "max_length"]
+        return f"{'at least' if few else 'at most'} {count} entries"
+    if kind == "string_too_short":
+        return "text that is not empty"
+    message: str = detail["msg"].removeprefix("Input should be ")
+    return message[0].lower() + message[1:]
+
+
+def _words(detail: dict[str, Any]) -> list[str]:
+    if detail["type"] not in ("literal_error", "enum"):
+        return []
+    return str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+
+
+def _type_hint(node: Node, details: list[dict[str, Any]]) -> str:
+    value = node.value if isinstance(node, Scalar) else None
+    kinds = {detail["type"] for detail in details}
+    if isinstance(value, str) and kinds & {"bool_type", "bool_parsing"}:
+        return "write true or false"
+    if isinstance(value, float) and kinds & {"int_type", "int_from_float"}:
+        return "in an expression, use // to round down"
+    return ""
+
+
+def _shown(node: Node) -> str:
+    if isinstance(node, Scalar):
+        return json.dumps(node.value)[:60]
+    if isinstance(node, List):
+        text = json.dumps(plain(node))
+        return text if len(text) <= 60 else f"a list of {len(node.items)}"
+    return "a mapping"
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
+def _tag_problem(node: Node, mark: Mark, name: str, detail: dict[str, Any]) -> Problem:
+    context = detail.get("ctx", {})
+    field = str(context.get("discriminator", "op")).strip("'")
+    allowed = str(context.get("expected_tags", "")).replace("'", "")
+    given = node.get(field) if isinstance(node, Map) else None
+    if given is None:
+        what = f"missing field `{field}`" if isinstance(node, Map) else "expected a mapping"
+        fix = f"{field}: {allowed}" if allowed else ""
+        return Problem(what, mark, name, fix, "missing-field")
+    value = _shown(given).strip('"')
+    fix = did_you_mean(value, allowed.split(", "))
+    fix = "\n".join(part for part in (fix, f"{field}: {allowed}") if part)
+    return Problem(f"unknown {field} '{value}'", given.mark, f"{name}.{field}", fix, "value")
+
+
+def _allowed_fields(model: type[BaseModel] | None, parent: Node, unknown: str) -> str:
+    """The fields that could stand there, closest first."""
+    if model is None:
+        return ""
+    names = [name for name in model.model_fields if name != "op"]
+    listed = f"fields{_label(parent)}: {', '.join(names)}"
+    return "\n".join(part for part in (did_you_mean(unknown, names), listed) if part)
+
+
+def _label(parent: Node) -> str:
+    words = [parent.text(key) for key in ("op", "kind", "source")] if isinstance(parent, Map) else []
+    known = [word for word in words if word]
+    return f" of {known[0]}" + "".join(f" ({word})" for word in known[1:]) if known else ""
+
+
+def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model that stands at a pydantic location within the type `kind`."""
+    candidates = _models_in(kind)
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        tagged = [model for model in candidates if part in _tags(model)]
+        candidates = tagged or [
+            inner
+            for model in candidates
+            if part in model.model_fields
+            for inner in _models_in(model.model_fields[part].annotation)
+        ]
+    return candidates[0] if candidates else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    """The words by which pydantic names the model in a location."""
+    tags = {model.__name__}
+    for field in ("source", "name"):
+        info = model.model_fields.get(field)
+        if info is not None:
+            tags |= {str(word) for word in get_args(info.annotation)}
+    return tags
+
+
+def dotted(path: TreePath) -> str:
+    """A path as people write it: `model[3].kernel_size`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

@@ -1,0 +1,168 @@
+"""One tree from several files and flags: `extends`, `--data`, `--set`.
+
+How two mappings merge: mappings merge key by key, anything else is replaced. Three exceptions keep
+the result what people mean: `patch` lists are appended to; a block is replaced whole; and `data`
+with another `source`, or an `optimizer` with another `name`, replaces the old one instead of
+inheriting its fields.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.spec.source import (
+    MAX_DEPTH,
+    List,
+    Map,
+    Node,
+    Scalar,
+    TreePath,
+    at,
+    load,
+    parse,
+    replace_at,
+)
+
+_IDENTITY = {"data": "source", "optimizer": "name"}
+"""Mappings that are replaced, not merged, when this field of theirs differs."""
+
+
+def compose(path: Path, data: Path | None = None, overrides: Sequence[str] = ()) -> Map:
+    """Reads a spec with all that it extends, then applies the flags.
+
+    Args:
+        path: The spec file.
+        data: A file whose `data` section takes the place of the spec's.
+        overrides: `a.b.c=value` texts, applied in order.
+
+    Raises:
+        SpecError: If a file is missing or malformed, files extend each other in a circle, or an
+            override is malformed.
+    """
+    tree = _load_extended(path, ())
+    if data is not None:
+        tree = _with_data(tree, data)
+    for override in overrides:
+        tree = _with_override(tree, override)
+    return tree
+
+
+def _load_extended(path: Path, chain: tuple[Path, ...]) -> Map:
+    resolved = path.resolve()
+    own = load(path)
+    chain = (*chain, resolved)
+    base: Map | None = None
+    for entry in _extends(own):
+        target = Path(entry.mark.file).parent / str(entry.value)
+        if target.resolve() in chain:
+            circle = " -> ".join(p.name for p in (*chain, target.resolve()))
+            problem = Problem(
+                f"the files extend each other in a circle: {circle}",
+                entry.mark,
+                path="extends",
+                code="extends-cycle",
+            )
+            raise SpecError(problem)
+        try:
+            loaded = _load_extended(target, chain)
+        except SpecError as error:
+            raise SpecError([_named_by(p, entry, target) for p in error.problems]) from None
+        base = loaded if base is None else merge(base, loaded)
+    own = own.without("extends")
+    return own if base is None else merge(base, own)
+
+
+def _extends(tree: Map) -> list[Scalar]:
+    node = tree.get("extends")
+    entries = list(node.items) if isinstance(node, List) else [] if node is None else [node]
+    for entry in entries:
+        if not isinstance(entry, Scalar) or not isinstance(entry.value, str):
+            fix = "write `extends: other.yaml` or a list of files"
+            raise SpecError(Problem("not a file name", entry.mark, "extends", fix, "type"))
+    if len(entries) > MAX_DEPTH:
+        raise SpecError(Problem("too many files", tree.key_marks["extends"], "extends"))
+    return [entry for entry in entries if isinstance(entry, Scalar)]
+
+
+def _named_by(problem: Problem, entry: Scalar, target: Path) -> Problem:
+    """A missing base file is mended where it is named, not where it is missing."""
+    if problem.code != "missing-file" or problem.where != Mark(str(target)):
+        return problem
+    what = f"{problem.what}: {target}"
+    return Problem(what, entry.mark, "extends", problem.fix, problem.code)
+
+
+def merge(base: Map, child: Map, path: TreePath = ()) -> Map:
+    """`child` over `base`, by the rules of this module's docstring."""
+    entries, marks = dict(base.entries), dict(base.key_marks)
+    for key, node in child.entries.items():
+        old = entries.get(key)
+        entries[key] = _merged(old, node, (*path, key)) if old is not None else node
+        marks[key] = child.key_marks[key]
+    return Map(entries, marks, child.mark)
+
+
+def _merged(old: Node, new: Node, path: TreePath) -> Node:
+    if path == ("patch",) and isinstance(old, List) and isinstance(new, List):
+        return List(old.items + new.items, new.mark)
+    if not (isinstance(old, Map) and isinstance(new, Map)):
+        return new
+    is_block = len(path) == 2 and path[0] == "blocks"
+    identity = _IDENTITY.get(str(path[-1]))
+    changes = identity is not None and new.text(identity) not in (None, old.text(identity))
+    return new if is_block or changes else merge(old, new, path)
+
+
+def _with_data(tree: Map, path: Path) -> Map:
+    file = _load_extended(path, ())
+    node = file.get("data")
+    if node is None:
+        fix = "such a file starts with `data:`, as specs/data/cifar10.yaml does"
+        raise SpecError(Problem("no `data` section", Mark(str(path)), "data", fix, "missing-field"))
+    for key in file.entries:
+        if key not in ("data", "version"):
+            raise SpecError(
+                Problem(
+                    f"'{key}' has no place in a data file",
+                    file.key_marks[key],
+                    fix="--data takes only the `data` section; to combine specs use `extends`",
+                    code="unknown-field",
+                )
+            )
+    return tree.with_entry("data", node, file.key_marks["data"])
+
+
+def _with_override(tree: Map, override: str) -> Map:
+    mark = Mark(f"--set {override}")
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        fix = "write --set train.epochs=3"
+        raise SpecError(Problem("not of the form a.b.c=value", mark, fix=fix, code="override"))
+    keys: list[str | int] = [int(k) if k.isdecimal() else k for k in name.strip().split(".")]
+    if keys[0] in ("extends", "patch"):
+        fix = "write it in a file"
+        raise SpecError(Problem(f"{keys[0]} cannot be set by a flag", mark, fix=fix, code="override"))
+    value = parse(text, mark.file, flag=True)
+    if keys[0] == "vars" and len(keys) == 2:
+        _check_variable(tree, str(keys[1]), mark)
+    # Numbers are positions in a list, and names in a mapping.
+    for depth, key in enumerate(keys):
+        if isinstance(key, int) and isinstance(at(tree, tuple(keys[:depth])), Map):
+            keys[depth] = str(key)
+    try:
+        changed = replace_at(tree, tuple(keys), value)
+    except LookupError as error:
+        what = f"'{error.args[0]}' is not there to be set"
+        raise SpecError(Problem(what, mark, name.strip(), code="override")) from None
+    assert isinstance(changed, Map)  # the path is not empty, so the root stays a mapping
+    return changed.with_entry(str(keys[0]), changed.entries[str(keys[0])], mark)
+
+
+def _check_variable(tree: Map, name: str, mark: Mark) -> None:
+    known = tree.get("vars")
+    names = list(known.entries) if isinstance(known, Map) else []
+    if name not in names:
+        listed = f"variables of this spec: {', '.join(names) or 'none'}"
+        fix = "\n".join(part for part in (did_you_mean(name, names), listed) if part)
+        problem = Problem(f"no variable '{name}'", mark, f"vars.{name}", fix, "unknown-variable")
+        raise SpecError(problem)

@@ -1,0 +1,266 @@
+"""What YAML may say under `data:`: where images come from, how they are split, read and augmented.
+
+One class per kind of source, chosen by `source:`. A field that means nothing for a source is not in
+its class, so that a misplaced one is an error rather than silently without effect. Paths are
+relative to the working directory.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nifbuild.spec.base import Spec
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+SplitName = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")]
+Positive = Annotated[int, Field(ge=1)]
+Files = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+class RandAugment(Spec):
+    """RandAugment (Cubuk et al., arXiv 1909.13719): random operations of one common strength."""
+
+    num_ops: Annotated[int, Field(ge=1, le=14)] = 2
+    """Operations applied one after another to each image, drawn for each image anew."""
+
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 9
+    """Strength of every operation, from 0 (the weakest) to 30 (the strongest)."""
+
+
+class Augment(Spec):
+    """Random changes of the training images, in this order; each is off unless given.
+
+    They are drawn for each image of a batch on its own, and applied to whole batches on the
+    device that trains.
+    """
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    """Pixels of black added on each side before a crop of the original size at a random place;
+    CIFAR's recipe is 4. 0: off."""
+
+    flip: Probability = 0.0
+    """Probability of a mirror image (left to right). 0: off."""
+
+    resized_crop: tuple[Probability, Probability] | None = None
+    """Smallest and largest share of the image's area that is cut out and enlarged to full size;
+    ImageNet's recipe is [0.08, 1]. Null: off."""
+
+    randaugment: RandAugment | None = None
+    """Random operations on colour and geometry. Null: off."""
+
+    erasing: Probability = 0.0
+    """Probability that a rectangle of 2 to 33 % of the image is set to the mean colour
+    (arXiv 1708.04896). 0: off."""
+
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of the Beta distribution from which the share of another image of the batch, blended
+    into each, is drawn (arXiv 1710.09412). Targets are blended alike. 0: off. With `cutmix` too,
+    each batch gets one of the two, at random."""
+
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of the Beta distribution from which the area of the rectangle, replaced by that of
+    another image of the batch, is drawn (arXiv 1905.04899). Targets are blended by area. 0: off."""
+
+    @model_validator(mode="after")
+    def _area_is_a_range(self) -> Self:
+        if self.resized_crop is not None:
+            low, high = self.resized_crop
+            if not 0 < low <= high:
+                raise ValueError(
+                    f"resized_crop needs 0 < smallest <= largest <= 1, not {[low, high]}"
+                )
+        return self
+
+
+class Normalize(Spec):
+    """Fixed statistics, in units where black is 0 and white is 1."""
+
+    mean: Annotated[tuple[float, ...], Field(min_length=1)]
+    """Subtracted from each channel; one number for each channel, or one for all."""
+
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    """Divides each channel; one number for each channel, or one for all."""
+
+
+class Limit(Spec):
+    """The largest number of images used of each split, taken after a shuffle fixed by `seed`.
+
+    A smaller limit with the same seed gives a subset of a larger one.
+    """
+
+    train: Positive | None = None
+    """Training images, counted after validation was set aside. Null: all."""
+
+    validation: Positive | None = None
+    """Validation images. Null: all."""
+
+    test: Positive | None = None
+    """Test images. Null: all."""
+
+
+class Splits(Spec):
+    """The names that the source gives to its splits."""
+
+    train: SplitName | None = None
+    """Null: `train`, or the only split there is."""
+
+    validation: SplitName | None = None
+    """Null: `validation`, `val`, `valid` or `dev`, where there is one; else `validation: share`."""
+
+    test: SplitName | None = None
+    """Null: `test`, where there is one. Where there is none but a validation split is, that one is
+    the test split (the convention of ImageNet), and `validation: share` sets validation images
+    aside."""
+
+    @model_validator(mode="after")
+    def _no_split_twice(self) -> Self:
+        names = [name for name in (self.train, self.validation, self.test) if name is not None]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the split '{name}' is used twice: its results would mislead")
+        return self
+
+
+class CommonData(Spec):
+    """The fields of every source."""
+
+    validation: Share = 0.1
+    """Share of the training images set aside for validation where the source has no validation
+    split; each class in proportion, fixed by `seed`. 0: none."""
+
+    test: Share = 0.2
+    """Share of the training images set aside for testing where the source has no test split; each
+    class in proportion, fixed by `seed`. 0: none."""
+
+    limit: Limit = Limit()
+    """Use only so many images of each split, for a short study or a trial."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Fixes which images are set aside and kept. Not the seed of training: runs that differ in that
+    one see the same split."""
+
+    num_classes: Positive | None = None
+    """An assertion: data with another number of classes is an error. Null: as the data says."""
+
+    size: tuple[Positive, Positive] | None = None
+    """Height and width, in pixels, that this data wants of the model's input. Null: the
+    architecture's own."""
+
+    resize: Literal["crop", "stretch"] = "crop"
+    """How an image of another shape reaches the input size: `crop` scales it to cover the size and
+    cuts the centre out; `stretch` scales height and width apart."""
+
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    """Of resizing; all but `nearest` average over pixels where the image shrinks."""
+
+    normalize: Literal["auto"] | Normalize = "auto"
+    """Mean and standard deviation of each channel. `auto`: those of the training images (of 10,000
+    drawn at random where images are not held in memory)."""
+
+    unreadable: Literal["error", "skip"] = "error"
+    """What a truncated or corrupt image does: `error` stops with its name; `skip` leaves it out,
+    counts and lists it. `skip` reads every image once before training starts."""
+
+    in_memory: Literal["auto"] | bool = "auto"
+    """Decode every image once and hold it in memory, 1 byte for each channel of each pixel. `auto`:
+    where all splits together take at most 2 GiB."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] = 4
+    """Processes that decode while training, where images are not held in memory (else threads that
+    decode at the start); at most one for each processor. 0: none. Results do not depend on it."""
+
+    augment: Augment = Augment()
+    """Random changes of the training images."""
+
+    @property
+    def known_num_classes(self) -> int | None:
+        """Number of classes, where it is known before the data is opened."""
+        return self.num_classes
+
+
+class NamedSplits(CommonData):
+    """A source that names its splits."""
+
+    splits: Splits = Splits()
+    """Names of the splits to use, where they are not the usual ones."""
+
+
+class Table(NamedSplits):
+    """A source with rows and columns."""
+
+    image: Name | None = None
+    """The column with images. Null: the only one of an image type, else of a usual name."""
+
+    label: Name | None = None
+    """The column with class labels: integers, or strings (sorted, they are the classes). Null: the
+    only one of a class-label type, else of a usual name."""
+
+
+class DigitsData(CommonData):
+    """1,797 scans of handwritten digits, 8x8 pixels, 10 classes; comes with scikit-learn."""
+
+    source: Literal["digits"]
+    """Which kind of source this is."""
+
+    @property
+    def known_num_classes(self) -> int:
+        """The ten digits."""
+        return 10
+
+
+class ImageFolderData(NamedSplits):
+    """Folders of image files: a folder for each class."""
+
+    source: Literal["imagefolder"]
+    """Which kind of source this is."""
+
+    path: Name
+    """A folder with `train/` and perhaps `test/`, `val/` or `validation/`, each of which has a
+    folder for each class; or a folder of class folders, which is then split."""
+
+
+class FileData(Table):
+    """A source that is read from files."""
+
+    files: Annotated[dict[SplitName, Files], Field(min_length=1)]
+    """For each split, a path, a pattern such as `train-*.parquet`, or a list of these."""
+
+
+class ParquetData(FileData):
+    """Parquet files, with images as bytes or as paths."""
+
+    source: Literal["parquet"]
+    """Which kind of source this is."""
+
+
+class ArrowData(FileData):
+    """Arrow files, or folders written by `Dataset.save_to_disk` of the `datasets` library."""
+
+    source: Literal["arrow"]
+    """Which kind of source this is."""
+
+
+class HubData(Table):
+    """A data set of the Hugging Face hub; downloaded once, then read from the local cache."""
+
+    source: Literal["hub"]
+    """Which kind of source this is."""
+
+    id: Name
+    """Its name on the hub, such as `uoft-cs/cifar10`, or a local folder in the hub's layout."""
+
+    revision: Name
+    """The commit to read, so that the data stays the same; or a branch or tag, such as `main`,
+    which may change."""
+
+    config: Name | None = None
+    """The configuration, for data sets that have several. Null: the default one."""
+
+
+DataSpec = Annotated[
+    DigitsData | ImageFolderData | ParquetData | ArrowData | HubData,
+    Field(discriminator="source"),
+]
+"""What stands under `data:`."""

@@ -1,0 +1,55 @@
+"""The `defaults` section: values for the fields that ops leave out."""
+
+from nifbuild.errors import Problem, did_you_mean
+from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.source import List, Map, Node
+
+
+def with_defaults(node: Node, defaults: Map) -> Node:
+    """A copy in which each op has its `defaults` for the fields that it lacks and its kind has."""
+    if isinstance(node, List):
+        return List(tuple(with_defaults(item, defaults) for item in node.items), node.mark)
+    if not isinstance(node, Map):
+        return node
+    entries = {key: with_defaults(value, defaults) for key, value in node.entries.items()}
+    result = Map(entries, node.key_marks, node.mark)
+    name = node.text("op")
+    chosen = defaults.get(name) if name is not None else None
+    if isinstance(chosen, Map) and name in OPS:
+        op_class = op_class_of(node)
+        for key, value in chosen.entries.items():
+            if key not in entries and (op_class is None or key in op_class.model_fields):
+                result = result.with_entry(key, value, chosen.key_marks[key])
+    return result
+
+
+def op_class_of(node: Map) -> type[Op] | None:
+    """The class that an op's mapping belongs to, by its op and kind."""
+    kinds = OPS.get(node.text("op") or "", {})
+    kind = node.text("kind") if "kind" in node.entries else next(iter(kinds), None)
+    return kinds.get(kind) if kind is not None else None
+
+
+def check_defaults(defaults: Map) -> list[Problem]:
+    """Problems in the keys of `defaults`: names that are no op, fields that no kind has."""
+    problems = []
+    for name, fields in defaults.entries.items():
+        mark = defaults.key_marks[name]
+        if name not in OPS:
+            fix = did_you_mean(name, OPS) or f"ops: {', '.join(OPS)}"
+            problems.append(Problem(f"unknown op '{name}'", mark, "defaults", fix, "unknown-op"))
+            continue
+        if not isinstance(fields, Map):
+            what = "the defaults of an op are a mapping of fields"
+            problems.append(Problem(what, fields.mark, f"defaults.{name}", code="type"))
+            continue
+        allowed = {f for c in OPS[name].values() for f in c.model_fields} - {"op", "id"}
+        for key in fields.entries:
+            if key not in allowed:
+                listed = f"fields of {name}: {', '.join(sorted(allowed))}"
+                fix = "\n".join(part for part in (did_you_mean(key, allowed), listed) if part)
+                what = f"unknown field '{key}'"
+                problems.append(
+                    Problem(what, fields.key_marks[key], f"defaults.{name}", fix, "unknown-field")
+                )
+    return problems

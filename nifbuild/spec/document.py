@@ -1,0 +1,92 @@
+"""What a spec file may say: its sections.
+
+`RunSpec` is what a spec comes to; `SpecFile` adds the sections that only help to write it.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from nifbuild.spec.base import NonNegativeInt, PositiveInt, PositivePair, Spec
+from nifbuild.spec.data import DataSpec
+from nifbuild.spec.ops import OpUnion
+from nifbuild.spec.training import TrainSpec
+
+
+class InputSpec(Spec):
+    """The images that the model takes. Data that states its own `size` sets the size."""
+
+    channels: PositiveInt = 3
+    """Colour channels: 1 or 3 for images, which are converted as needed."""
+
+    size: PositivePair = (224, 224)
+    """Height and width, in pixels."""
+
+
+class RunSpec(Spec):
+    """A spec written out: an architecture, and the data and training for it."""
+
+    version: Literal[1]
+    """Version of the language."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    """Name of the model and, under `runs/`, of its run. Left out: the file's name."""
+
+    input: InputSpec = InputSpec()
+    """The images that the model takes."""
+
+    model: Annotated[tuple[OpUnion, ...], Field(min_length=1)]
+    """The ops, in order."""
+
+    data: DataSpec | None = None
+    """The images to train and test on."""
+
+    train: TrainSpec = TrainSpec()
+    """How to train."""
+
+
+class Patch(Spec):
+    """A change of the ops that a selector finds."""
+
+    match: Annotated[str, Field(min_length=1)] = "**"
+    """Module path of the ops: `*` stands for anything within one name, `**` for any number of
+    names."""
+
+    where: dict[str, Any] = {}
+    """Values that fields of the op must have, defaults included; also `in_channels`, the channels
+    of its input."""
+
+    set: dict[str, Any] = Field(min_length=1)
+    """Fields to set. A new `op` or `kind` drops the fields that it does not have."""
+
+    expect: NonNegativeInt | None = None
+    """Number of ops that must be found. Null: at least one."""
+
+
+class Block(Spec):
+    """Ops to be used by name, with arguments."""
+
+    args: dict[str, Any] = {}
+    """Arguments: a type (int, float, bool, str, any) for a required one, a value for a default."""
+
+    body: Annotated[tuple[OpUnion, ...], Field(min_length=1)]
+    """The ops; `$name` stands for an argument."""
+
+
+class SpecFile(RunSpec):
+    """A spec as people write it."""
+
+    extends: str | tuple[str, ...] = ()
+    """Files that this one builds on, relative to it; later ones, then this one, win."""
+
+    vars: dict[str, Any] = {}
+    """Variables: `$name` in a value stands for one. Data sets `num_classes` where it knows it."""
+
+    defaults: dict[str, dict[str, Any]] = {}
+    """For each op, values for the fields that it leaves out."""
+
+    blocks: dict[str, Block] = {}
+    """Ops to be used by name."""
+
+    patch: tuple[Patch, ...] = ()
+    """Changes of the model, in order; those of extended files come first."""

@@ -1,0 +1,150 @@
+"""What every op has: fields, a rule for its output shape, and the module it builds.
+
+A new op is a class in one of this folder's files, named in `nifbuild.spec.ops.OP_CLASSES`.
+A `Layer` has one input, a `Merge` several; a `Structure` stands for other ops and adds them to the
+graph itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from nifbuild.spec.base import Identifier, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Shape of one sample: channels, then height and width for images, nothing more for vectors."""
+
+    channels: int
+    size: tuple[int, ...] = ()
+
+    @property
+    def is_image(self) -> bool:
+        """Whether there are a height and a width."""
+        return len(self.size) == 2
+
+    @property
+    def num_elements(self) -> int:
+        """Values in one sample."""
+        total = self.channels
+        for extent in self.size:
+            total *= extent
+        return total
+
+    def __str__(self) -> str:
+        return "x".join(str(extent) for extent in (self.channels, *self.size))
+
+
+class ShapeError(Exception):
+    """An op cannot take its input; `field` names the field of the op that is at odds with it."""
+
+    def __init__(self, what: str, fix: str = "", field: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+        self.field = field
+
+
+class Op(Spec):
+    """The fields of every op."""
+
+    op: str
+
+    id: Identifier | None = None
+    """Name of the module, and so of its weights in the state_dict. Null: the op's name, numbered
+    where it occurs again. A structure without an id adds no level to the names."""
+
+    bodies: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Fields that hold ops, with the words that may stand there instead of ops."""
+
+
+class Layer(Op):
+    """An op with one input."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Shape of the output for one sample of shape `x`.
+
+        Raises:
+            ShapeError: If the op cannot take such an input.
+        """
+        raise NotImplementedError
+
+    def build(self, x: Shape) -> "nn.Module":
+        """The torch module for inputs of shape `x`."""
+        raise NotImplementedError
+
+
+class Merge(Op):
+    """An op with several inputs."""
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Shape of the output for samples of these shapes.
+
+        Raises:
+            ShapeError: If the shapes do not fit together.
+        """
+        raise NotImplementedError
+
+    def build(self, *inputs: Shape) -> "nn.Module":
+        """The torch module for these inputs."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor in the graph: the node that makes it (-1 is the input) and its shape per sample."""
+
+    node: int
+    shape: Shape
+
+
+class GraphBuilder(Protocol):
+    """What a structure may ask of the graph while it adds its ops."""
+
+    def add(self, op: Layer | Merge, *inputs: Value, field: str = "") -> Value:
+        """Adds one op; `field` is the field of the structure that speaks for it."""
+        ...
+
+    def body(self, field: str, x: Value) -> Value:
+        """Adds the ops of the structure's field `field`, one after another, and returns the last."""
+        ...
+
+    def implied(self, field: str, ops: "tuple[AnyOp, ...]", x: Value) -> Value:
+        """Adds ops that the structure's `field` implies without spelling them out."""
+        ...
+
+
+class Structure(Op):
+    """An op that stands for others."""
+
+    def lower(self, graph: GraphBuilder, x: Value) -> Value:
+        """Adds the ops it stands for and returns the output.
+
+        Raises:
+            ShapeError: If they do not fit together.
+        """
+        raise NotImplementedError
+
+
+AnyOp = Layer | Merge | Structure
+
+
+def need_image(x: Shape, op: str) -> tuple[int, int]:
+    """Height and width of `x`.
+
+    Raises:
+        ShapeError: If `x` is a vector.
+    """
+    if not x.is_image:
+        raise ShapeError(f"{op} takes images, and its input is a vector of {x}")
+    return (x.size[0], x.size[1])
+
+
+def window_output(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    """Outputs along one axis of a sliding window, rounded down as in torch; may be below one."""
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+

@@ -1,0 +1,50 @@
+"""From images to vectors to classes."""
+
+from typing import TYPE_CHECKING, Literal
+
+from nifbuild.spec.base import PositiveInt
+from nifbuild.spec.ops.base import Layer, Shape, ShapeError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Flatten(Layer):
+    """An image as one vector."""
+
+    op: Literal["flatten"]
+
+    def output_shape(self, x: Shape) -> Shape:
+        """All values in one axis."""
+        return Shape(x.num_elements)
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.Flatten`."""
+        from torch import nn
+
+        return nn.Flatten()
+
+
+class Linear(Layer):
+    """A fully connected layer."""
+
+    op: Literal["linear"]
+
+    out_features: PositiveInt
+    """Length of the output vector."""
+
+    bias: bool = True
+    """Whether a learned number is added to each output."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """A vector of `out_features`."""
+        if x.is_image:
+            fix = "put global_avg_pool and flatten before it"
+            raise ShapeError(f"linear takes vectors, and its input is an image of {x}", fix)
+        return Shape(self.out_features)
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.Linear`."""
+        from torch import nn
+
+        return nn.Linear(x.channels, self.out_features, self.bias)

@@ -1,0 +1,96 @@
+"""Normalisation."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from nifbuild.spec.base import PositiveInt, Probability
+from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Epsilon = Annotated[float, Field(gt=0, lt=1)]
+
+
+class BatchNorm(Layer):
+    """Normalises each channel over the batch (Ioffe and Szegedy, arXiv 1502.03167)."""
+
+    op: Literal["batch_norm"]
+
+    eps: Epsilon = 1e-5
+    """Added to the variance."""
+
+    momentum: Probability = 0.1
+    """Share of the new batch in the running statistics."""
+
+    affine: bool = True
+    """Whether each channel has a learned scale and shift."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Unchanged."""
+        return x
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.BatchNorm2d` for images, `BatchNorm1d` for vectors."""
+        from torch import nn
+
+        norm = nn.BatchNorm2d if x.is_image else nn.BatchNorm1d
+        return norm(x.channels, self.eps, self.momentum, self.affine)
+
+
+class LayerNorm(Layer):
+    """Normalises each position over its channels (Ba et al., arXiv 1607.06450; as in ConvNeXt)."""
+
+    op: Literal["layer_norm"]
+
+    eps: Epsilon = 1e-6
+    """Added to the variance."""
+
+    affine: bool = True
+    """Whether each channel has a learned scale and shift."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Unchanged."""
+        return x
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `nifbuild.nn.LayerNorm2d` for images, `torch.nn.LayerNorm` for vectors."""
+        from torch import nn
+
+        from nifbuild.nn import LayerNorm2d
+
+        norm = LayerNorm2d if x.is_image else nn.LayerNorm
+        return norm(x.channels, eps=self.eps, elementwise_affine=self.affine)
+
+
+class GroupNorm(Layer):
+    """Normalises groups of channels of each sample (Wu and He, arXiv 1803.08494)."""
+
+    op: Literal["group_norm"]
+
+    num_groups: PositiveInt = 32
+    """Groups that the channels are divided into."""
+
+    eps: Epsilon = 1e-5
+    """Added to the variance."""
+
+    affine: bool = True
+    """Whether each channel has a learned scale and shift."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Unchanged."""
+        need_image(x, "group_norm")
+        if x.channels % self.num_groups:
+            what = f"{self.num_groups} groups do not divide {x.channels} channels"
+            raise ShapeError(what, "choose num_groups that divides them", "num_groups")
+        return x
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.GroupNorm`."""
+        from torch import nn
+
+        return nn.GroupNorm(self.num_groups, x.channels, self.eps, self.affine)
+
+
+NORMS = (BatchNorm, LayerNorm, GroupNorm)

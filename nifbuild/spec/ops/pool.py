@@ -1,0 +1,112 @@
+"""Pooling."""
+
+from typing import TYPE_CHECKING, Literal
+
+from nifbuild.spec.base import NonNegativePair, PositivePair
+from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image, window_output
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class WindowPool(Layer):
+    """The fields of pools over a sliding window."""
+
+    kernel_size: PositivePair
+    """Height and width of the window, in pixels."""
+
+    stride: PositivePair | None = None
+    """Step between outputs, in pixels. Null: the window's size."""
+
+    padding: NonNegativePair = (0, 0)
+    """Pixels added on each side; at most half the window."""
+
+    ceil_mode: bool = False
+    """Whether a last window that is only partly inside counts."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Channels unchanged, size by the sliding window."""
+        size = need_image(x, self.op)
+        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+            raise ShapeError("padding is more than half the window", field="padding")
+        stride = self.stride or self.kernel_size
+        axes = zip(size, self.kernel_size, stride, self.padding, strict=True)
+        height, width = (self._outputs(*axis) for axis in axes)
+        if min(height, width) < 1:
+            window = "x".join(str(k) for k in self.kernel_size)
+            what = f"the {window} window is larger than its input of {x}"
+            fix = "use a smaller kernel_size, fewer strides before it, or a larger input.size"
+            raise ShapeError(what, fix, "kernel_size")
+        return Shape(x.channels, (height, width))
+
+    def _outputs(self, size: int, kernel: int, stride: int, padding: int) -> int:
+        if not self.ceil_mode:
+            return window_output(size, kernel, stride, padding)
+        count = -(-(size + 2 * padding - kernel) // stride) + 1
+        # torch drops a last window that would start in the padding beyond the image.
+        return count - 1 if (count - 1) * stride >= size + padding else count
+
+
+class MaxPool(WindowPool):
+    """The largest value of each window."""
+
+    op: Literal["max_pool"]
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.MaxPool2d`."""
+        from torch import nn
+
+        return nn.MaxPool2d(
+            self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode
+        )
+
+
+class AvgPool(WindowPool):
+    """The mean of each window."""
+
+    op: Literal["avg_pool"]
+
+    count_include_pad: bool = True
+    """Whether padding counts in the mean."""
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.AvgPool2d`."""
+        from torch import nn
+
+        return nn.AvgPool2d(
+            self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+        )
+
+
+class GlobalAvgPool(Layer):
+    """The mean over the image; 1x1 images remain."""
+
+    op: Literal["global_avg_pool"]
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Channels unchanged, size 1x1."""
+        need_image(x, self.op)
+        return Shape(x.channels, (1, 1))
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.AdaptiveAvgPool2d`."""
+        from torch import nn
+
+        return nn.AdaptiveAvgPool2d(1)
+
+
+class GlobalMaxPool(Layer):
+    """The largest value of the image; 1x1 images remain."""
+
+    op: Literal["global_max_pool"]
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Channels unchanged, size 1x1."""
+        need_image(x, self.op)
+        return Shape(x.channels, (1, 1))
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.AdaptiveMaxPool2d`."""
+        from torch import nn
+
+        return nn.AdaptiveMaxPool2d(1)

@@ -1,0 +1,116 @@
+"""Patches: changes of the ops that a selector finds; the primitive of an ablation."""
+
+from typing import Any
+
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.spec.defaults import op_class_of
+from nifbuild.spec.document import Patch
+from nifbuild.spec.graph import Graph, Node
+from nifbuild.spec.ops import OP_CLASSES
+from nifbuild.spec.select import agrees, path_pattern
+from nifbuild.spec.source import List, Map, Scalar, TreePath, at, replace_at
+from nifbuild.spec.source import Node as TreeNode
+
+
+def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
+    """The tree with one patch applied to the ops that it selects.
+
+    Args:
+        tree: The spec's tree, written out.
+        graph: The nodes of that tree; selectors see their inferred fields.
+        patch: What to select and set.
+        place: The patch's own tree, for the places in errors and of the new values.
+
+    Raises:
+        SpecError: If another number of ops is found than the patch expects.
+    """
+    pattern = path_pattern(patch.match)
+    _check_where(patch, place)
+    named = [node for node in graph.nodes if pattern.fullmatch(node.path)]
+    found = [node for node in named if agrees(_fields(node), patch.where)]
+    expected = patch.expect
+    if len(found) != expected if expected is not None else not found:
+        raise SpecError(_wrong_count(patch, place, graph, named, found))
+    for node in found:
+        tree = _set_fields(tree, graph, node, patch, place)
+    return tree
+
+
+def _fields(node: Node) -> dict[str, Any]:
+    fields = node.op.model_dump(mode="json")
+    if fields.get("out_channels", 0) is None:
+        fields["out_channels"] = node.output_shape.channels
+    return {**fields, "in_channels": node.input_shapes[0].channels}
+
+
+def _check_where(patch: Patch, place: TreeNode) -> None:
+    known = {name for op_class in OP_CLASSES for name in op_class.model_fields} | {"in_channels"}
+    for name in patch.where:
+        if name not in known:
+            where = at(place, ("where",))
+            mark = where.key_marks.get(name, place.mark) if isinstance(where, Map) else place.mark
+            fix = did_you_mean(name, known)
+            raise SpecError(Problem(f"no op has a field '{name}'", mark, "patch", fix, "patch"))
+
+
+def _wrong_count(
+    patch: Patch, place: TreeNode, graph: Graph, named: list[Node], found: list[Node]
+) -> Problem:
+    wanted = "at least 1" if patch.expect is None else str(patch.expect)
+    what = f"the patch is for {wanted} ops and finds {len(found)}"
+    if found:
+        names = ", ".join(node.path for node in found[:8])
+        fix = f"found: {names}{' ...' if len(found) > 8 else ''}"
+    elif named:
+        names = ", ".join(node.path for node in named[:8])
+        fix = f"`match` finds {len(named)} ops, but none agrees with `where`: {names}"
+    else:
+        near = did_you_mean(patch.match, (node.path for node in graph.nodes))
+        fix = near or f"modules of the model: {', '.join(n.path for n in graph.nodes[:8])} ..."
+    node = at(place, ("expect",)) or at(place, ("match",)) or place
+    return Problem(what, node.mark, "patch", fix, "patch-count")
+
+
+def _set_fields(tree: Map, graph: Graph, node: Node, patch: Patch, place: TreeNode) -> Map:
+    tree = _with_implied_ops(tree, graph, node.where)
+    target = at(tree, node.where)
+    values = at(place, ("set",))
+    assert isinstance(target, Map)  # every node has an op behind it
+    assert isinstance(values, Map)  # it was validated
+    for key, value in values.entries.items():
+        target = target.with_entry(key, value, values.key_marks[key])
+    if "kind" in values.entries or "op" in values.entries:
+        op_class = op_class_of(target)
+        if op_class is not None:
+            stale = [k for k in target.entries if k not in op_class.model_fields]
+            target = target.without(*(k for k in stale if k not in values.entries))
+    changed = replace_at(tree, node.where, target)
+    assert isinstance(changed, Map)  # the root stays
+    return changed
+
+
+def _with_implied_ops(tree: Map, graph: Graph, where: TreePath) -> Map:
+    """Writes out what a word such as `shortcut: auto` implies, so that a patch can change it."""
+    for end in range(len(where)):
+        node = at(tree, where[: end + 1])
+        if isinstance(node, Scalar) and end + 1 < len(where):
+            ops = _implied_tree(graph, where[: end + 1], node.mark)
+            changed = replace_at(tree, where[: end + 1], ops)
+            assert isinstance(changed, Map)  # the root stays
+            return changed
+    return tree
+
+
+def _implied_tree(graph: Graph, where: TreePath, mark: Mark) -> TreeNode:
+    """The ops below `where` as a tree, read off the nodes that they became."""
+    implied = graph.implied[where]
+    return _as_tree([op.model_dump(mode="json", exclude_none=True) for op in implied], mark)
+
+
+def _as_tree(value: Any, mark: Mark) -> TreeNode:
+    if isinstance(value, dict):
+        entries = {key: _as_tree(item, mark) for key, item in value.items()}
+        return Map(entries, dict.fromkeys(entries, mark), mark)
+    if isinstance(value, list):
+        return List(tuple(_as_tree(item, mark) for item in value), mark)
+    return Scalar(value, mark)

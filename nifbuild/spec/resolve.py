@@ -1,0 +1,257 @@
+"""A spec file becomes a `Resolved`: composed, written out, patched, typed, and its shapes inferred.
+
+This is the whole way from text to nodes, in order; each stage stands in a module of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.spec.canonical import canonical_text
+from nifbuild.spec.check import check
+from nifbuild.spec.compose import compose
+from nifbuild.spec.data import CommonData, DataSpec
+from nifbuild.spec.defaults import check_defaults, with_defaults
+from nifbuild.spec.document import Patch, RunSpec, SpecFile
+from nifbuild.spec.expand import expand_model, variables
+from nifbuild.spec.expressions import substitute
+from nifbuild.spec.graph import Graph, lower
+from nifbuild.spec.ops import Shape
+from nifbuild.spec.patch import apply_patch
+from nifbuild.spec.source import List, Map, Scalar, at, plain, replace_at
+from nifbuild.spec.source import Node as TreeNode
+
+_AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
+"""Sections that only help to write a spec; nothing of them remains in a resolved one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A spec that is ready to be built.
+
+    Attributes:
+        spec: The typed sections.
+        graph: The model's nodes with their shapes.
+        text: The spec written out, as YAML that loads to the same `Resolved`.
+        tree: The values with the places where they were written.
+        source: The composed tree that this was resolved from.
+    """
+
+    spec: RunSpec
+    graph: Graph
+    text: str
+    tree: Map
+    source: Map
+
+    @property
+    def name(self) -> str:
+        """The spec's name."""
+        return self.spec.name
+
+    def mark(self, *path: str | int) -> Mark | None:
+        """Where the value at `path`, or the closest one around it, was written."""
+        for end in range(len(path), -1, -1):
+            node = at(self.tree, path[:end])
+            if node is not None:
+                return node.mark
+        return None
+
+    def adopt(self, num_classes: int) -> "Resolved":
+        """The spec with the number of classes that its data turned out to have.
+
+        Raises:
+            SpecError: If the spec insists on another number, or its model gives another.
+        """
+        return _resolve(self.source, num_classes)
+
+
+def load_spec(
+    path: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Resolved:
+    """Reads, checks and writes out a spec; imports no torch.
+
+    Args:
+        path: The YAML file.
+        data: A file whose `data` section takes the place of the spec's.
+        overrides: `a.b.c=value` texts, checked as if they stood in the file.
+
+    Raises:
+        SpecError: With all problems found, each with its place.
+    """
+    path = Path(path)
+    tree = compose(path, Path(data) if data is not None else None, overrides)
+    if "name" not in tree.entries:
+        mark = Mark(str(path))
+        tree = tree.with_entry("name", Scalar(path.stem, mark), mark)
+    return _resolve(tree, None)
+
+
+def _resolve(source: Map, num_classes: int | None) -> Resolved:
+    problems = _unknown_sections(source)
+    scope = variables(source)
+    blocks, found = _section(source, "blocks")
+    problems += found
+    defaults, found = _section(source, "defaults")
+    problems += found + check_defaults(defaults)
+    patch_tree = _substituted(source, "patch", scope)
+    patches, found = check(tuple[Patch, ...], patch_tree, "patch")
+    problems += found
+
+    data, found = _data(source, scope)
+    problems += found
+    tree = source.without(*_AUTHORING)
+    if data is not None:
+        scope, tree, found = _adopted(source, tree, scope, data, num_classes)
+        problems += found
+
+    model, found = _model(source, blocks, scope)
+    problems += found
+    tree = Map(
+        {k: model if k == "model" else substitute(v, scope) for k, v in tree.entries.items()},
+        tree.key_marks,
+        tree.mark,
+    )
+    spec, graph, found = _typed(tree, defaults, lower_it=not problems)
+    problems += found
+    if problems or spec is None or graph is None:
+        raise SpecError(dict.fromkeys(problems))
+
+    for index, patch in enumerate(patches):
+        place = at(patch_tree, (index,))
+        assert place is not None  # the patch was read from there
+        tree = apply_patch(tree, graph, patch, place)
+        spec, graph, found = _typed(tree, defaults)
+        if spec is None or graph is None:
+            raise SpecError(found)
+
+    _check_output(spec, graph, tree, num_classes)
+    return Resolved(spec, graph, canonical_text(spec), tree, source)
+
+
+def _unknown_sections(source: Map) -> list[Problem]:
+    names = list(SpecFile.model_fields)
+    problems = []
+    for key in source.entries:
+        if key not in names:
+            listed = f"sections: {', '.join(names)}"
+            fix = "\n".join(part for part in (did_you_mean(key, names), listed) if part)
+            mark = source.key_marks[key]
+            problems.append(Problem(f"unknown section '{key}'", mark, key, fix, "unknown-field"))
+    return problems
+
+
+def _section(source: Map, name: str) -> tuple[Map, list[Problem]]:
+    node = source.get(name)
+    empty = Map({}, {}, source.mark)
+    if node is None or (isinstance(node, Scalar) and node.value is None):
+        return empty, []
+    if not isinstance(node, Map):
+        return empty, [Problem(f"{name} is a mapping", node.mark, name, code="type")]
+    return node, []
+
+
+def _substituted(source: Map, name: str, scope: dict[str, TreeNode]) -> TreeNode:
+    node = source.get(name)
+    if node is None or (isinstance(node, Scalar) and node.value is None):
+        return List((), source.mark)
+    return substitute(node, scope)
+
+
+def _data(source: Map, scope: dict[str, TreeNode]) -> tuple[CommonData | None, list[Problem]]:
+    node = source.get("data")
+    if node is None or (isinstance(node, Scalar) and node.value is None):
+        return None, []
+    return check(DataSpec, substitute(node, scope), "data")
+
+
+def _adopted(
+    source: Map,
+    tree: Map,
+    scope: dict[str, TreeNode],
+    data: CommonData,
+    num_classes: int | None,
+) -> tuple[dict[str, TreeNode], Map, list[Problem]]:
+    """What the data knows takes the place of what the architecture assumes.
+
+    A value by flag, or in the file that describes the data itself, is no assumption; where it
+    differs there is a conflict.
+    """
+    problems: list[Problem] = []
+    place = source.entries["data"].mark
+    known = num_classes if num_classes is not None else data.known_num_classes
+    assumed = scope.get("num_classes")
+    if known is not None and assumed is not None:
+        if _insists(assumed, place) and plain(assumed) != known:
+            what = f"num_classes is {plain(assumed)}, and the data has {known} classes"
+            fix = f"leave it out, or set it to {known}"
+            problems.append(Problem(what, assumed.mark, "vars.num_classes", fix, "conflict"))
+        scope = {**scope, "num_classes": Scalar(known, place)}
+    if data.size is not None:
+        size = List(tuple(Scalar(extent, place) for extent in data.size), place)
+        assumed = at(tree, ("input", "size"))
+        if assumed is not None and _insists(assumed, place):
+            given = plain(substitute(assumed, scope))
+            if given not in (list(data.size), data.size[0] if len(set(data.size)) == 1 else None):
+                what = f"input.size is {given}, and the data wants {list(data.size)}"
+                fix = "leave one of the two out"
+                problems.append(Problem(what, assumed.mark, "input.size", fix, "conflict"))
+        changed = replace_at(tree, ("input", "size"), size)
+        assert isinstance(changed, Map)
+        tree = changed
+    return scope, tree, problems
+
+
+def _insists(node: TreeNode, data_place: Mark) -> bool:
+    return node.mark.line == 0 or node.mark.file == data_place.file
+
+
+def _model(
+    source: Map, blocks: Map, scope: dict[str, TreeNode]
+) -> tuple[TreeNode, list[Problem]]:
+    """The model written out; where it is absent or broken, one op so that the rest is checked."""
+    placeholder = Map({"op": Scalar("identity", source.mark)}, {"op": source.mark}, source.mark)
+    node = source.get("model")
+    if node is None:
+        fix = "write `model:` with a list of ops, or `extends:` an architecture"
+        problem = Problem("missing section `model`", source.mark, "model", fix, "missing-field")
+        return List((placeholder,), source.mark), [problem]
+    try:
+        return expand_model(node, blocks, scope), []
+    except SpecError as error:
+        return List((placeholder,), source.mark), list(error.problems)
+
+
+def _typed(
+    tree: Map, defaults: Map, lower_it: bool = True
+) -> tuple[RunSpec | None, Graph | None, list[Problem]]:
+    full = tree.with_entry("model", with_defaults(tree.entries["model"], defaults))
+    spec, problems = check(RunSpec, full)
+    if spec is None or not lower_it:
+        return spec, None, problems
+    shape = Shape(spec.input.channels, spec.input.size)
+    try:
+        return spec, lower(spec.model, shape, full), problems
+    except SpecError as error:
+        return spec, None, list(error.problems)
+
+
+def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | None) -> None:
+    """A model that has data must end in one number for each class."""
+    if spec.data is None:
+        return
+    known = num_classes if num_classes is not None else spec.data.known_num_classes
+    shape = graph.output_shape
+    last = graph.nodes[graph.output] if graph.output >= 0 else None
+    node = at(tree, last.where) if last is not None else None
+    mark = node.mark if node is not None else tree.mark
+    path = last.path if last is not None else "model"
+    if shape.is_image:
+        what = f"the model ends in an image of {shape}, and classes need a vector"
+        fix = "end it with global_avg_pool, flatten, and linear with `out_features: $num_classes`"
+        raise SpecError(Problem(what, mark, path, fix, "output"))
+    if known is not None and shape.channels != known:
+        what = f"the model gives {shape.channels} outputs, and the data has {known} classes"
+        fix = "write `out_features: $num_classes`, with `num_classes` under `vars`"
+        raise SpecError(Problem(what, mark, path, fix, "output"))
+

@@ -1,0 +1,199 @@
+"""What YAML may say under `train:`: how a model is optimised, evaluated, saved and logged."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nifbuild.spec.base import Spec
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Epochs = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Sgd(Spec):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"]
+    """Which optimizer this is."""
+
+    lr: Rate = 0.1
+    """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
+
+    momentum: Share = 0.9
+    """Share of the previous update that is kept. 0: plain gradient descent."""
+
+    nesterov: bool = True
+    """Nesterov's form of momentum. Without effect where `momentum` is 0."""
+
+    weight_decay: Decay = 5e-4
+    """L2 penalty, added to the gradient. Biases and the scales and offsets of normalisation (all
+    vectors) get none."""
+
+
+class AdamW(Spec):
+    """Adam with decoupled weight decay (arXiv 1711.05101)."""
+
+    name: Literal["adamw"] = "adamw"
+    """Which optimizer this is."""
+
+    lr: Rate = 1e-3
+    """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
+
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay rates of the running means of the gradient and of its square."""
+
+    eps: Rate = 1e-8
+    """Added to the denominator."""
+
+    weight_decay: Decay = 0.05
+    """Share of a weight, times the learning rate, taken off at each step. Biases and the scales and
+    offsets of normalisation (all vectors) get none."""
+
+
+class Schedule(Spec):
+    """The field of every schedule."""
+
+    warmup_epochs: Epochs | None = None
+    """Epochs in which the learning rate rises linearly from near 0 to its peak; may be a fraction.
+    Null: a twentieth of all epochs."""
+
+
+class Cosine(Schedule):
+    """After the warm-up, half a cosine from the peak to `min_lr` at the last step."""
+
+    name: Literal["cosine"] = "cosine"
+    """Which schedule this is."""
+
+    min_lr: Share = 0.0
+    """Learning rate at the end, as a share of the peak."""
+
+
+class Constant(Schedule):
+    """After the warm-up, the peak."""
+
+    name: Literal["constant"]
+    """Which schedule this is."""
+
+
+class Step(Schedule):
+    """After the warm-up, the peak, cut at the given epochs."""
+
+    name: Literal["step"]
+    """Which schedule this is."""
+
+    at_epochs: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Epochs after which the learning rate is multiplied by `factor`, counted from the start."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The multiplier."""
+
+
+OptimizerSpec = Annotated[Sgd | AdamW, Field(discriminator="name")]
+ScheduleSpec = Annotated[Cosine | Constant | Step, Field(discriminator="name")]
+
+
+class TrainSpec(Spec):
+    """How a model is trained. Every field has a default that suits small images."""
+
+    epochs: Positive = 50
+    """Passes over the training images. Images that do not fill a last batch wait for the next
+    epoch's order."""
+
+    batch_size: Positive = 128
+    """Images for each step of the optimizer, over all processes and micro-batches together: results
+    do not depend on how many processes share them."""
+
+    accumulate: Positive = 1
+    """Micro-batches into which each batch is cut to save memory; their gradients are averaged before
+    the step. Batch normalisation sees one micro-batch at a time."""
+
+    optimizer: OptimizerSpec = AdamW()
+    """The optimizer."""
+
+    schedule: ScheduleSpec = Cosine()
+    """The learning rate over time, set anew for each step of the optimizer."""
+
+    label_smoothing: Share = 0.1
+    """Share of each target that is spread evenly over all classes while training; evaluation uses
+    the labels as they are. 0: none."""
+
+    clip_norm: Rate | None = None
+    """Largest norm of the gradient of all parameters together; longer ones are scaled down. Null: no
+    limit."""
+
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and
+    selected. At step t the decay is at most (1 + t) / (10 + t), so that early weights are
+    forgotten. Buffers, such as running statistics, are copied. Null: none."""
+
+    precision: Precision = "fp32"
+    """Type of most activations; weights and optimizer state are float32 in each. `fp16` scales the
+    loss, and needs a GPU."""
+
+    channels_last: bool = False
+    """Hold images and filters with channels innermost, which is faster for ordinary convolutions on
+    many GPUs."""
+
+    compile: bool = False
+    """Compile the training step with `torch.compile`. Where that fails, a warning says why and
+    training goes on without it."""
+
+    sync_batch_norm: bool = True
+    """With several processes, take the statistics of batch normalisation over all of them; results
+    then equal those of one process. False: each uses its own share, and the first one's running
+    statistics are evaluated."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """`auto` (a CUDA GPU, else `mps`, else `cpu`), `cpu`, `cuda`, `cuda:1` (the second GPU), `mps`."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Fixes the initial weights, the order of images, augmentation and dropout."""
+
+    deterministic: bool = False
+    """Use only operations whose result is the same each time on a GPU; an operation that has no such
+    form is an error. Slower; on a CPU results repeat anyway."""
+
+    evaluate_every: Positive = 1
+    """Epochs between evaluations; the last epoch is always evaluated. They use the validation split,
+    or the test split where there is none."""
+
+    checkpoint_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Epochs between checkpoints; 0.25 saves four times in each. The best, the last, and the state at
+    an interruption are saved in any case."""
+
+    keep: Positive = 2
+    """Newest checkpoints to keep; the best one is kept beside them."""
+
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    """Where the figures go besides the run's own `metrics.jsonl`. `wandb` needs an extra package."""
+
+    monitor: Literal["top1", "loss"] = "top1"
+    """The validation figure by which the best checkpoint is told: the highest accuracy, or the
+    lowest loss. The earliest wins a tie."""
+
+    select: Literal["best", "last"] = "best"
+    """The checkpoint whose figures are the run's result. `best` is by validation; without a
+    validation split it is the last one, as choosing by test images would flatter the result."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of accumulate"
+                f" ({self.accumulate})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        warmup = self.schedule.warmup_epochs
+        if warmup is not None and warmup > self.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs ({warmup:g}) is more than epochs ({self.epochs})"
+            )
+        return self
