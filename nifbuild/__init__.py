@@ -4,9 +4,26 @@
 `nifbuild.nn.ImplicitFrequencyConv2d`.
 """
 
-from nifbuild.compile import build_model
-from nifbuild.spec.resolve import Resolved, load_spec
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nifbuild.compile import build_model
+    from nifbuild.spec.resolve import Resolved, load_spec
 
 __all__ = ["Resolved", "__version__", "build_model", "load_spec"]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "build_model": "nifbuild.compile",
+    "Resolved": "nifbuild.spec.resolve",
+    "load_spec": "nifbuild.spec.resolve",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the public names on first use: `nifbuild --help` needs none of them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nifbuild' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

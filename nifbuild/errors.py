@@ -1,8 +1,8 @@
 """What went wrong, where, and how to mend it.
 
-Errors are data: a `Problem` holds the place, the finding and the fix; how they are shown (text, JSON,
-annotations) is decided at the edge, in `nifbuild.cli`. A `NifbuildError` is for people who use the
-tool; any other exception that escapes is a defect of nifbuild itself.
+Errors are data: a `Problem` holds the place, the finding and the fix; how they are shown (text,
+JSON, annotations) is decided at the edge, in `nifbuild.cli`. A `NifbuildError` is for people who
+use the tool; any other exception that escapes is a defect of nifbuild itself.
 """
 
 from collections.abc import Iterable, Sequence

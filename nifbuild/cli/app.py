@@ -1,11 +1,12 @@
 """The `nifbuild` command: names the commands and what the terminal sees when one fails."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from nifbuild.cli import output, train
+from nifbuild.cli import evaluate, output, resolve, schema, train, validate
 
 app = typer.Typer(
     name="nifbuild",
@@ -28,9 +29,14 @@ def _options_of_all_commands(
     _options["traceback"] = traceback
 
 
-for _name, _command in {
+_commands: dict[str, Callable[..., None]] = {
+    "validate": validate.validate,
+    "resolve": resolve.resolve,
+    "schema": schema.schema,
     "train": train.train,
-}.items():
+    "evaluate": evaluate.evaluate,
+}
+for _name, _command in _commands.items():
     app.command(_name)(output.guard(_command, lambda: _options["traceback"]))
 
 

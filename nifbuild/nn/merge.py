@@ -8,5 +8,5 @@ class Add(nn.Module):
     """The sum of two tensors; a module so that it has a name in the graph."""
 
     def forward(self, a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """a + b, of one shape."""
+        """The sum; both have one shape."""
         return a + b

@@ -13,7 +13,11 @@ class Spec(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        defer_build=True,  # most commands need few of the models, and building one takes a while
     )
 
 
@@ -32,7 +36,9 @@ NonNegativeInt = Annotated[int, Field(ge=0, le=10**12)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 _PAIR = (
-    BeforeValidator(_broadcast, json_schema_input_type=PositiveInt | tuple[PositiveInt, PositiveInt]),
+    BeforeValidator(
+        _broadcast, json_schema_input_type=PositiveInt | tuple[PositiveInt, PositiveInt]
+    ),
     PlainSerializer(_collapse),
 )
 PositivePair = Annotated[tuple[PositiveInt, PositiveInt], *_PAIR]

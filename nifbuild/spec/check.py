@@ -9,7 +9,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from nifbuild.errors import Mark, Problem, did_you_mean
 from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, plain
 
-
 _adapter = cache(TypeAdapter)
 
 
@@ -32,7 +31,16 @@ def check(kind: Any, tree: Node, prefix: str = "") -> tuple[Any, list[Problem]]:
             path = _tree_path(tree, detail["loc"], detail["type"])
             group = "unknown" if detail["type"] == "extra_forbidden" else "value"
             found.setdefault((path, group), []).append(dict(detail))
+        _drop_consequences(found)
         return None, [_problem(kind, tree, path, d, prefix) for (path, _), d in found.items()]
+
+
+def _drop_consequences(found: dict[tuple[TreePath, str], Any]) -> None:
+    """Leaves out that a value is wrong as a whole where something within it is."""
+    for path, group in list(found):
+        within = (other for other, _ in found if len(other) > len(path))
+        if group == "value" and any(other[: len(path)] == path for other in within):
+            del found[path, group]
 
 
 def _tree_path(tree: Node, loc: tuple[int | str, ...], kind: str) -> TreePath:
@@ -57,7 +65,7 @@ def _problem(
 ) -> Problem:
     kind = details[0]["type"]
     node, parent, mark = _place(tree, path)
-    name = ".".join(part for part in (prefix, dotted(path)) if part)
+    name = dotted((prefix, *path) if prefix else path)
     if kind == "extra_forbidden":
         model = _model_at(root, details[0]["loc"][:-1])
         fix = _allowed_fields(model, parent, str(path[-1]))
@@ -145,8 +153,6 @@ def _type_hint(node: Node, details: list[dict[str, Any]]) -> str:
     kinds = {detail["type"] for detail in details}
     if isinstance(value, str) and kinds & {"bool_type", "bool_parsing"}:
         return "write true or false"
-    if isinstance(value, float) and kinds & {"int_type", "int_from_float"}:
-        return "in an expression, use // to round down"
     return ""
 
 
@@ -188,7 +194,9 @@ def _allowed_fields(model: type[BaseModel] | None, parent: Node, unknown: str) -
 
 
 def _label(parent: Node) -> str:
-    words = [parent.text(key) for key in ("op", "kind", "source")] if isinstance(parent, Map) else []
+    words = (
+        [parent.text(key) for key in ("op", "kind", "source")] if isinstance(parent, Map) else []
+    )
     known = [word for word in words if word]
     return f" of {known[0]}" + "".join(f" ({word})" for word in known[1:]) if known else ""
 

@@ -85,8 +85,8 @@ def _extends(tree: Map) -> list[Scalar]:
 
 
 def _named_by(problem: Problem, entry: Scalar, target: Path) -> Problem:
-    """A missing base file is mended where it is named, not where it is missing."""
-    if problem.code != "missing-file" or problem.where != Mark(str(target)):
+    """A base file that cannot be read is mended where it is named."""
+    if problem.where != Mark(str(target)):
         return problem
     what = f"{problem.what}: {target}"
     return Problem(what, entry.mark, "extends", problem.fix, problem.code)
@@ -141,7 +141,9 @@ def _with_override(tree: Map, override: str) -> Map:
     keys: list[str | int] = [int(k) if k.isdecimal() else k for k in name.strip().split(".")]
     if keys[0] in ("extends", "patch"):
         fix = "write it in a file"
-        raise SpecError(Problem(f"{keys[0]} cannot be set by a flag", mark, fix=fix, code="override"))
+        raise SpecError(
+            Problem(f"{keys[0]} cannot be set by a flag", mark, fix=fix, code="override")
+        )
     value = parse(text, mark.file, flag=True)
     if keys[0] == "vars" and len(keys) == 2:
         _check_variable(tree, str(keys[1]), mark)

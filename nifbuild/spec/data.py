@@ -77,10 +77,10 @@ class Augment(Spec):
 class Normalize(Spec):
     """Fixed statistics, in units where black is 0 and white is 1."""
 
-    mean: Annotated[tuple[float, ...], Field(min_length=1)]
+    mean: tuple[float, ...]
     """Subtracted from each channel; one number for each channel, or one for all."""
 
-    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
     """Divides each channel; one number for each channel, or one for all."""
 
 

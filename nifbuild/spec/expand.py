@@ -7,7 +7,7 @@ was written.
 from collections.abc import Mapping
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
-from nifbuild.spec.expressions import is_expression, names_in, substitute
+from nifbuild.spec.expressions import is_expression, names_within, substitute
 from nifbuild.spec.ops import OPS
 from nifbuild.spec.source import MAX_DEPTH, MAX_NODES, List, Map, Node, Scalar
 
@@ -28,7 +28,7 @@ def variables(tree: Map) -> dict[str, Node]:
     """The values of `vars`, expressions among them evaluated in the order of their need.
 
     Raises:
-        SpecError: If `vars` is not a mapping of names, or variables refer to each other in a circle.
+        SpecError: If `vars` is no mapping of names, or variables refer to each other in a circle.
     """
     node = tree.get("vars")
     if node is None or (isinstance(node, Scalar) and node.value is None):
@@ -42,7 +42,7 @@ def variables(tree: Map) -> dict[str, Node]:
             raise _problem(f"'{name}' is not a variable name", node.key_marks[name], "vars", fix)
     done: dict[str, Node] = {}
     while waiting:
-        ready = [n for n, value in waiting.items() if not _needs(value) & waiting.keys()]
+        ready = [n for n, value in waiting.items() if not names_within(value) & waiting.keys()]
         if not ready:
             circle = ", ".join(sorted(waiting))
             mark = node.key_marks[next(iter(waiting))]
@@ -50,13 +50,6 @@ def variables(tree: Map) -> dict[str, Node]:
         for name in ready:
             done[name] = substitute(waiting.pop(name), done)
     return done
-
-
-def _needs(node: Node) -> set[str]:
-    if isinstance(node, Scalar):
-        return names_in(str(node.value)) if is_expression(node.value) else set()
-    children = node.items if isinstance(node, List) else tuple(node.entries.values())
-    return set().union(*(_needs(child) for child in children))
 
 
 def expand_model(model: Node, blocks: Map, scope: Scope) -> List:
@@ -98,12 +91,17 @@ class _Expander:
         return result
 
     def op(self, node: Node, scope: Scope) -> Node:
-        if isinstance(node, Scalar) and isinstance(node.value, str) and not is_expression(node.value):
+        if (
+            isinstance(node, Scalar)
+            and isinstance(node.value, str)
+            and not is_expression(node.value)
+        ):
             node = Map({"op": node}, {"op": node.mark}, node.mark)
         if not isinstance(node, Map) or "op" not in node.entries:
             fix = "write `- relu` or `- {op: conv, out_channels: 64}`"
             keys = node.entries if isinstance(node, Map) else {}
-            hint = did_you_mean("op", keys) or fix
+            close = did_you_mean("op", keys)
+            hint = close.replace("did you mean", "is `op` meant by") or fix
             raise _problem("an op is its name, or a mapping with `op`", node.mark, "model", hint)
         if any(key in node.entries for key in _REPEAT_KEYS):
             return self.repeated(node, scope)
@@ -136,10 +134,10 @@ class _Expander:
         if kinds != [""]:
             given = substitute(node.entries.get("kind", Scalar(kinds[0], node.mark)), scope)
             if not isinstance(given, Scalar) or given.value not in kinds:
-                value = given.value if isinstance(given, Scalar) else "a collection"
-                fix = did_you_mean(str(value), kinds)
+                word = given.value if isinstance(given, Scalar) else "a collection"
+                fix = did_you_mean(str(word), kinds)
                 fix = "\n".join(part for part in (fix, f"kinds: {', '.join(kinds)}") if part)
-                raise _problem(f"unknown kind '{value}'", given.mark, "kind", fix, "unknown-kind")
+                raise _problem(f"unknown kind '{word}'", given.mark, "kind", fix, "unknown-kind")
         bodies = next(iter(classes.values())).bodies
         for key, value in node.entries.items():
             if key in bodies and not _is_word(value, bodies[key]):
@@ -182,7 +180,9 @@ class _Expander:
     def call(self, name: str, node: Map, scope: Scope) -> Map:
         if name in self.stack or len(self.stack) >= MAX_DEPTH:
             chain = " -> ".join((*self.stack, name))
-            raise _problem(f"the block contains itself: {chain}", node.mark, name, code="block-cycle")
+            raise _problem(
+                f"the block contains itself: {chain}", node.mark, name, code="block-cycle"
+            )
         block = _Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
         inner = {**self.globals(scope), **block.bind(node, scope)}
         self.used.add(name)
@@ -200,9 +200,7 @@ class _Expander:
         return self.global_scope
 
     def check_unused(self, name: str) -> None:
-        """Finds mistakes in a block that the model does not use, as far as they do not depend on
-        its arguments.
-        """
+        """Finds mistakes in an unused block, as far as they do not depend on its arguments."""
         try:
             block = _Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
         except SpecError as error:
@@ -216,7 +214,7 @@ class _Expander:
                     self.name_of(node, {})
                 except SpecError as error:
                     self.problems += error.problems
-            for missing in sorted(_needs(node) - known):
+            for missing in sorted(names_within(node) - known):
                 what = f"unknown variable ${missing} in block '{name}'"
                 fix = did_you_mean(missing, known)
                 self.problems.append(Problem(what, node.mark, name, fix, "unknown-variable"))
@@ -262,7 +260,9 @@ class _Block:
         listed = f"arguments of {self.name}: {', '.join(self.arguments) or 'none'}"
         for key in given:
             if key not in self.arguments:
-                fix = "\n".join(part for part in (did_you_mean(key, self.arguments), listed) if part)
+                fix = "\n".join(
+                    part for part in (did_you_mean(key, self.arguments), listed) if part
+                )
                 what = f"block '{self.name}' has no argument '{key}'"
                 problems.append(Problem(what, call.key_marks[key], key, fix, "unknown-field"))
         bound: dict[str, Node] = {}

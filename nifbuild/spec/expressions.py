@@ -27,9 +27,12 @@ def is_expression(value: object) -> bool:
     return isinstance(value, str) and _NAME.search(value) is not None
 
 
-def names_in(text: str) -> set[str]:
-    """The variables that an expression refers to."""
-    return set(_NAME.findall(text))
+def names_within(node: Node) -> set[str]:
+    """The variables that the expressions in a tree refer to."""
+    if isinstance(node, Scalar):
+        return set(_NAME.findall(node.value)) if isinstance(node.value, str) else set()
+    children = node.items if isinstance(node, List) else tuple(node.entries.values())
+    return set().union(*(names_within(child) for child in children))
 
 
 def substitute(node: Node, scope: Mapping[str, Node]) -> Node:
@@ -53,7 +56,7 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
     Results that are whole numbers are ints, so that `$width / 2` may be a number of channels.
     """
     text = str(node.value).strip()
-    for name in sorted(names_in(text)):
+    for name in sorted(names_within(node)):
         if name not in scope:
             known = ", ".join(sorted(scope)) or "none"
             hint = did_you_mean(name, scope)
@@ -125,8 +128,8 @@ class _Evaluator:
             raise _ExpressionError("not an arithmetic expression") from None
 
     def number(self, node: ast.expr) -> Number:
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            return self.bounded(node.value)
+        if isinstance(node, ast.Constant):
+            return self.constant(node.value)
         if isinstance(node, ast.Name):
             return self.variable(node.id)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -140,6 +143,11 @@ class _Evaluator:
                 raise _ExpressionError(f"unknown function '{node.func.id}'")
             return self.apply(function, *(self.number(argument) for argument in node.args))
         raise _ExpressionError(f"'{ast.unparse(node)}' is not arithmetic".replace("var_", "$"))
+
+    def constant(self, value: object) -> Number:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _ExpressionError(f"{value!r} is not a number")
+        return self.bounded(value)
 
     def variable(self, identifier: str) -> Number:
         name = identifier.removeprefix("var_")

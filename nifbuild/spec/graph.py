@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.spec.ops import AnyOp, Layer, Merge, Shape, ShapeError, Structure, Value
-from nifbuild.spec.source import Node as TreeNode
 from nifbuild.spec.source import Map, TreePath, at
+from nifbuild.spec.source import Node as TreeNode
 
 INPUT = -1
 """The node that stands for the model's input."""

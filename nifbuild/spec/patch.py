@@ -92,19 +92,16 @@ def _set_fields(tree: Map, graph: Graph, node: Node, patch: Patch, place: TreeNo
 def _with_implied_ops(tree: Map, graph: Graph, where: TreePath) -> Map:
     """Writes out what a word such as `shortcut: auto` implies, so that a patch can change it."""
     for end in range(len(where)):
-        node = at(tree, where[: end + 1])
-        if isinstance(node, Scalar) and end + 1 < len(where):
-            ops = _implied_tree(graph, where[: end + 1], node.mark)
-            changed = replace_at(tree, where[: end + 1], ops)
-            assert isinstance(changed, Map)  # the root stays
-            return changed
+        ops = graph.implied.get(where[:end])
+        if ops is None or isinstance(at(tree, where[:end]), List):
+            continue
+        structure = at(tree, where[: end - 1])
+        assert structure is not None  # the op that implies them
+        fields = [op.model_dump(mode="json", exclude_unset=True) for op in ops]
+        changed = replace_at(tree, where[:end], _as_tree(fields, structure.mark))
+        assert isinstance(changed, Map)  # the root stays
+        tree = changed
     return tree
-
-
-def _implied_tree(graph: Graph, where: TreePath, mark: Mark) -> TreeNode:
-    """The ops below `where` as a tree, read off the nodes that they became."""
-    implied = graph.implied[where]
-    return _as_tree([op.model_dump(mode="json", exclude_none=True) for op in implied], mark)
 
 
 def _as_tree(value: Any, mark: Mark) -> TreeNode:

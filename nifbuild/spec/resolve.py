@@ -15,7 +15,7 @@ from nifbuild.spec.data import CommonData, DataSpec
 from nifbuild.spec.defaults import check_defaults, with_defaults
 from nifbuild.spec.document import Patch, RunSpec, SpecFile
 from nifbuild.spec.expand import expand_model, variables
-from nifbuild.spec.expressions import substitute
+from nifbuild.spec.expressions import names_within, substitute
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
@@ -87,9 +87,26 @@ def load_spec(
     return _resolve(tree, None)
 
 
+def load_data_spec(path: str | Path) -> CommonData | None:
+    """Reads a file that holds nothing but a `data` section; None for any other spec.
+
+    Raises:
+        SpecError: With all problems of the section.
+    """
+    tree = compose(Path(path))
+    if set(tree.entries) - {"version"} != {"data"}:
+        return None
+    data, problems = check(DataSpec, tree.entries["data"], "data")
+    if problems:
+        raise SpecError(problems)
+    spec: CommonData = data
+    return spec
+
+
 def _resolve(source: Map, num_classes: int | None) -> Resolved:
     problems = _unknown_sections(source)
     scope = variables(source)
+    problems += _unused_variables(source)
     blocks, found = _section(source, "blocks")
     problems += found
     defaults, found = _section(source, "defaults")
@@ -100,22 +117,21 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
 
     data, found = _data(source, scope)
     problems += found
-    tree = source.without(*_AUTHORING)
+    unknown = [key for key in source.entries if key not in SpecFile.model_fields]
+    tree = source.without(*_AUTHORING, *unknown)
     if data is not None:
         scope, tree, found = _adopted(source, tree, scope, data, num_classes)
         problems += found
 
     model, found = _model(source, blocks, scope)
     problems += found
-    tree = Map(
-        {k: model if k == "model" else substitute(v, scope) for k, v in tree.entries.items()},
-        tree.key_marks,
-        tree.mark,
-    )
+    rest = substitute(tree.without("model"), scope)
+    assert isinstance(rest, Map)  # substitution keeps the kind of a node
+    tree = rest.with_entry("model", model)
     spec, graph, found = _typed(tree, defaults, lower_it=not problems)
     problems += found
     if problems or spec is None or graph is None:
-        raise SpecError(dict.fromkeys(problems))
+        raise SpecError(sorted(dict.fromkeys(problems), key=_reading_order))
 
     for index, patch in enumerate(patches):
         place = at(patch_tree, (index,))
@@ -129,6 +145,11 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
     return Resolved(spec, graph, canonical_text(spec), tree, source)
 
 
+def _reading_order(problem: Problem) -> tuple[str, int, int]:
+    mark = problem.where or Mark("")
+    return (mark.file, mark.line, mark.column)
+
+
 def _unknown_sections(source: Map) -> list[Problem]:
     names = list(SpecFile.model_fields)
     problems = []
@@ -138,6 +159,22 @@ def _unknown_sections(source: Map) -> list[Problem]:
             fix = "\n".join(part for part in (did_you_mean(key, names), listed) if part)
             mark = source.key_marks[key]
             problems.append(Problem(f"unknown section '{key}'", mark, key, fix, "unknown-field"))
+    return problems
+
+
+def _unused_variables(source: Map) -> list[Problem]:
+    """A variable that nothing uses is most often another one misspelt."""
+    declared = source.get("vars")
+    if not isinstance(declared, Map):
+        return []
+    used = names_within(source)
+    problems = []
+    for name in declared.entries:
+        if name not in used:
+            mark = declared.key_marks[name]
+            fix = did_you_mean(name, used) or f"write ${name} where it should stand"
+            what = f"nothing uses the variable '{name}'"
+            problems.append(Problem(what, mark, f"vars.{name}", fix, "unused-variable"))
     return problems
 
 
@@ -184,7 +221,7 @@ def _adopted(
     if known is not None and assumed is not None:
         if _insists(assumed, place) and plain(assumed) != known:
             what = f"num_classes is {plain(assumed)}, and the data has {known} classes"
-            fix = f"leave it out, or set it to {known}"
+            fix = f"set it to {known}"
             problems.append(Problem(what, assumed.mark, "vars.num_classes", fix, "conflict"))
         scope = {**scope, "num_classes": Scalar(known, place)}
     if data.size is not None:
@@ -206,9 +243,7 @@ def _insists(node: TreeNode, data_place: Mark) -> bool:
     return node.mark.line == 0 or node.mark.file == data_place.file
 
 
-def _model(
-    source: Map, blocks: Map, scope: dict[str, TreeNode]
-) -> tuple[TreeNode, list[Problem]]:
+def _model(source: Map, blocks: Map, scope: dict[str, TreeNode]) -> tuple[TreeNode, list[Problem]]:
     """The model written out; where it is absent or broken, one op so that the rest is checked."""
     placeholder = Map({"op": Scalar("identity", source.mark)}, {"op": source.mark}, source.mark)
     node = source.get("model")
@@ -254,4 +289,3 @@ def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | Non
         what = f"the model gives {shape.channels} outputs, and the data has {known} classes"
         fix = "write `out_features: $num_classes`, with `num_classes` under `vars`"
         raise SpecError(Problem(what, mark, path, fix, "output"))
-

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def path_pattern(glob: str) -> re.Pattern[str]:
-    """A pattern for dotted module paths: `*` is anything within a name, `**` any number of names."""
+    """A pattern for module paths: `*` is anything within a name, `**` any number of names."""
     parts = []
     for token in re.split(r"(\*\*\.?|\*|\?)", glob):
         if token.startswith("**"):

@@ -162,7 +162,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str, flag: boo
 
 
 class _Builder:
-    """Builds the tree from parser events, with an explicit stack: nesting cannot exhaust Python's."""
+    """Builds the tree from parser events; its own stack keeps nesting from exhausting Python's."""
 
     def __init__(self, file: str, flag: bool) -> None:
         self.file = file
@@ -175,7 +175,9 @@ class _Builder:
         stack: list[_Open] = []
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent) and root is not None:
-                raise self.problem(event, "a spec file holds one document; a second `---` starts here")
+                raise self.problem(
+                    event, "a spec file holds one document; a second `---` starts here"
+                )
             if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
                 continue
             if isinstance(event, yaml.CollectionStartEvent):
@@ -202,7 +204,7 @@ class _Builder:
 
     def leaf(self, event: Any) -> Node:
         if isinstance(event, yaml.AliasEvent):
-            target = self.anchors.get(event.anchor)
+            target = self.anchors.get(str(event.anchor))
             if target is None:
                 known = event.anchor in self.anchors
                 what = "contains itself" if known else "is not defined above"

@@ -64,7 +64,7 @@ class Schedule(Spec):
 
 
 class Cosine(Schedule):
-    """After the warm-up, half a cosine from the peak to `min_lr` at the last step."""
+    """After the warm-up, half a cosine from the peak to `min_lr` at the end of the last epoch."""
 
     name: Literal["cosine"] = "cosine"
     """Which schedule this is."""

@@ -4,7 +4,7 @@
 nothing else names an op or a kind.
 """
 
-from typing import Annotated, Any, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 from pydantic import Discriminator, Tag
 
@@ -72,15 +72,18 @@ def _tag(value: Any) -> str | None:
         return type(value).__name__
     if not isinstance(value, dict):
         return None
-    kinds = OPS.get(value.get("op", ""), {})
-    kind = value.get("kind", next(iter(kinds), ""))
+    kinds = OPS.get(str(value.get("op")), {})
+    kind = str(value.get("kind", next(iter(kinds), "")))
     return kinds[kind].__name__ if kind in kinds else None
 
 
-OpUnion = Annotated[
-    Union[tuple(Annotated[c, Tag(c.__name__)] for c in OP_CLASSES)],  # type: ignore[valid-type]  # noqa: UP007
-    Discriminator(_tag),
-]
+if TYPE_CHECKING:
+    OpUnion = AnyOp
+else:
+    OpUnion = Annotated[
+        Union[tuple(Annotated[c, Tag(c.__name__)] for c in OP_CLASSES)],  # noqa: UP007
+        Discriminator(_tag),
+    ]
 
 for _class in (Sequence, Residual):
     _class.model_rebuild(_types_namespace={"OpUnion": OpUnion})

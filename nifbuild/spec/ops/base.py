@@ -110,7 +110,7 @@ class GraphBuilder(Protocol):
         ...
 
     def body(self, field: str, x: Value) -> Value:
-        """Adds the ops of the structure's field `field`, one after another, and returns the last."""
+        """Adds the ops of the structure's `field`, one after another; returns the last output."""
         ...
 
     def implied(self, field: str, ops: "tuple[AnyOp, ...]", x: Value) -> Value:
@@ -147,4 +147,3 @@ def need_image(x: Shape, op: str) -> tuple[int, int]:
 def window_output(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
     """Outputs along one axis of a sliding window, rounded down as in torch; may be below one."""
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-

@@ -88,6 +88,18 @@ class StandardConv(ConvFields):
     padding_mode: Literal["zeros", "circular", "reflect", "replicate"] = "zeros"
     """What lies beyond the border."""
 
+    def output_shape(self, x: Shape) -> Shape:
+        """As any convolution's, where the image is large enough to be continued so far."""
+        out = super().output_shape(x)
+        limit = {"circular": 0, "reflect": 1}.get(self.padding_mode)
+        if limit is not None and any(
+            pad > size - limit for pad, size in zip(self.pads(), x.size, strict=True)
+        ):
+            what = f"padding of {max(self.pads())} cannot be taken from an image of {x} by "
+            fix = "use zeros, a smaller kernel_size, or a larger input.size"
+            raise ShapeError(what + f"padding_mode: {self.padding_mode}", fix, "padding_mode")
+        return out
+
     def build(self, x: Shape) -> "nn.Module":
         """A `torch.nn.Conv2d`."""
         from torch import nn
@@ -148,9 +160,10 @@ class ImplicitFrequencyConv(ConvFields):
         out = super().output_shape(x)
         expected = tuple(-(-n // s) for n, s in zip(x.size, self.stride, strict=True))
         if out.size != expected:
+            own, wanted = ("x".join(str(n) for n in size) for size in (expected, out.size))
             what = (
-                f"an implicit filter with stride {self.stride[0]} turns {x} into {expected[0]}x"
-                f"{expected[1]} outputs, and this convolution would give {out.size[0]}x{out.size[1]}"
+                f"an implicit filter with stride {self.stride[0]} turns {x} into {own} outputs, "
+                f"and this convolution would give {wanted}"
             )
             raise ShapeError(what, "use an odd kernel_size with padding: auto", "padding")
         if self.stride[0] != self.stride[1]:
@@ -159,7 +172,9 @@ class ImplicitFrequencyConv(ConvFields):
             what = "a filter as large as the image has no dilation"
             raise ShapeError(what, "leave dilation at 1", "dilation")
         if self.effective_mixing(x) == "depthwise" and out.channels != x.channels:
-            what = f"depthwise filters keep {x.channels} channels, and out_channels is {out.channels}"
+            what = (
+                f"depthwise filters keep {x.channels} channels, and out_channels is {out.channels}"
+            )
             raise ShapeError(what, "use mixing: separable", "mixing")
         return out
 

@@ -55,10 +55,10 @@ class LayerNorm(Layer):
         return x
 
     def build(self, x: Shape) -> "nn.Module":
-        """A `nifbuild.nn.LayerNorm2d` for images, `torch.nn.LayerNorm` for vectors."""
+        """A `nifbuild.nn.norm.LayerNorm2d` for images, `torch.nn.LayerNorm` for vectors."""
         from torch import nn
 
-        from nifbuild.nn import LayerNorm2d
+        from nifbuild.nn.norm import LayerNorm2d
 
         norm = LayerNorm2d if x.is_image else nn.LayerNorm
         return norm(x.channels, eps=self.eps, elementwise_affine=self.affine)

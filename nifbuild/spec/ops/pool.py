@@ -56,9 +56,7 @@ class MaxPool(WindowPool):
         """A `torch.nn.MaxPool2d`."""
         from torch import nn
 
-        return nn.MaxPool2d(
-            self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode
-        )
+        return nn.MaxPool2d(self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
 
 
 class AvgPool(WindowPool):

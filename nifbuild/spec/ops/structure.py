@@ -19,7 +19,7 @@ from nifbuild.spec.ops.norm import NORMS
 if TYPE_CHECKING:
     from torch import nn
 
-    from nifbuild.spec.ops import OpUnion  # noqa: F401 (named in annotations, completed there)
+    from nifbuild.spec.ops import OpUnion
 
 Body = Annotated[tuple["OpUnion", ...], Field(min_length=1)]
 
@@ -33,7 +33,9 @@ class Add(Merge):
         """The shape of all inputs."""
         body, shortcut = inputs
         if body != shortcut:
-            what = f"the body ends with {body} and the shortcut with {shortcut}: they cannot be added"
+            what = (
+                f"the body ends with {body} and the shortcut with {shortcut}: they cannot be added"
+            )
             raise ShapeError(what, "`shortcut: auto` fits a 1x1 convolution where shapes differ")
         return body
 
@@ -117,5 +119,3 @@ def _last_norm(body: "tuple[AnyOp, ...]") -> AnyOp | None:
         if inner is not None:
             return inner
     return None
-
-

@@ -1,0 +1,14 @@
+"""`nifbuild schema`."""
+
+from nifbuild.cli.output import print_document
+
+
+def schema() -> None:
+    """Print the JSON Schema of specs, for completion and checks in an editor.
+
+    Save it as nifbuild.schema.json, and start a spec with the comment
+    `# yaml-language-server: $schema=nifbuild.schema.json`.
+    """
+    from nifbuild.spec.schema import json_schema
+
+    print_document(json_schema())

@@ -1,0 +1,51 @@
+"""`nifbuild validate`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nifbuild.cli.options import DataOption, SetOption
+from nifbuild.cli.output import print_problems
+
+
+def validate(
+    specs: Annotated[list[Path], typer.Argument(help="YAML specs.", show_default=False)],
+    data: DataOption = None,
+    overrides: SetOption = None,
+    form: Annotated[
+        Literal["text", "json", "github"],
+        typer.Option("--format", help="How problems are shown; github: as annotations."),
+    ] = "text",
+) -> None:
+    """Check specs: structure, values and shapes. All problems at once, each with its place.
+
+    A file that holds nothing but a `data` section is checked as data. Exit code 2 if anything is
+    wrong.
+    """
+    from nifbuild.errors import Problem, SpecError
+    from nifbuild.spec.resolve import load_data_spec, load_spec
+
+    problems: list[Problem] = []
+    lines = []
+    for path in specs:
+        try:
+            data_spec = load_data_spec(path)
+            if data_spec is not None:
+                lines.append(f"{path}: ok, a data section")
+                continue
+            resolved = load_spec(path, data=data, overrides=overrides or ())
+            graph = resolved.graph
+            lines.append(
+                f"{path}: ok, {len(graph.nodes)} modules, {graph.input_shape} -> "
+                f"{graph.output_shape}"
+            )
+        except SpecError as error:
+            problems += error.problems
+    if form == "text":
+        for line in lines:
+            typer.echo(line)
+    print_problems(dict.fromkeys(problems), form)
+    if problems:
+        sys.exit(SpecError.exit_code)

@@ -1,0 +1,119 @@
+"""JSON Schema of the language, for editors; generated from the models.
+
+An editor sees one file at a time, before variables, `defaults` and `extends` have done their work.
+So the schema also takes `$name` for any value, a block's name for an op, and does not demand fields
+that another file may give.
+"""
+
+from typing import Any
+
+from nifbuild.spec.document import SpecFile
+from nifbuild.spec.ops import OP_CLASSES, OPS
+
+_EXPRESSION = {
+    "type": "string",
+    "pattern": r"\$[A-Za-z_]",
+    "description": "a variable, or arithmetic with variables",
+}
+_FREE_SECTIONS = ("vars", "defaults", "extends", "version")
+_IDENTITY = ("op", "source")
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a spec file, draft 2020-12."""
+    schema = SpecFile.model_json_schema()
+    definitions: dict[str, Any] = schema["$defs"]
+    for op_class in OP_CLASSES:
+        _loosen_op(definitions[op_class.__name__], op_class.bodies)
+    bodies = {c.__name__ for c in OP_CLASSES}
+    for name, definition in definitions.items():
+        _loosen(definition, keep_required=("op", "body") if name in bodies else ())
+    for name, field in schema["properties"].items():
+        if name not in _FREE_SECTIONS and "$ref" not in field:
+            schema["properties"][name] = _or_expression(field)
+    schema.pop("required", None)
+    definitions["Body"] = _body(definitions)
+    schema["properties"]["model"] = _described(schema["properties"]["model"], "#/$defs/Body")
+    definitions["Block"]["properties"]["body"] = {"$ref": "#/$defs/Body"}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "nifbuild spec"
+    result: dict[str, Any] = _any_of(schema)
+    return result
+
+
+def _body(definitions: dict[str, Any]) -> dict[str, Any]:
+    """An op, or a list of ops."""
+    names = sorted(OPS)
+    definitions["BlockCall"] = {
+        "type": "object",
+        "description": "A block of this spec, with its arguments.",
+        "properties": {"op": {"type": "string", "not": {"enum": names}}, **_repeat_fields()},
+        "required": ["op"],
+    }
+    refs = [{"$ref": f"#/$defs/{c.__name__}"} for c in OP_CLASSES]
+    named = {"anyOf": [{"enum": names}, {"type": "string", "minLength": 1}]}
+    definitions["OpItem"] = {"anyOf": [named, *refs, {"$ref": "#/$defs/BlockCall"}]}
+    item = {"$ref": "#/$defs/OpItem"}
+    return {"anyOf": [item, {"type": "array", "items": item}]}
+
+
+def _repeat_fields() -> dict[str, Any]:
+    count = {"anyOf": [{"type": "integer", "minimum": 1}, _EXPRESSION]}
+    return {
+        "repeat": {**count, "description": "How often the op stands here, one after another."},
+        "first": {"type": "object", "description": "Fields of the first repetition."},
+        "last": {"type": "object", "description": "Fields of the last repetition."},
+    }
+
+
+def _loosen_op(definition: dict[str, Any], bodies: Any) -> None:
+    properties = definition["properties"]
+    for field, words in bodies.items():
+        old = properties[field]
+        properties[field] = _described(old, "#/$defs/Body", words)
+    properties["id"] = {
+        **properties["id"],
+        "anyOf": [*properties["id"]["anyOf"], {"type": "integer", "minimum": 0}],
+    }
+    properties.update(_repeat_fields())
+
+
+def _described(old: dict[str, Any], ref: str, words: tuple[str, ...] = ()) -> dict[str, Any]:
+    kept = _kept(old)
+    options = [{"enum": list(words)}] if words else []
+    return {**kept, "anyOf": [*options, {"$ref": ref}]}
+
+
+def _loosen(definition: dict[str, Any], keep_required: tuple[str, ...]) -> None:
+    if "properties" not in definition:
+        return
+    for name, field in definition["properties"].items():
+        if name not in _IDENTITY:
+            definition["properties"][name] = _or_expression(field)
+    required = [name for name in definition.get("required", ()) if name in keep_required]
+    definition.pop("required", None)
+    if required:
+        definition["required"] = required
+
+
+def _or_expression(field: dict[str, Any]) -> dict[str, Any]:
+    kept = _kept(field)
+    rest = {key: value for key, value in field.items() if key not in kept}
+    return {**kept, "anyOf": [rest, _EXPRESSION]}
+
+
+def _kept(field: dict[str, Any]) -> dict[str, Any]:
+    return {key: field[key] for key in ("description", "default", "title") if key in field}
+
+
+def _any_of(value: Any) -> Any:
+    """`oneOf` as `anyOf`: with a variable for `kind`, more than one form may fit."""
+    if isinstance(value, list):
+        return [_any_of(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        ("anyOf" if key == "oneOf" else key): _any_of(item)
+        for key, item in value.items()
+        if key != "discriminator"
+    }

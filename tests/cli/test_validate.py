@@ -1,0 +1,111 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def nifbuild(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nifbuild", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def bad(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("version: 1\nmodel: [{op: cnov}]\ntrain: {epochs: x}\n")
+    return path
+
+
+def test_all_shipped_specs_validate():
+    specs = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "specs").rglob("*.yaml"))]
+    done = nifbuild("validate", *specs)
+    assert done.returncode == 0 and done.stderr == ""
+    assert len(done.stdout.splitlines()) == len(specs)
+    assert "specs/resnet18_nif.yaml: ok, 69 modules, 3x32x32 -> 10" in done.stdout
+
+
+def test_problems_as_text(bad):
+    done = nifbuild("validate", str(bad), "specs/resnet18.yaml")
+    assert done.returncode == 2
+    assert "specs/resnet18.yaml: ok" in done.stdout
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"error: {bad}:2:14: model: unknown op 'cnov'"
+    assert lines[1] == "  did you mean 'conv'?"
+    assert f'error: {bad}:3:17: train.epochs: expected a whole number, got "x"' in lines
+    assert "Traceback" not in done.stderr
+
+
+def test_problems_as_json(bad):
+    done = nifbuild("validate", str(bad), "--format", "json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 2 and document["ok"] is False
+    assert document["problems"][1] == {
+        "file": str(bad),
+        "line": 3,
+        "column": 17,
+        "path": "train.epochs",
+        "code": "value",
+        "what": 'expected a whole number, got "x"',
+        "fix": None,
+    }
+    assert json.loads(nifbuild("validate", "specs/resnet18.yaml", "--format=json").stdout)["ok"]
+
+
+def test_problems_as_annotations(bad):
+    done = nifbuild("validate", str(bad), "--format", "github")
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"::error file={bad},line=2,col=14::model: unknown op 'cnov'%0Adid you")
+    assert second == (
+        f'::error file={bad},line=3,col=17::train.epochs: expected a whole number, got "x"'
+    )
+
+
+def test_tracebacks_on_request(bad):
+    for arguments in (["--traceback", "resolve", str(bad)], ["resolve", str(bad), "--traceback"]):
+        done = nifbuild(*arguments)
+        assert done.returncode != 0 and "Traceback" in done.stderr
+    done = nifbuild("resolve", str(bad))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_resolve_prints_a_spec_that_resolves_to_itself(tmp_path):
+    text = nifbuild("resolve", "specs/resnet18_nif.yaml", "--set", "vars.width=8").stdout
+    (tmp_path / "resolved.yaml").write_text(text)
+    assert nifbuild("resolve", str(tmp_path / "resolved.yaml")).stdout == text
+    assert text.count("kind: implicit_frequency") == 13 and "$" not in text
+
+
+def test_schema_is_json():
+    assert json.loads(nifbuild("schema").stdout)["title"] == "nifbuild spec"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "Did you mean 'train'"),
+        (["validate"], "Missing argument"),
+        (["validate", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["validate", "specs/resnet18.yaml", "--set", "train.epoch=1"], "did you mean 'epochs'?"),
+        (["validate", "specs/resnet18.yaml", "--data", "specs/nope.yaml"], "no such file"),
+    ],
+)
+def test_wrong_command_lines(arguments, message):
+    done = nifbuild(*arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_closed_pipe_is_not_an_error():
+    done = subprocess.run(
+        f"{sys.executable} -m nifbuild schema | head -1",
+        shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "{\n" and done.stderr == ""

@@ -1,0 +1,156 @@
+"""Blocks, repeats and names: what the model section comes to."""
+
+import pytest
+
+HEAD = "version: 1\ninput: {channels: 3, size: 8}\n"
+
+
+def paths(resolved):
+    return [node.path for node in resolved.graph.nodes]
+
+
+def test_names_come_from_ids_and_structures_without_id_add_no_level(resolve):
+    resolved = resolve(
+        HEAD
+        + """
+blocks:
+  unit:
+    args: {width: int}
+    body:
+      - op: residual
+        body: [{id: conv, op: conv, out_channels: $width}, relu, relu]
+model:
+  - relu
+  - {id: stage, op: unit, width: 4}
+  - {id: 0, op: relu}
+  - {op: sequence, body: [{id: inner, op: relu}, relu]}
+  - {id: level, op: sequence, body: [relu, {id: relu, op: gelu}]}
+"""
+    )
+    assert paths(resolved) == [
+        "relu",
+        "stage.conv",
+        "stage.relu",
+        "stage.relu_2",
+        "stage.downsample.0",
+        "stage.add",
+        "0",
+        "inner",
+        "relu_2",
+        "level.relu_2",
+        "level.relu",
+    ]
+
+
+def test_repeat_with_first_and_last(resolve):
+    resolved = resolve(
+        HEAD
+        + """
+model:
+  - {id: convs, op: conv, out_channels: 8, repeat: 3, first: {stride: 2}, last: {out_channels: 5}}
+  - {op: relu, repeat: 2}
+"""
+    )
+    assert paths(resolved) == ["convs.0", "convs.1", "convs.2", "relu", "relu_2"]
+    assert [str(n.output_shape) for n in resolved.graph.nodes[:3]] == ["8x4x4", "8x4x4", "5x4x4"]
+
+
+def test_blocks_see_variables_and_their_own_arguments_only(resolve, problems):
+    text = (
+        HEAD
+        + """
+vars: {base: 4}
+blocks:
+  inner: {args: {n: 2}, body: [{op: conv, out_channels: $n * $base}]}
+  outer: {args: {n: int, m: $base}, body: [{op: inner}, {op: inner, n: $n}, {op: inner, n: $m}]}
+model: [{op: outer, n: 5}]
+"""
+    )
+    widths = [node.output_shape.channels for node in resolve(text).graph.nodes]
+    assert widths == [8, 20, 16]
+    assert "unknown variable $m" in problems(text.replace("$n * $base", "$n * $m"))[0]
+
+
+def test_defaults_apply_by_op_and_kind(resolve):
+    resolved = resolve(
+        HEAD
+        + """
+defaults: {conv: {bias: false, hidden: [3], kernel_size: 5}}
+model:
+  - {op: conv, kernel_size: 1}
+  - {op: conv, kind: implicit_frequency}
+  - {op: conv, bias: true}
+"""
+    )
+    first, second, third = (node.op for node in resolved.graph.nodes)
+    assert (first.kernel_size, first.bias) == ((1, 1), False)
+    assert (second.hidden, second.kernel_size) == ((3,), (5, 5))
+    assert third.bias is True
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("[{op: cnov}]", "7:14: model: unknown op 'cnov'\n  did you mean 'conv'?"),
+        ("[{op: unitt}]", "unknown op 'unitt'\n  did you mean 'unit'?"),
+        ("[3]", "7:9: model: an op is its name, or a mapping with `op`"),
+        ("[{opp: relu}]", "an op is its name, or a mapping with `op`\n  is `op` meant by 'opp'?"),
+        ("[]", "7:8: model: no ops here"),
+        ("[{op: unit}]", "7:9: width: block 'unit' needs the argument 'width' (int)"),
+        ("[{op: unit, width: 3, hight: 2}]", "7:30: hight: block 'unit' has no argument 'hight'"),
+        ("[{op: unit, width: a}]", "the argument 'width' of block 'unit' is int, not 'a'"),
+        ("[{op: unit, width: 3, scale: x}]", "the argument 'scale' of block 'unit' is float"),
+        ("[{op: relu, repeat: 0}]", "repeat is a whole number of at least 1, not 0"),
+        ("[{op: relu, repeat: two}]", "repeat is a whole number of at least 1, not 'two'"),
+        ("[{op: relu, repeat: 1000000000}]", "gives more ops than a model may have"),
+        ("[{op: relu, repeat: 2, first: 3}]", "first is a mapping of fields"),
+        ("[{op: loop}]", "the block contains itself: loop -> loop"),
+        ("[{op: conv, kind: implict_frequency}]", "did you mean 'implicit_frequency'?"),
+        ("[{id: a, op: relu}, {id: a, op: relu}]", "7:33: a: two modules are named 'a'"),
+        ("[{op: residual, shortcut: auro, body: [relu]}]", "unknown op 'auro'"),
+    ],
+)
+def test_bad_models(problems, model, message):
+    text = f"""version: 1
+input: {{channels: 3, size: 8}}
+blocks:
+  unit: {{args: {{width: int, scale: 1.5}}, body: [{{op: conv, out_channels: $width, bias: true}}]}}
+  loop: {{body: [{{op: loop}}]}}
+  deep: {{body: [{{op: relu, repeat: 1000}}]}}
+model: {model}
+"""
+    found = problems(text)
+    assert any(message in problem for problem in found), found
+    assert all(problem.startswith("spec.yaml:") for problem in found)
+
+
+def test_repeats_within_repeats_are_bounded(problems):
+    text = (
+        HEAD
+        + """
+blocks:
+  a: {body: [{op: relu, repeat: 1000}]}
+  b: {body: [{op: a, repeat: 1000}]}
+model: [{op: b, repeat: 1000}]
+"""
+    )
+    assert "the model has more than 50,000 ops" in problems(text)[0]
+
+
+def test_unused_blocks_are_checked_too(problems):
+    found = problems(
+        HEAD
+        + """
+blocks:
+  a: {args: {n: int}, body: [{op: cnov}, {op: conv, out_channels: $m}]}
+  b: {bdy: [relu]}
+  gelu: {body: [relu]}
+model: [relu]
+"""
+    )
+    assert [problem.split("\n")[0] for problem in found] == [
+        "spec.yaml:5:35: model: unknown op 'cnov'",
+        "spec.yaml:5:42: a: unknown variable $m in block 'a'",
+        "spec.yaml:6:7: blocks.b: unknown field 'bdy'",
+        "spec.yaml:7:3: blocks.gelu: 'gelu' is an op already",
+    ]

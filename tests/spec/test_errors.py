@@ -1,0 +1,125 @@
+"""What people read when a spec is wrong: the whole list, word for word."""
+
+import pytest
+
+
+def test_all_problems_at_once_each_with_its_place(problems):
+    assert problems(
+        """\
+        version: 1
+        nmae: x
+        vars: {widht: 3}
+        input: {channels: 3, size: [8, x]}
+        data: {source: digits, tst: 0.3}
+        train: {epochs: 0, precision: bf15, ema: yes, optimizer: {name: adam}}
+        model:
+          - {op: conv, out_channels: 4.5, kernal_size: 3}
+          - {op: dropout, p: 2}
+          - {op: linear}
+        """
+    ) == [
+        "spec.yaml:2:1: nmae: unknown section 'nmae'\n"
+        "  did you mean 'name'?\n"
+        "  sections: version, name, input, model, data, train, extends, vars, defaults, blocks, "
+        "patch",
+        "spec.yaml:3:8: vars.widht: nothing uses the variable 'widht'\n"
+        "  write $widht where it should stand",
+        'spec.yaml:4:32: input.size[1]: expected a whole number, got "x"',
+        "spec.yaml:5:24: data.tst: unknown field 'tst'\n"
+        "  did you mean 'test'?\n"
+        "  fields of digits: validation, test, limit, seed, num_classes, size, resize, "
+        "interpolation, normalize, unreadable, in_memory, workers, augment, source",
+        "spec.yaml:6:17: train.epochs: expected at least 1, got 0",
+        'spec.yaml:6:31: train.precision: expected fp32, bf16 or fp16, got "bf15"\n'
+        "  did you mean 'bf16'?",
+        'spec.yaml:6:42: train.ema: expected a number, got "yes"',
+        "spec.yaml:6:65: train.optimizer.name: unknown name 'adam'\n"
+        "  did you mean 'adamw'?\n"
+        "  name: sgd, adamw",
+        "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5",
+        "spec.yaml:8:35: model[0].kernal_size: unknown field 'kernal_size'\n"
+        "  did you mean 'kernel_size'?\n"
+        "  fields of conv: id, kind, out_channels, kernel_size, stride, padding, dilation, groups, "
+        "bias, padding_mode",
+        "spec.yaml:9:22: model[1].p: expected at most 1, got 2",
+        "spec.yaml:10:5: model[2].out_features: missing field `out_features`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: [relu]", "spec.yaml:1:1: version: missing field `version`"),
+        ("version: 2\nmodel: [relu]", "spec.yaml:1:10: version: expected 1, got 2"),
+        ("version: 1", "spec.yaml:1:1: model: missing section `model`"),
+        ("version: 1\nmodel: [relu]\nvars: [a]", "vars is a mapping of names to values"),
+        ("version: 1\nmodel: [relu]\nvars: {a: $b, b: $a}", "in a circle: a, b"),
+        ("version: 1\nmodel: [relu]\nvars: {a-b: 1}", "'a-b' is not a variable name"),
+        ("version: 1\nmodel: [relu]\nblocks: 3", "blocks is a mapping"),
+        ("version: 1\nmodel: [relu]\ndefaults: {cnov: {}}", "did you mean 'conv'?"),
+        ("version: 1\nmodel: [relu]\ndefaults: {conv: {bais: 1}}", "did you mean 'bias'?"),
+        ("version: 1\nmodel: [relu]\ndefaults: {conv: 3}", "the defaults of an op are a mapping"),
+        ("version: 1\nmodel: [relu]\ninput: {size: 0}", "input.size: expected at least 1, got 0"),
+        ("version: 1\nmodel: [relu]\ninput: {size: [1, 2, 3]}", "input.size: expected"),
+        ("version: 1\nmodel: [relu]\nname: a/b", "name: expected text of the form"),
+        ("version: 1\nmodel: [relu]\ndata: {}", "data: missing field `source`"),
+        ("version: 1\nmodel: [relu]\ndata: {source: digit}", "did you mean 'digits'?"),
+        ("version: 1\nmodel: [relu]\ntrain: [a]", "train: expected a mapping, got"),
+        ("version: 1\nmodel: {relu: 3}", "an op is its name, or a mapping with `op`"),
+        ("version: 1\nmodel: [{op: conv, padding: same}]", 'or auto, got "same"'),
+        ("version: 1\nmodel: [{op: conv, bias: no}]", 'true or false, got "no"\n  write true or'),
+    ],
+)
+def test_single_problems(problems, text, message):
+    found = problems(text)
+    assert any(message in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("ops", "message"),
+    [
+        (
+            "{id: big, op: conv, kernel_size: 11, padding: 0}",
+            "spec.yaml:3:42: big: the 11x11 kernel is larger than its input of 3x8x8, padding "
+            "included",
+        ),
+        ("{op: conv, groups: 2}", "conv: 2 groups do not divide 3 input channels"),
+        ("{op: conv, out_channels: 4, groups: depthwise}", "3 groups do not divide 4 output"),
+        (
+            "{op: linear, out_features: 2}",
+            "linear takes vectors, and its input is an image of 3x8x8",
+        ),
+        ("{op: flatten}, {op: conv}", "conv takes images, and its input is a vector of 192"),
+        ("{op: flatten}, global_avg_pool", "global_avg_pool takes images"),
+        ("{op: max_pool, kernel_size: 9}", "the 9x9 window is larger than its input of 3x8x8"),
+        ("{op: max_pool, kernel_size: 2, padding: 2}", "padding is more than half the window"),
+        ("{op: group_norm, num_groups: 2}", "2 groups do not divide 3 channels"),
+        (
+            "{op: residual, shortcut: identity, body: [{op: conv, out_channels: 5}]}",
+            "residual: the body ends with 5x8x8 and the shortcut with 3x8x8: they cannot be added",
+        ),
+        (
+            "{op: residual, shortcut: [{op: conv, out_channels: 4}], body: [relu]}",
+            "the body ends with 3x8x8 and the shortcut with 4x8x8",
+        ),
+        (
+            "{op: residual, body: [{op: conv, padding: 3}]}",
+            "no 1x1 convolution turns the input of 3x8x8 into the body's output of 3x12x12",
+        ),
+        ("{op: residual, body: [flatten]}", "no 1x1 convolution turns the input of 3x8x8 into"),
+        (
+            "{op: conv, kind: implicit_frequency, kernel_size: 4}",
+            "turns 3x8x8 into 8x8 outputs, and this convolution would give 7x7",
+        ),
+        ("{op: conv, kind: implicit_frequency, dilation: 2}", "has no dilation"),
+        ("{op: conv, kind: implicit_frequency, stride: [1, 2]}", "one stride for both axes"),
+        (
+            "{op: conv, kind: implicit_frequency, mixing: depthwise, out_channels: 4}",
+            "depthwise filters keep 3 channels, and out_channels is 4",
+        ),
+    ],
+)
+def test_shapes(problems, ops, message):
+    found = problems(f"version: 1\ninput: {{size: 8}}\nmodel: [{ops}]")
+    assert len(found) == 1 and message in found[0], found
+    assert found[0].startswith("spec.yaml:3:")

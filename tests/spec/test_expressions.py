@@ -1,0 +1,95 @@
+import pytest
+
+from nifbuild.errors import Mark, SpecError
+from nifbuild.spec.expressions import evaluate, is_expression, round_to
+from nifbuild.spec.source import List, Scalar
+
+PLACE = Mark("f.yaml", 1, 1)
+SCOPE = {
+    "w": Scalar(64, PLACE),
+    "ratio": Scalar(1.5, PLACE),
+    "zero": Scalar(0, PLACE),
+    "word": Scalar("relu", PLACE),
+    "flag": Scalar(True, PLACE),
+    "if": Scalar(2, PLACE),
+    "sizes": List((Scalar(1, PLACE),), PLACE),
+}
+
+
+def value(text: str):
+    node = evaluate(Scalar(text, PLACE), SCOPE)
+    return node.value if isinstance(node, Scalar) else node
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$w", 64),
+        ("$word", "relu"),
+        ("$flag", True),
+        ("$sizes", SCOPE["sizes"]),
+        ("$w * 2", 128),
+        ("2*$w + 1", 129),
+        ("-$w", -64),
+        ("($w + 2) * 3 - $w // 5 % 4", 198),
+        ("$w / 2", 32),
+        ("$w / 3", 64 / 3),
+        ("$w * $ratio", 96),
+        ("$if * 2", 4),
+        ("round_to($w * 0.35, 8)", 24),
+        ("max($w, 100)", 100),
+        ("floor($w / 3) + ceil($w / 3) + round($ratio)", 21 + 22 + 2),
+        ("min($w, 8, 16)", 8),
+    ],
+)
+def test_values(text, expected):
+    found = value(text)
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("$nope", "unknown variable $nope"),
+        ("$zerro", "did you mean 'zero'?"),
+        ("$w / $zero", "division by zero"),
+        ("$w % $zero", "division by zero"),
+        ("$word * 2", "$word is not a number"),
+        ("$flag + 1", "$flag is not a number"),
+        ("$sizes + 1", "$sizes is not a number"),
+        ("$w ** 9", "'$w ** 9' is not arithmetic"),
+        ("$w.real", "is not arithmetic"),
+        ("$w if 1 else 2", "is not arithmetic"),
+        ("[$w for _ in 'a']", "is not arithmetic"),
+        ("__import__('os').system('x') + $w", "is not arithmetic"),
+        ("open($w)", "unknown function 'open'"),
+        ("w * $w", "write $w for the variable"),
+        ("$w *", "not an arithmetic expression"),
+        ("$w * 1e300 * 1e300", "a result beyond"),
+        ("$w * 99999999999999999999", "a result beyond"),
+        ("$w + " + "1 + " * 100 + "1", "longer than 200 characters"),
+        ("round_to($w)", "missing 1 required positional argument"),
+        ("min($w)", "not iterable"),
+        ("round_to($w, 0)", "division by zero"),
+        ("$w + 'a'", "'a' is not a number"),
+        ("$w + True", "True is not a number"),
+    ],
+)
+def test_errors_are_positioned(text, message):
+    with pytest.raises(SpecError) as caught:
+        value(text)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("f.yaml:1:1: ")
+
+
+def test_what_counts_as_an_expression():
+    assert is_expression("$w") and is_expression("2 * $w")
+    assert not is_expression("cost: 5$") and not is_expression("$5") and not is_expression(3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(32 * 0.75, 24), (16 * 0.35, 8), (24 * 1.4, 32), (3, 8), (11.2, 16)]
+)
+def test_round_to_is_make_divisible(channels, expected):
+    """Values of MobileNet's rounding: nearest multiple of 8, never under 90 % of the value."""
+    assert round_to(channels, 8) == expected

@@ -1,0 +1,109 @@
+"""Properties that every op must have, over a table of inputs."""
+
+import copy
+
+import pytest
+import torch
+
+from nifbuild.spec.ops import OP_CLASSES, OPS, Layer, Shape, ShapeError
+
+CASES: dict[str, list[dict]] = {
+    "conv": [
+        {"kind": kind, "out_channels": 6, **geometry}
+        for kind in OPS["conv"]
+        for geometry in (
+            {},
+            {"bias": False},
+            {"kernel_size": 5, "stride": 2},
+            {"kernel_size": 1},
+            {"kernel_size": 3, "stride": 3, "groups": 2},
+            {"groups": "depthwise"},
+        )
+    ]
+    + [
+        {"kernel_size": [3, 5], "stride": [1, 2], "padding": [0, 1], "dilation": [2, 1]},
+        {"kernel_size": 3, "padding_mode": "circular"},
+        {"kernel_size": 3, "padding_mode": "reflect"},
+        {"kernel_size": 2},
+        {"kind": "implicit_frequency", "mixing": "depthwise", "memory": "save"},
+        {"kind": "implicit_frequency", "mixing": "separable", "hidden": [3]},
+        {"kind": "implicit_frequency", "activation": "sine", "coordinates": "cycles_per_pixel"},
+        {"kind": "implicit_frequency", "activation": "gelu"},
+    ],
+    "batch_norm": [{}, {"affine": False, "momentum": 0.5, "eps": 1e-3}],
+    "layer_norm": [{}, {"affine": False}],
+    "group_norm": [{"num_groups": 2}, {"num_groups": 1, "affine": False}],
+    "leaky_relu": [{}, {"negative_slope": 0.5}],
+    "gelu": [{}, {"approximate": "tanh"}],
+    "dropout": [{}, {"p": 0.2, "per_channel": True}],
+    "max_pool": [
+        {"kernel_size": 2},
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+        {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True},
+        {"kernel_size": [1, 3], "stride": [1, 2]},
+    ],
+    "avg_pool": [
+        {"kernel_size": 2},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
+        {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True},
+    ],
+    "linear": [{"out_features": 5}, {"out_features": 1, "bias": False}],
+}
+SHAPES = [Shape(4, (8, 8)), Shape(6, (7, 10)), Shape(4, (1, 5)), Shape(4, (16, 3)), Shape(12)]
+
+
+def make(name: str, fields: dict) -> Layer:
+    kinds = OPS[name]
+    op_class = kinds[fields.get("kind", next(iter(kinds)))]
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    return op_class(op=name, **values)
+
+
+LAYERS = [
+    (name, fields)
+    for name, kinds in OPS.items()
+    if issubclass(next(iter(kinds.values())), Layer)
+    for fields in CASES.get(name, [{}])
+]
+
+
+def test_every_class_and_kind_has_a_case():
+    tried = {type(make(name, fields)) for name, fields in LAYERS}
+    assert tried == {c for c in OP_CLASSES if issubclass(c, Layer)}
+
+
+@pytest.mark.parametrize(("name", "fields"), LAYERS, ids=lambda value: str(value))
+def test_shape_rule_is_true_and_the_module_behaves(name, fields):
+    op = make(name, fields)
+    fitting = 0
+    for shape in SHAPES:
+        try:
+            out = op.output_shape(shape)
+        except ShapeError as error:
+            assert error.what
+            continue
+        torch.manual_seed(0)
+        module = op.build(shape)
+        x = torch.randn(3, shape.channels, *shape.size, requires_grad=True)
+        y = module(x)
+        assert tuple(y.shape) == (3, out.channels, *out.size), (shape, out)
+        y.square().sum().backward()
+        assert x.grad is not None and x.grad.isfinite().all()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+        twin = copy.deepcopy(module)
+        twin.load_state_dict(module.state_dict())
+        torch.testing.assert_close(twin.eval()(x), module.eval()(x))
+        fitting += 1
+    assert fitting >= 1, "no shape of the table fits this op"
+
+
+def test_a_shape_rule_refuses_what_torch_refuses():
+    for name, fields in LAYERS:
+        op = make(name, fields)
+        for shape in SHAPES:
+            try:
+                op.output_shape(shape)
+            except ShapeError:
+                continue
+            op.build(shape)(torch.zeros(2, shape.channels, *shape.size))
