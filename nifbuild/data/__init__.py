@@ -1,1 +1,12 @@
-"""Images and labels: sources, splits, decoding, augmentation."""
+"""Images and labels: sources, splits, decoding, augmentation.
+
+`open_data(spec)` finds rows, classes and splits without decoding an image; `Catalog.load` gives
+sets of images; `Preprocess` turns their batches into what a model takes. Reading order: `sources`
+(and `folders`, `hub`), `columns`, `splits`, `catalog`, `decode`, `images`, `augment`.
+"""
+
+from nifbuild.data.augment import Preprocess
+from nifbuild.data.catalog import Catalog, open_data
+from nifbuild.data.images import Batch, ImageData, ImageSet
+
+__all__ = ["Batch", "Catalog", "ImageData", "ImageSet", "Preprocess", "open_data"]

@@ -1,0 +1,310 @@
+"""From a source to sets of images: what is there, then decoding it."""
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from nifbuild.data.columns import find_column, number_classes, read_labels
+from nifbuild.data.decode import Decoder, UnreadableImageError
+from nifbuild.data.fingerprint import fingerprint
+from nifbuild.data.images import (
+    ImageData,
+    ImageSet,
+    LazyImages,
+    MemoryImages,
+    Progress,
+    Source,
+    channel_statistics,
+    decode_all,
+)
+from nifbuild.data.sources import open_source
+from nifbuild.data.splits import Role, choose_splits, limited, random_stream, set_aside
+from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.spec.data import CommonData, DataSpec, Table
+
+if TYPE_CHECKING:
+    import datasets
+
+_MEMORY_BYTES = 2 * 2**30
+_STATISTICS_IMAGES = 10_000
+_NAMED_PROBLEMS = 10
+
+
+def open_data(spec: DataSpec) -> "Catalog":
+    """Finds the rows, classes and splits of a source, without decoding an image.
+
+    Raises:
+        SpecError: The spec names something that is not there, or asserts what is not so.
+        RunError: The data is broken, or cannot be reached.
+    """
+    found = open_source(spec)
+    roles = choose_splits(spec, found)
+    columns: dict[Role, tuple[str, str]] = {}
+    for role, split in roles.items():
+        image, label = (spec.image, spec.label) if isinstance(spec, Table) else ("image", "label")
+        features = found[split].features
+        columns[role] = (
+            find_column("image", image, features, split),
+            find_column("label", label, features, split),
+        )
+    # After the columns of all splits are known: reading labels takes longer.
+    class_names, labels = number_classes(
+        [read_labels(found[split], columns[role][1], split, role) for role, split in roles.items()]
+    )
+    _check_num_classes(spec, class_names)
+    tables = {role: found[split] for role, split in roles.items()}
+    images = {role: image for role, (image, _) in columns.items()}
+    hashed = fingerprint(class_names, tables, images, labels)
+    sources = {}
+    for role, table in tables.items():
+        rows = np.arange(len(table), dtype=np.int64)
+        encoded = _without_decoding(table.select_columns([images[role]]), images[role])
+        sources[role] = Source(role, encoded, rows, labels[role])
+    return Catalog(spec, class_names, hashed, _divided(spec, sources))
+
+
+def _without_decoding(table: "datasets.Dataset", column: str) -> "datasets.Dataset":
+    import datasets
+
+    if isinstance(table.features[column], datasets.Image):
+        return table.cast_column(column, datasets.Image(decode=False))
+    return table
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A source that was opened.
+
+    Attributes:
+        spec: What the YAML says.
+        class_names: In the order of the class numbers.
+        fingerprint: Changes when the data does.
+        sources: The rows of `train`, and of `validation` and `test` where there are any.
+    """
+
+    spec: DataSpec
+    class_names: tuple[str, ...]
+    fingerprint: str
+    sources: dict[Role, Source] = field(repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def sizes(self) -> dict[Role, int]:
+        """How many images each split has, before unreadable ones are left out."""
+        return {role: len(source) for role, source in self.sources.items()}
+
+    def load(
+        self,
+        channels: Literal[1, 3],
+        size: tuple[int, int],
+        progress: Progress = lambda done, of: None,
+    ) -> ImageData:
+        """Decodes the images, or prepares for decoding them while training.
+
+        Args:
+            channels: 1 for gray, 3 for red, green and blue; images of the other kind are converted.
+            size: Height and width in pixels.
+            progress: Told how far long work has come.
+
+        Raises:
+            SpecError: `normalize` has another number of channels.
+            RunError: An image cannot be read and `unreadable` is `error`, or a split has no image
+                that can.
+        """
+        spec = self.spec
+        fixed = _fixed_statistics(spec, channels)  # fails before the long work
+        decoder = Decoder(channels, size[0], size[1], spec.resize, spec.interpolation)
+        in_memory = spec.in_memory
+        if in_memory == "auto":
+            images = sum(self.sizes.values())
+            in_memory = images * channels * size[0] * size[1] <= _MEMORY_BYTES
+        threads = min(spec.workers, _processors())
+        loading = _Loading(decoder, spec, threads, _Counter(progress, sum(self.sizes.values())))
+        splits: dict[Role, ImageSet] = {
+            role: loading.in_memory(source) if in_memory else loading.lazy(source)
+            for role, source in self.sources.items()
+        }
+        mean, std = fixed or loading.statistics(splits["train"])
+        return ImageData(
+            splits,
+            self.class_names,
+            mean,
+            std,
+            loading.unreadable,
+            self.fingerprint,
+            workers=0 if in_memory else threads,
+        )
+
+
+class _Counter:
+    """Adds up what several splits report."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self, images: int) -> None:
+        self.done += images
+        self.progress(self.done, self.total)
+
+
+@dataclass
+class _Loading:
+    """The state of one `load`."""
+
+    decoder: Decoder
+    spec: CommonData
+    threads: int
+    counter: _Counter
+    unreadable: list[tuple[Role, str, str]] = field(default_factory=list)
+
+    def in_memory(self, source: Source) -> ImageSet:
+        images, failures = decode_all(
+            source, self.decoder, threads=self.threads, progress=self.counter
+        )
+        assert images is not None
+        if not failures:
+            return MemoryImages(source, images)
+        readable = self._readable(source, failures)
+        keep = torch.ones(len(source), dtype=torch.bool)
+        keep[list(failures)] = False
+        return MemoryImages(readable, images[keep])
+
+    def lazy(self, source: Source) -> ImageSet:
+        """A set that decodes on demand.
+
+        Its length has to be right before the first batch, so that `skip` tries every image now. One
+        pixel is enough for that: the whole file is read, at a JPEG's cheapest scale.
+        """
+        if self.spec.unreadable == "skip":
+            one_pixel = Decoder(self.decoder.channels, 1, 1, "stretch", "nearest")
+            _, failures = decode_all(
+                source, one_pixel, threads=self.threads, progress=self.counter, keep=False
+            )
+            if failures:
+                source = self._readable(source, failures)
+        return LazyImages(source, self.decoder)
+
+    def _readable(self, source: Source, failures: dict[int, str]) -> Source:
+        """The source less what cannot be read.
+
+        Raises:
+            RunError: Such images are an error, or none is left.
+        """
+        if self.spec.unreadable == "error":
+            raise _unreadable(source, failures)
+        self.unreadable += [
+            (source.split, source.name(place), reason) for place, reason in failures.items()
+        ]
+        if len(failures) == len(source):
+            raise RunError(
+                Problem(
+                    f"none of the {len(source)} images of '{source.split}' can be read; the first, "
+                    f"{source.name(0)}: {failures[0]}",
+                    path="data",
+                    fix="check that the image column holds encoded images, such as PNG or JPEG",
+                    code="unreadable-image",
+                )
+            )
+        return source.chosen(np.delete(np.arange(len(source)), list(failures)))
+
+    def statistics(
+        self, train: ImageSet
+    ) -> tuple[Float32[Tensor, " channels"], Float32[Tensor, " channels"]]:
+        if isinstance(train, MemoryImages):
+            return channel_statistics(train.images)
+        chosen = np.arange(len(train))
+        if len(train) > _STATISTICS_IMAGES:
+            stream = random_stream(self.spec.seed, "statistics")
+            chosen = np.sort(stream.permutation(len(train))[:_STATISTICS_IMAGES])
+        sample = train.source.chosen(chosen)
+        images, failures = decode_all(sample, self.decoder, threads=self.threads)
+        if failures:
+            raise _unreadable(sample, failures)
+        assert images is not None
+        return channel_statistics(images)
+
+
+def _unreadable(source: Source, failures: dict[int, str]) -> RunError:
+    problems = [
+        problem
+        for place, reason in list(failures.items())[:_NAMED_PROBLEMS]
+        for problem in UnreadableImageError.of(source.name(place), reason).problems
+    ]
+    rest = len(failures) - len(problems)
+    if rest:
+        what = f"{rest} more images of '{source.split}' cannot be read"
+        problems.append(Problem(what, path="data.unreadable", code="unreadable-image"))
+    return RunError(problems)
+
+
+def _divided(spec: CommonData, sources: dict[Role, Source]) -> dict[Role, Source]:
+    """The roles in order, with test and validation set aside from train where they are missing."""
+    parts = dict(sources)
+    shares: dict[Role, float] = {"test": spec.test, "validation": spec.validation}
+    for role, share in shares.items():
+        if role not in parts and share > 0:
+            train = parts["train"]
+            stay, aside = set_aside(role, train.labels, share, spec.seed)
+            parts["train"], parts[role] = train.chosen(stay), train.chosen(aside, role)
+    limits: dict[Role, int | None] = {
+        "train": spec.limit.train,
+        "validation": spec.limit.validation,
+        "test": spec.limit.test,
+    }
+    return {
+        role: parts[role].chosen(limited(len(parts[role]), limit, spec.seed))
+        for role, limit in limits.items()
+        if role in parts
+    }
+
+
+def _check_num_classes(spec: CommonData, class_names: tuple[str, ...]) -> None:
+    if spec.num_classes not in (None, len(class_names)):
+        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        raise SpecError(
+            Problem(
+                f"the data has {len(class_names)} classes ({shown}), not {spec.num_classes}",
+                path="data.num_classes",
+                fix=f"write `num_classes: {len(class_names)}`, or leave it out",
+                code="num-classes",
+            )
+        )
+
+
+def _fixed_statistics(
+    spec: CommonData, channels: int
+) -> tuple[Float32[Tensor, " channels"], Float32[Tensor, " channels"]] | None:
+    if spec.normalize == "auto":
+        return None
+    for name in ("mean", "std"):
+        number = len(getattr(spec.normalize, name))
+        if number not in (1, channels):
+            raise SpecError(
+                Problem(
+                    f"{number} numbers for {channels} channel{'s' if channels > 1 else ''}",
+                    path=f"data.normalize.{name}",
+                    fix="give one for each channel of the model's input, or one for all",
+                    code="wrong-channels",
+                )
+            )
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32).expand(channels).clone()
+        for values in (spec.normalize.mean, spec.normalize.std)
+    )
+    return mean, std
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

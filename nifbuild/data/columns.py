@@ -1,0 +1,272 @@
+"""Which column holds the images, which the labels, and what the classes are called."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from nifbuild.data.splits import Role, Rows
+from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    import datasets
+
+_USUAL: dict[str, tuple[str, ...]] = {
+    "image": ("image", "img", "images", "picture", "pixels"),
+    "label": ("label", "labels", "class", "target", "category", "y"),
+}
+_MEANS = {
+    "image": "images (an Image feature, bytes, or paths)",
+    "label": "class labels (integers or strings)",
+}
+
+
+def find_column(
+    kind: Literal["image", "label"], named: str | None, features: Mapping[str, Any], split: str
+) -> str:
+    """The column of images or of labels.
+
+    Args:
+        kind: Which of the two.
+        named: Its name, where the spec gives it.
+        features: The split's columns and their types.
+        split: The source's name of the split, for messages.
+
+    Raises:
+        SpecError: There is none or more than one, or the named one is missing or of another type.
+    """
+    typed, usable = _TYPES[kind]
+    if named is not None:
+        if named not in features:
+            raise _no_column(kind, f"split '{split}' has no column '{named}'", features, named)
+        if not usable(features[named]):
+            what = f"the column '{named}' holds {_type(features[named])}, not {_MEANS[kind]}"
+            raise _no_column(kind, what, features)
+        return named
+    of_type = [name for name, feature in features.items() if typed(feature)]
+    if len(of_type) == 1:
+        return of_type[0]
+    candidates = of_type or [name for name, feature in features.items() if usable(feature)]
+    usual = [name for name in _USUAL[kind] if name in candidates]
+    if len(usual) == 1:
+        return usual[0]
+    if len(usual or of_type) > 1:
+        several = " and ".join(f"'{name}'" for name in usual or of_type)
+        raise _no_column(kind, f"the columns {several} may each hold the {kind}s", features)
+    raise _no_column(kind, f"no column of split '{split}' is known to hold {kind}s", features)
+
+
+def _is_image(feature: Any) -> bool:
+    import datasets
+
+    return isinstance(feature, datasets.Image)
+
+
+def _may_be_image(feature: Any) -> bool:
+    import datasets
+
+    if isinstance(feature, dict):
+        return "bytes" in feature
+    return _is_image(feature) or (
+        isinstance(feature, datasets.Value)
+        and feature.dtype in ("binary", "large_binary", "string", "large_string")
+    )
+
+
+def _is_label(feature: Any) -> bool:
+    import datasets
+
+    return isinstance(feature, datasets.ClassLabel)
+
+
+def _may_be_label(feature: Any) -> bool:
+    import datasets
+
+    return _is_label(feature) or (
+        isinstance(feature, datasets.Value)
+        and feature.dtype.startswith(("int", "uint", "string", "large_string", "bool"))
+    )
+
+
+_TYPES: dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]] = {
+    "image": (_is_image, _may_be_image),
+    "label": (_is_label, _may_be_label),
+}
+
+
+def _type(feature: Any) -> str:
+    return str(getattr(feature, "dtype", None) or type(feature).__name__)
+
+
+def _no_column(kind: str, what: str, features: Mapping[str, Any], named: str = "") -> SpecError:
+    columns = ", ".join(f"'{name}' ({_type(feature)})" for name, feature in features.items())
+    fix = (did_you_mean(named, features), f"its columns are {columns}")
+    if not named:
+        fix = (f"name it: `{kind}: ...`", fix[1])
+    return SpecError(
+        Problem(what, path=f"data.{kind}", fix="\n".join(filter(None, fix)), code="missing-column")
+    )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one split, before and after they are numbered.
+
+    Attributes:
+        split: The source's name of the split.
+        role: What it is used for.
+        values: One for each row, as the source has them.
+        names: The names of the classes, where the column's type tells them.
+    """
+
+    split: str
+    role: Role
+    values: np.ndarray
+    names: tuple[str, ...] | None
+
+
+def read_labels(table: "datasets.Dataset", column: str, split: str, role: Role) -> Labels:
+    """Reads the labels of a split.
+
+    Raises:
+        SpecError: The split has no labels (all are missing or -1, as in test splits of contests).
+        RunError: The split is empty, or some of its labels are missing.
+    """
+    where = f"split '{split}'"
+    if not len(table):
+        raise RunError(
+            Problem(
+                f"{where} has no images",
+                path=f"data.splits.{role}",
+                fix="name another split for it, or check the source",
+                code="empty-split",
+            )
+        )
+    values: pa.ChunkedArray = table.select_columns([column]).with_format("arrow")[:][column]
+    missing = np.flatnonzero(values.is_null().to_numpy())
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    unlabelled = len(missing) == len(values) or (
+        pa.types.is_integer(values.type) and set(values.unique().to_pylist()) <= {-1, None}
+    )
+    if unlabelled:
+        raise SpecError(
+            Problem(
+                f"{where} has no labels: all are missing or -1",
+                path=f"data.splits.{role}",
+                fix=f"name another split for it, such as `splits: {{{role}: validation}}`",
+                code="unlabelled-split",
+            )
+        )
+    if len(missing):
+        raise RunError(
+            Problem(
+                f"{len(missing)} rows of {where} have no label; the first is row {missing[0]}",
+                path="data.label",
+                fix="remove these rows from the data",
+                code="missing-label",
+            )
+        )
+    names = getattr(table.features[column], "names", None)
+    array = values.to_numpy()
+    if array.dtype == object:
+        array = array.astype(str)
+    return Labels(split, role, array, tuple(names) if names is not None else None)
+
+
+def number_classes(splits: Sequence[Labels]) -> tuple[tuple[str, ...], dict[Role, Rows]]:
+    """The names of the classes, and each row's class number for each split.
+
+    Names come from the column's type; without one, the training split's labels, sorted, are the
+    classes.
+
+    Args:
+        splits: The training split and the others.
+
+    Raises:
+        RunError: Splits name their classes differently, a label is not that of a class, a split has
+            a class that training never sees, or there are fewer than two classes.
+    """
+    train = next(labels for labels in splits if labels.role == "train")
+    for labels in splits:
+        _check_same_kind(labels, train)
+    names = train.names
+    if names is None:
+        classes = np.unique(train.values)
+        names = tuple(str(value) for value in classes)
+        numbered = {labels.role: _lookup(labels, classes, train) for labels in splits}
+    else:
+        numbered = {labels.role: _in_range(labels, names) for labels in splits}
+    if len(names) < 2:
+        raise RunError(
+            Problem(
+                f"the data has only one class, '{names[0]}'",
+                path="data",
+                fix="there is nothing to learn from it: check the folders or the label column",
+                code="one-class",
+            )
+        )
+    seen = set(numbered["train"].tolist())
+    for labels in splits:
+        unseen = sorted(set(numbered[labels.role].tolist()) - seen)
+        if unseen:
+            raise _unseen_class(labels, names[unseen[0]], train)
+    return names, numbered
+
+
+def _check_same_kind(labels: Labels, train: Labels) -> None:
+    """Both name the same classes, or both have numbers, or both have strings."""
+    same_type = (labels.values.dtype.kind in "iu") == (train.values.dtype.kind in "iu")
+    if labels.names == train.names and same_type:
+        return
+    raise RunError(
+        Problem(
+            f"split '{labels.split}' has {_described(labels)}, "
+            f"split '{train.split}' has {_described(train)}",
+            path="data.label",
+            fix="write both with the same class names in the same order",
+            code="class-names-differ",
+        )
+    )
+
+
+def _described(labels: Labels) -> str:
+    if labels.names is not None:
+        return f"the classes {list(labels.names)}"
+    return "numbers without names" if labels.values.dtype.kind in "iu" else "strings as labels"
+
+
+def _lookup(labels: Labels, classes: np.ndarray, train: Labels) -> Rows:
+    unseen = np.setdiff1d(labels.values, classes)
+    if len(unseen):
+        raise _unseen_class(labels, str(unseen[0]), train)
+    return np.searchsorted(classes, labels.values).astype(np.int64)
+
+
+def _in_range(labels: Labels, names: tuple[str, ...]) -> Rows:
+    values = labels.values.astype(np.int64)
+    wrong = np.flatnonzero((values < 0) | (values >= len(names)))
+    if len(wrong):
+        raise RunError(
+            Problem(
+                f"{len(wrong)} rows of split '{labels.split}' have a label that is no class; the "
+                f"first is row {wrong[0]}, {values[wrong[0]]}",
+                path="data.label",
+                fix=f"the {len(names)} classes are 0 to {len(names) - 1}",
+                code="label-out-of-range",
+            )
+        )
+    return values
+
+
+def _unseen_class(labels: Labels, name: str, train: Labels) -> RunError:
+    return RunError(
+        Problem(
+            f"split '{labels.split}' has the class '{name}', which training never sees",
+            path="data.label",
+            fix=f"split '{train.split}' has no image of it: check both",
+            code="unseen-class",
+        )
+    )

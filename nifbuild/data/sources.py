@@ -1,0 +1,234 @@
+"""Opens a source: the name of each split, and its rows as a `datasets.Dataset`. Decodes nothing."""
+
+import glob
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_never
+
+import numpy as np
+
+from nifbuild.data.folders import missing_path_fix, read_folders
+from nifbuild.data.hub import read_hub
+from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.spec.data import (
+    ArrowData,
+    DataSpec,
+    DigitsData,
+    FileData,
+    HubData,
+    ImageFolderData,
+    ParquetData,
+)
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def open_source(spec: DataSpec) -> "dict[str, datasets.Dataset]":
+    """The source's splits.
+
+    Raises:
+        SpecError: What the spec names is not there.
+        RunError: It is there and cannot be read.
+    """
+    with _quiet_datasets():
+        match spec:
+            case DigitsData():
+                return {"train": _digits()}
+            case ImageFolderData():
+                return read_folders(spec)
+            case ParquetData() | ArrowData():
+                return {split: _read_files(spec, split) for split in spec.files}
+            case HubData():
+                return read_hub(spec)
+            case _:
+                assert_never(spec)
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Turns the library's progress bars, log and warnings off, and back to what they were."""
+    import datasets
+
+    bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _digits() -> "datasets.Dataset":
+    """Scikit-learn's 1,797 scans, their values 0 to 16 stretched to 0 to 255."""
+    import datasets
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    # PGM is a header before the raw pixels: unlike PNG, the same bytes whatever library writes it.
+    images = [{"bytes": b"P5 8 8 255\n" + scan.tobytes(), "path": None} for scan in pixels]
+    features = datasets.Features(
+        image=datasets.Image(decode=False),
+        label=datasets.ClassLabel(names=[str(name) for name in digits.target_names]),
+    )
+    columns = {"image": images, "label": digits.target.tolist()}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def _read_files(spec: ParquetData | ArrowData, split: str) -> "datasets.Dataset":
+    import datasets
+
+    paths = _matching_files(spec, split)
+    folders = [path for path in paths if path.is_dir()]
+    if folders:
+        return datasets.concatenate_datasets([_saved(spec, split, path) for path in paths])
+    _check_schemas(spec, split, paths)
+    try:
+        # Split by split: read together, all would silently take the class names of the first.
+        return datasets.load_dataset(
+            spec.source, data_files={split: [str(path) for path in paths]}, split=split
+        )
+    except Exception as error:
+        # `datasets` wraps whatever its readers raise, and none of that is documented.
+        if "corresponds to no data" in str(error):
+            raise RunError(
+                Problem(
+                    f"the files of split '{split}' have no rows",
+                    path=f"data.files.{split}",
+                    fix="name other files, or write these again",
+                    code="empty-split",
+                )
+            ) from error
+        raise _broken_file(split, paths[0], error.__cause__ or error) from error
+
+
+def _matching_files(spec: FileData, split: str) -> list[Path]:
+    """The paths of a split, patterns expanded and sorted.
+
+    Raises:
+        SpecError: A path does not exist, or a pattern matches nothing.
+    """
+    given = spec.files[split]
+    found: list[Path] = []
+    for name in (given,) if isinstance(given, str) else given:
+        path = Path(name)
+        if path.exists():
+            found.append(path)
+        elif glob.has_magic(name):
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (keeps `name` as written)
+            if not matches:
+                raise _missing_file(split, f"no file matches '{name}'", f"looked in {Path.cwd()}")
+            found += [Path(match) for match in matches]
+        else:
+            raise _missing_file(split, f"there is no file '{name}'", missing_path_fix(path))
+    return found
+
+
+def _missing_file(split: str, what: str, fix: str) -> SpecError:
+    return SpecError(Problem(what, path=f"data.files.{split}", fix=fix, code="missing-file"))
+
+
+def _saved(spec: ParquetData | ArrowData, split: str, folder: Path) -> "datasets.Dataset":
+    """A folder written by `save_to_disk`."""
+    import datasets
+
+    where = f"data.files.{split}"
+    if isinstance(spec, ParquetData):
+        raise SpecError(
+            Problem(
+                f"'{folder}' is a folder",
+                path=where,
+                fix=f"name its files, such as '{folder}/*.parquet'",
+                code="not-a-file",
+            )
+        )
+    if (folder / "dataset_dict.json").is_file():
+        splits = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        files = ", ".join(f"{name}: {folder / name}" for name in splits)
+        raise SpecError(
+            Problem(
+                f"'{folder}' holds several splits",
+                path=where,
+                fix=f"name the folder of each: `files: {{{files}}}`",
+                code="several-splits",
+            )
+        )
+    if not (folder / "state.json").is_file():
+        raise SpecError(
+            Problem(
+                f"'{folder}' was not written by `Dataset.save_to_disk`",
+                path=where,
+                fix=f"name its files, such as '{folder}/*.arrow'",
+                code="not-a-saved-dataset",
+            )
+        )
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise _broken_file(split, folder, error) from error
+
+
+def _check_schemas(spec: ParquetData | ArrowData, split: str, paths: list[Path]) -> None:
+    """Each file can be read, and all of a split name the same classes.
+
+    Raises:
+        RunError: One cannot be read, or names other classes; `datasets` would silently give the
+            rows of all files the class names of the first.
+    """
+    first: dict[str, list[str]] | None = None
+    for path in paths:
+        try:
+            classes = _class_labels(path, parquet=isinstance(spec, ParquetData))
+        except (
+            Exception
+        ) as error:  # pyarrow's, the file system's, or a broken description of columns
+            raise _broken_file(split, path, error) from error
+        first = classes if first is None else first
+        if classes != first:
+            raise RunError(
+                Problem(
+                    f"'{path}' names other classes than '{paths[0]}': {classes}, not {first}",
+                    path=f"data.files.{split}",
+                    fix="write all files of a split with the same class names in the same order",
+                    code="class-names-differ",
+                )
+            )
+
+
+def _class_labels(path: Path, *, parquet: bool) -> dict[str, list[str]]:
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if parquet:
+        schema = pq.read_schema(path)
+    else:
+        with pa.memory_map(str(path)) as source:
+            try:
+                schema = pa.ipc.open_stream(source).schema
+            except pa.ArrowInvalid:  # the other of the two layouts of Arrow files
+                schema = pa.ipc.open_file(source).schema
+    features: dict[str, Any] = datasets.Features.from_arrow_schema(schema)
+    return {
+        name: feature.names
+        for name, feature in features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+
+
+def _broken_file(split: str, path: Path, error: BaseException) -> RunError:
+    return RunError(
+        Problem(
+            f"'{path}' cannot be read: {' '.join(str(error).split())}",
+            path=f"data.files.{split}",
+            fix="write or download the file again; `source` says what format is expected",
+            code="unreadable-source",
+        )
+    )

@@ -1,0 +1,136 @@
+"""Which images are for training, validation and test: by the source's splits, or by a share.
+
+Random choices come from `numpy.random.RandomState`, whose stream NumPy guarantees never to change,
+so that a seed means the same split everywhere and for good.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from nifbuild.errors import Problem, SpecError, did_you_mean
+from nifbuild.spec.data import CommonData, NamedSplits, Splits
+
+Role = Literal["train", "validation", "test"]
+USUAL_NAMES: dict[Role, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+# One stream of random numbers for each use, so that one choice does not move another.
+_STREAMS = {"test": 0, "validation": 1, "limit": 2, "statistics": 3}
+
+Rows = Int64[np.ndarray, " _"]
+"""Numbers of rows, of places in a list, or of classes: one dimension, of any length."""
+
+
+def random_stream(seed: int, use: str) -> np.random.RandomState:
+    """The random numbers of one use, fixed by the seed of the data."""
+    return np.random.RandomState([seed, _STREAMS[use]])
+
+
+def choose_splits(spec: CommonData, available: Collection[str]) -> dict[Role, str]:
+    """The source's name of the split for each role that the source can fill.
+
+    Raises:
+        SpecError: A named split is not there, or none is for training.
+    """
+    named = spec.splits if isinstance(spec, NamedSplits) else Splits()
+    roles: dict[Role, str] = {}
+    for role in ("train", "validation", "test"):
+        name = getattr(named, role)
+        if name is not None:
+            if name not in available:
+                raise _missing_split(role, name, available)
+            roles[role] = name
+    for role, names in USUAL_NAMES.items():
+        if role not in roles:
+            free = [name for name in names if name in available and name not in roles.values()]
+            roles |= {role: free[0]} if free else {}
+    if "train" not in roles and len(available) == 1:
+        roles["train"] = next(iter(available))
+    if "train" not in roles:
+        raise SpecError(
+            Problem(
+                f"no split for training among {_listed(available)}",
+                path="data.splits.train",
+                fix="name it: `splits: {train: ...}`",
+                code="missing-split",
+            )
+        )
+    if "test" not in roles and "validation" in roles and named.validation is None:
+        # ImageNet's convention: what is called validation is what accuracy is reported on.
+        roles["test"] = roles.pop("validation")
+    return roles
+
+
+def _missing_split(role: Role, name: str, available: Collection[str]) -> SpecError:
+    hint = did_you_mean(name, available)
+    return SpecError(
+        Problem(
+            f"the source has no split '{name}'",
+            path=f"data.splits.{role}",
+            fix="\n".join(filter(None, (hint, f"its splits are {_listed(available)}"))),
+            code="missing-split",
+        )
+    )
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def set_aside(role: Role, labels: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Splits images in two, each class in proportion.
+
+    Args:
+        role: What the second part is for; each role has random numbers of its own.
+        labels: The class of each image, shape [rows].
+        share: The second part's share of all images, at least 0 and below 1.
+        seed: Fixes the choice.
+
+    Returns:
+        The places in `labels` of those that stay, and of those set aside, both sorted. A class
+        keeps at least one image in the first part.
+
+    Raises:
+        SpecError: The share is above 0, yet no image can be set aside.
+    """
+    counts = np.bincount(labels)
+    taken = _apportion(counts, share)
+    if share > 0 and not taken.sum():
+        raise SpecError(
+            Problem(
+                f"a share of {share:g} of {len(labels)} images is no image",
+                path=f"data.{role}",
+                fix="raise the share, or set it to 0 for none",
+                code="empty-split",
+            )
+        )
+    stream = random_stream(seed, role)
+    aside = np.zeros(len(labels), dtype=bool)
+    for label, number in enumerate(taken):
+        members = np.flatnonzero(labels == label)
+        aside[stream.permutation(members)[:number]] = True
+    return np.flatnonzero(~aside), np.flatnonzero(aside)
+
+
+def _apportion(counts: Sequence[int] | np.ndarray, share: float) -> np.ndarray:
+    """How many of each class: shares rounded so that they add up to the rounded share of all."""
+    counts = np.asarray(counts)
+    exact = counts * share
+    taken = np.floor(exact).astype(np.int64)
+    missing = int(np.floor(counts.sum() * share + 0.5)) - int(taken.sum())
+    for label in np.argsort(taken - exact, kind="stable"):  # the largest fractions first
+        if missing > 0 and taken[label] + 1 < counts[label]:
+            taken[label] += 1
+            missing -= 1
+    return taken
+
+
+def limited(number: int, limit: int | None, seed: int) -> Rows:
+    """At most `limit` of so many places, sorted; a smaller limit gives a subset of them."""
+    order = random_stream(seed, "limit").permutation(number)
+    return np.sort(order[: number if limit is None else limit]).astype(np.int64)

@@ -1,0 +1,208 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nifbuild.data.decode import Decoder, UnreadableImageError, quiet_pillow
+
+RNG = np.random.default_rng(0)
+
+
+def decode(cell: Any, channels: int = 3, size: tuple[int, int] = (4, 4), **options: Any) -> Any:
+    return Decoder(channels, *size, **options)(cell)  # type: ignore[arg-type]
+
+
+def random_image(mode: str = "RGB", size: tuple[int, int] = (4, 4)) -> Image.Image:
+    shape = (size[1], size[0], 3)[: 3 if mode == "RGB" else 2]
+    return Image.fromarray(RNG.integers(0, 256, shape, dtype=np.uint8))
+
+
+def smooth_image(width: int, height: int) -> Image.Image:
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    pixels = np.stack([x, y, (1 + np.sin(6 * x + 4 * y)) / 2], -1)
+    return Image.fromarray((255 * pixels).astype(np.uint8))
+
+
+def test_an_image_of_the_right_size_is_exact(encoded: Any) -> None:
+    image = random_image()
+    pixels = decode(encoded(image))
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, np.asarray(image).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("form", ["bytes", "path", "mapping of bytes", "mapping of path"])
+def test_forms_of_cells(form: str, png: Any, tmp_path: Path) -> None:
+    content = png((1, 2, 3))
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    cell = {
+        "bytes": content,
+        "path": str(path),
+        "mapping of bytes": {"bytes": content, "path": "elsewhere.png"},
+        "mapping of path": {"bytes": None, "path": str(path)},
+    }[form]
+    assert decode(cell)[:, 0, 0].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("image", "rgb"),
+    [
+        (Image.new("1", (4, 4), 1), [255, 255, 255]),
+        (Image.new("L", (4, 4), 100), [100, 100, 100]),
+        (Image.new("RGB", (4, 4), (10, 20, 30)), [10, 20, 30]),
+        (Image.new("RGBA", (4, 4), (10, 20, 30, 255)), [10, 20, 30]),
+        (Image.new("RGBA", (4, 4), (10, 20, 30, 0)), [255, 255, 255]),
+        (Image.new("RGBA", (4, 4), (0, 100, 200, 51)), [204, 224, 244]),
+        (Image.new("LA", (4, 4), (0, 51)), [204, 204, 204]),
+        (Image.fromarray(np.full((4, 4), 65535, np.uint16)), [255, 255, 255]),
+        (Image.fromarray(np.full((4, 4), 257 * 77, np.uint16)), [77, 77, 77]),
+    ],
+    ids=["1", "L", "RGB", "opaque", "clear", "translucent", "LA", "16-bit white", "16-bit gray"],
+)
+def test_modes_become_rgb(image: Image.Image, rgb: list[int], encoded: Any) -> None:
+    pixels = decode(encoded(image))
+    assert np.array_equal(pixels, np.broadcast_to(np.array(rgb)[:, None, None], (3, 4, 4)))
+
+
+def test_palette_with_and_without_transparency(encoded: Any) -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    assert decode(encoded(image))[:, 0, 0].tolist() == [10, 20, 30]
+    assert decode(encoded(image, transparency=1))[:, 0, 0].tolist() == [255, 255, 255]
+    assert decode(encoded(image, transparency=b"\xff\x33"))[:, 0, 0].tolist() == [206, 208, 210]
+
+
+def test_cmyk_jpeg(encoded: Any) -> None:
+    red = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
+    pixels = decode(red, size=(16, 16))
+    assert np.abs(pixels.astype(int) - np.array([255, 0, 0])[:, None, None]).max() <= 3
+
+
+def test_rgb_becomes_gray_by_luma(png: Any) -> None:
+    pixels = decode(png((200, 100, 50)), channels=1)
+    assert pixels.shape == (1, 4, 4)
+    assert abs(int(pixels[0, 0, 0]) - (0.299 * 200 + 0.587 * 100 + 0.114 * 50)) <= 1
+
+
+def test_gray_jpeg_from_colour_does_not_depend_on_the_file_format(encoded: Any) -> None:
+    image = smooth_image(64, 64)
+    jpeg = decode(encoded(image, "JPEG", quality=98), channels=1, size=(16, 16)).astype(int)
+    lossless = decode(encoded(image), channels=1, size=(16, 16)).astype(int)
+    assert np.abs(jpeg - lossless).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation: int, encoded: Any) -> None:
+    upright = smooth_image(48, 32)
+    # What a camera stores: the inverse of what the tag says is to be done (EXIF 2.3, 0x0112).
+    undo = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a.transpose(1, 0, 2), 2),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    stored = Image.fromarray(np.ascontiguousarray(undo(np.asarray(upright))))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode(encoded(stored, "PNG", exif=exif), size=(32, 48))
+    assert np.array_equal(pixels, np.asarray(upright).transpose(2, 0, 1))
+    shrunk = decode(encoded(stored, "JPEG", exif=exif, quality=98), size=(8, 12)).astype(int)
+    expected = decode(encoded(upright), size=(8, 12)).astype(int)
+    assert np.abs(shrunk - expected).max() <= 6
+
+
+def test_broken_exif_does_not_matter(encoded: Any) -> None:
+    broken = encoded(smooth_image(8, 8), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff junk")
+    with quiet_pillow():
+        assert decode(broken, size=(8, 8)).shape == (3, 8, 8)
+
+
+def test_crop_keeps_the_aspect_and_takes_the_centre(encoded: Any) -> None:
+    strips = np.zeros((4, 12, 3), np.uint8)
+    strips[:, :4], strips[:, 4:8], strips[:, 8:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    image = encoded(Image.fromarray(strips))
+    assert np.array_equal(decode(image), np.array(strips)[:, 4:8].transpose(2, 0, 1))
+    assert decode(image, size=(2, 2), interpolation="nearest")[:, 0, 0].tolist() == [0, 255, 0]
+
+
+def test_stretch_keeps_everything(encoded: Any) -> None:
+    strips = np.zeros((4, 12, 3), np.uint8)
+    strips[:, :4], strips[:, 4:8], strips[:, 8:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    image = encoded(Image.fromarray(strips))
+    pixels = decode(image, size=(3, 3), resize="stretch", interpolation="nearest")
+    assert pixels[:, 1].T.tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+def test_shrinking_averages(encoded: Any) -> None:
+    checks = (np.indices((16, 16)).sum(0) % 2 * 255).astype(np.uint8)
+    image = encoded(Image.fromarray(checks))
+    for interpolation in ("bilinear", "bicubic", "lanczos"):
+        pixels = decode(image, 1, (4, 4), interpolation=interpolation)[0, 1:3, 1:3]
+        assert np.abs(pixels.astype(int) - 128).max() <= 8, interpolation
+    assert set(decode(image, 1, (4, 4), interpolation="nearest").flatten().tolist()) <= {0, 255}
+
+
+def test_interpolations_differ(encoded: Any) -> None:
+    image = encoded(random_image(size=(5, 5)))
+    kinds = ("nearest", "bilinear", "bicubic", "lanczos")
+    results = {kind: decode(image, interpolation=kind).tobytes() for kind in kinds}
+    assert len(set(results.values())) == 4
+
+
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
+@pytest.mark.parametrize("size", [(800, 600), (300, 900), (64, 64)])
+def test_reduced_jpeg_decoding_is_close_to_full(
+    resize: Any, size: tuple[int, int], encoded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = encoded(smooth_image(*size), "JPEG", quality=95)
+    fast = decode(image, size=(32, 40), resize=resize).astype(int)
+    monkeypatch.setattr(Image.Image, "draft", lambda *_: None)
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    monkeypatch.setattr(JpegImageFile, "draft", lambda *_: None)
+    full = decode(image, size=(32, 40), resize=resize).astype(int)
+    assert np.abs(fast - full).max() <= 4
+
+
+def test_unreadable_images_say_why(encoded: Any, png: Any, tmp_path: Path) -> None:
+    jpeg = encoded(random_image(size=(64, 64)), "JPEG")
+    for cell, reason in [
+        (jpeg[: len(jpeg) // 2], "truncated"),
+        (png(3)[:50], "truncated"),
+        (b"hello", "cannot identify image file"),
+        (b"", "cannot identify image file"),
+        (None, "the row has no image"),
+        ({"bytes": None, "path": None}, "the row has no image"),
+        (str(tmp_path / "gone.png"), "No such file"),
+        (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "mode F"),
+        (encoded(Image.fromarray(np.ones((4, 4), np.int32)), "TIFF"), "mode I"),
+    ]:
+        with pytest.raises(ValueError, match=reason):
+            decode(cell)
+
+
+def test_decompression_bombs_are_refused(png: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="decompression bomb"):
+        decode(png(3, (20, 20)))
+
+
+def test_the_error_survives_a_loader_worker() -> None:
+    error = UnreadableImageError.of("'a: b.png' (row 3 of 'train')", "broken: data")
+    wrapped = torch._utils.ExceptionWrapper((type(error), error, None), where="in worker 0")
+    with pytest.raises(UnreadableImageError) as caught:
+        wrapped.reraise()
+    assert caught.value.problems == error.problems
+
+
+def test_a_decoder_can_be_pickled() -> None:
+    decoder = Decoder(3, 4, 5, "stretch", "lanczos")
+    assert pickle.loads(pickle.dumps(decoder)) == decoder

@@ -1,0 +1,116 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from nifbuild.spec.data import DataSpec, DigitsData, HubData
+
+ADAPTER: TypeAdapter[Any] = TypeAdapter(DataSpec)
+SPECS = Path(__file__).parents[2] / "specs" / "data"
+NAMES = ("cifar10", "cifar100", "imagenet", "digits", "folder")
+
+
+def problems(text: str) -> list[tuple[str, str]]:
+    with pytest.raises(ValidationError) as caught:
+        ADAPTER.validate_json(text)
+    return [(".".join(map(str, e["loc"])), e["msg"]) for e in caught.value.errors()]
+
+
+def test_defaults_are_a_sensible_study() -> None:
+    spec = ADAPTER.validate_json('{"source": "digits"}')
+    assert isinstance(spec, DigitsData)
+    assert (spec.validation, spec.test, spec.seed) == (0.1, 0.2, 0)
+    assert (spec.normalize, spec.in_memory, spec.unreadable) == ("auto", "auto", "error")
+    assert spec.augment.model_dump(exclude_defaults=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"source": "digits", "path": "x"}', ("digits.path", "Extra inputs")),
+        ('{"source": "digits", "splits": {}}', ("digits.splits", "Extra inputs")),
+        ('{"source": "digits", "test": 1}', ("digits.test", "less than 1")),
+        ('{"source": "digits", "validation": -0.1}', ("digits.validation", "greater than or")),
+        ('{"source": "digits", "seed": -1}', ("digits.seed", "greater than or equal to 0")),
+        ('{"source": "digits", "workers": 2.5}', ("digits.workers", "valid integer")),
+        ('{"source": "digits", "size": [8]}', ("digits.size.1", "Field required")),
+        ('{"source": "digits", "size": [8, 0]}', ("digits.size.1", "greater than or equal to 1")),
+        ('{"source": "digits", "num_classes": 0}', ("digits.num_classes", "greater than or")),
+        ('{"source": "digits", "limit": {"train": 0}}', ("digits.limit.train", "greater than")),
+        ('{"source": "digits", "resize": "pad"}', ("digits.resize", "'crop' or 'stretch'")),
+        ('{"source": "digits", "unreadable": "warn"}', ("digits.unreadable", "'error' or 'skip'")),
+        (
+            '{"source": "digits", "interpolation": "cubic"}',
+            ("digits.interpolation", "'nearest', 'bilinear', 'bicubic' or 'lanczos'"),
+        ),
+        (
+            '{"source": "digits", "normalize": {"mean": [0], "std": [0]}}',
+            ("digits.normalize.Normalize.std.0", "greater than 0"),
+        ),
+        ('{"source": "digits", "augment": {"flip": 2}}', ("digits.augment.flip", "less than")),
+        ('{"source": "digits", "augment": {"crop": 0.5}}', ("digits.augment.crop", "integer")),
+        (
+            '{"source": "digits", "augment": {"resized_crop": [0.9, 0.1]}}',
+            ("digits.augment", "0 < smallest <= largest <= 1"),
+        ),
+        (
+            '{"source": "digits", "augment": {"randaugment": {"magnitude": 31}}}',
+            ("digits.augment.randaugment.magnitude", "less than or equal to 30"),
+        ),
+        ('{"source": "parquet", "files": {}}', ("parquet.files", "at least 1 item")),
+        ('{"source": "arrow", "files": {"a b": "x"}}', ("arrow.files.a b.[key]", "pattern")),
+        ('{"source": "hub", "id": "a/b"}', ("hub.revision", "Field required")),
+        (
+            '{"source": "hub", "id": "a", "revision": "m", "splits": {"train": "x", "test": "x"}}',
+            ("hub.splits", "'x' is used twice"),
+        ),
+        ('{"source": "imagefolder", "path": ""}', ("imagefolder.path", "at least 1 character")),
+    ],
+)
+def test_a_wrong_value_is_named(text: str, expected: tuple[str, str]) -> None:
+    ((path, message),) = [found for found in problems(text) if "literal['auto']" not in found[0]]
+    assert path == expected[0]
+    assert expected[1] in message
+
+
+def test_an_unknown_source_lists_the_known() -> None:
+    ((_, message),) = problems('{"source": "digit"}')
+    assert "'digits', 'imagefolder', 'parquet', 'arrow', 'hub'" in message
+
+
+def test_every_field_has_a_description() -> None:
+    schema = ADAPTER.json_schema()
+    missing = [
+        f"{name}.{field}"
+        for name, model in schema["$defs"].items()
+        for field, value in model["properties"].items()
+        if not value.get("description")
+    ]
+    assert missing == []
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, nifbuild.spec.data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_specs_are_valid(name: str) -> None:
+    text = (SPECS / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    content = yaml.safe_load(text)
+    assert list(content) == ["data"]
+    parsed = ADAPTER.validate_json(json.dumps(content["data"]))
+    assert parsed.size is not None
+    assert parsed.augment.model_dump(exclude_defaults=True)
+    if isinstance(parsed, HubData):
+        assert len(parsed.revision) == 40
+
+
+def test_all_shipped_specs_are_tested() -> None:
+    assert {path.stem for path in SPECS.glob("*.yaml")} == set(NAMES)
