@@ -1,5 +1,119 @@
 """`nifbuild train`."""
 
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-def train() -> None:
-    """Train a spec."""
+import typer
+
+from nifbuild.cli.options import DataOption, JsonOption, SetOption, SpecArgument
+from nifbuild.cli.output import print_document
+
+if TYPE_CHECKING:
+    from nifbuild.spec.resolve import Resolved
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="The run directory.", show_default="runs/<name of the spec>"),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", min=1, help="Train in so many processes on this machine, one for each GPU."
+    ),
+]
+
+
+def train(
+    spec: SpecArgument,
+    data: DataOption = None,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the run where it stopped, if it was ever started."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run that is there, and start anew.")
+    ] = False,
+    processes: ProcessesOption = None,
+    epochs: Annotated[int | None, typer.Option(help="Short for --set train.epochs=N.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Short for --set train.batch_size=N.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps: --set train.device=D.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or fp16: --set train.precision=P.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --set train.seed=N.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Train a spec, and evaluate the result on its test images.
+
+    The run directory holds all there is to know about it: `nifbuild evaluate` needs nothing else.
+    Ctrl-C saves a checkpoint first; the same command with --resume continues exactly there.
+    """
+    from nifbuild.errors import SpecError
+    from nifbuild.spec.resolve import load_spec
+    from nifbuild.train.launch import launch, require_processes
+
+    short = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "device": device,
+        "precision": precision,
+        "seed": seed,
+    }
+    settings = [*(overrides or ())]
+    settings += [f"train.{name}={value}" for name, value in short.items() if value is not None]
+    if resume and overwrite:
+        raise SpecError("--resume and --overwrite exclude each other", fix="leave one out")
+    resolved = load_spec(spec, data=data, overrides=settings)
+    directory = out or Path("runs") / resolved.name
+
+    if "RANK" in os.environ:
+        require_processes(processes)
+    elif processes is not None and processes > 1:
+        from nifbuild.train.directory import RunDirectory
+
+        if not resume:
+            RunDirectory(directory).require_free(overwrite=overwrite)
+        command = [sys.executable, "-m", "nifbuild", "train", str(spec), "--out", str(directory)]
+        command += ["--data", str(data)] if data is not None else []
+        command += [word for setting in settings for word in ("--set", setting)]
+        flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "json": json_output}
+        launch([*command, *(f"--{name}" for name, given in flags.items() if given)], processes)
+        return
+
+    _train_here(resolved, directory, resume, overwrite, quiet, json_output)
+
+
+def _train_here(
+    resolved: "Resolved",
+    directory: Path,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    json_output: bool,
+) -> None:
+    from nifbuild.train.launch import reporting_failure
+
+    with reporting_failure():
+        from nifbuild.train.progress import reporter
+        from nifbuild.train.run import train_run
+        from nifbuild.train.summary import print_summary
+
+        is_first = int(os.environ.get("RANK", 0)) == 0
+        result = train_run(
+            resolved,
+            directory,
+            resume=resume,
+            overwrite=overwrite,
+            report=reporter(quiet or not is_first),
+        )
+        if is_first:
+            print_document(result) if json_output else print_summary(result)

@@ -2,7 +2,8 @@
 
 How two mappings merge: mappings merge key by key, anything else is replaced. Three exceptions keep
 the result what people mean: `patch` lists are appended to; a block is replaced whole; and `data`
-with another `source`, or an `optimizer` with another `name`, replaces the old one instead of
+with another `source`, or an `optimizer` or `schedule` with another `name`, replaces the old one
+instead of
 inheriting its fields.
 """
 
@@ -23,7 +24,7 @@ from nifbuild.spec.source import (
     replace_at,
 )
 
-_IDENTITY = {"data": "source", "optimizer": "name"}
+_IDENTITY = {"data": "source", "optimizer": "name", "schedule": "name"}
 """Mappings that are replaced, not merged, when this field of theirs differs."""
 
 

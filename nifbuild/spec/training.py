@@ -109,8 +109,8 @@ class TrainSpec(Spec):
     do not depend on how many processes share them."""
 
     accumulate: Positive = 1
-    """Micro-batches into which each batch is cut to save memory; their gradients are averaged before
-    the step. Batch normalisation sees one micro-batch at a time."""
+    """Micro-batches into which each batch is cut to save memory; their gradients are averaged
+    before the step. Batch normalisation sees one micro-batch at a time."""
 
     optimizer: OptimizerSpec = AdamW()
     """The optimizer."""
@@ -123,8 +123,8 @@ class TrainSpec(Spec):
     the labels as they are. 0: none."""
 
     clip_norm: Rate | None = None
-    """Largest norm of the gradient of all parameters together; longer ones are scaled down. Null: no
-    limit."""
+    """Largest norm of the gradient of all parameters together; longer ones are scaled down. Null:
+    no limit."""
 
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, which is then what is evaluated and
@@ -149,28 +149,30 @@ class TrainSpec(Spec):
     statistics are evaluated."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    """`auto` (a CUDA GPU, else `mps`, else `cpu`), `cpu`, `cuda`, `cuda:1` (the second GPU), `mps`."""
+    """`auto` (a CUDA GPU, else `mps`, else `cpu`), `cpu`, `cuda`, `cuda:1` (the second GPU) or
+    `mps`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Fixes the initial weights, the order of images, augmentation and dropout."""
 
     deterministic: bool = False
-    """Use only operations whose result is the same each time on a GPU; an operation that has no such
-    form is an error. Slower; on a CPU results repeat anyway."""
+    """Use only operations whose result is the same each time on a GPU; an operation that has no
+    such form is an error. Slower; on a CPU results repeat anyway."""
 
     evaluate_every: Positive = 1
-    """Epochs between evaluations; the last epoch is always evaluated. They use the validation split,
-    or the test split where there is none."""
+    """Epochs between evaluations; the last epoch is always evaluated. They use the validation
+    split, or the test split where there is none."""
 
     checkpoint_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Epochs between checkpoints; 0.25 saves four times in each. The best, the last, and the state at
-    an interruption are saved in any case."""
+    """Epochs between checkpoints; 0.25 saves four times in each. The best, the last, and the state
+    at an interruption are saved in any case."""
 
     keep: Positive = 2
     """Newest checkpoints to keep; the best one is kept beside them."""
 
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
-    """Where the figures go besides the run's own `metrics.jsonl`. `wandb` needs an extra package."""
+    """Where the figures go besides the run's own `metrics.jsonl`. `wandb` needs an extra
+    package."""
 
     monitor: Literal["top1", "loss"] = "top1"
     """The validation figure by which the best checkpoint is told: the highest accuracy, or the

@@ -1,1 +1,40 @@
-"""A model becomes a run: training, evaluation, the run directory."""
+"""A model becomes a run: training, evaluation, the run directory.
+
+Reading order: `run` (what happens), `loop` (the training loop), `evaluate`, `checkpoint`,
+`directory` (what lies where), `trained` (back from a directory to a model); the others are about
+one thing each.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nifbuild.train.directory import RunDirectory
+    from nifbuild.train.run import fresh_model, train_run
+    from nifbuild.train.trained import TrainedModel, evaluate_run, load_run
+
+__all__ = [
+    "RunDirectory",
+    "TrainedModel",
+    "evaluate_run",
+    "fresh_model",
+    "load_run",
+    "train_run",
+]
+
+_HOME = {
+    "RunDirectory": "directory",
+    "TrainedModel": "trained",
+    "evaluate_run": "trained",
+    "fresh_model": "run",
+    "load_run": "trained",
+    "train_run": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On demand: the launcher of several processes stands in this package and needs no torch.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

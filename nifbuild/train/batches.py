@@ -1,0 +1,112 @@
+"""Data loaders, prepared so that a batch holds the same images on any number of processes."""
+
+import signal
+from typing import Any, TypeVar
+
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from nifbuild.data import ImageSet
+from nifbuild.errors import Problem, SpecError
+from nifbuild.spec.training import TrainSpec
+
+T = TypeVar("T")
+
+
+def training_batches(
+    images: ImageSet, spec: TrainSpec, workers: int, accelerator: Accelerator
+) -> Any:
+    """Batches of `batch_size` images over all processes, in an order fixed by the epoch.
+
+    Raises:
+        SpecError: If the batch size does not suit the number of images or of processes.
+    """
+    check_batch_size(spec, len(images), accelerator.num_processes)
+    return _prepared(images, spec.batch_size, workers, accelerator, training=True)
+
+
+def evaluation_batches(
+    images: ImageSet, batch_size: int, workers: int, accelerator: Accelerator
+) -> Any:
+    """All images in order, in batches of `batch_size` over all processes.
+
+    With several processes the last batch is filled up with repeated images, which
+    `gather_for_metrics` leaves out.
+
+    Raises:
+        SpecError: If the processes cannot share a batch.
+    """
+    if batch_size % accelerator.num_processes:
+        raise SpecError(
+            Problem(
+                f"{accelerator.num_processes} processes cannot share a batch of {batch_size}",
+                fix=f"use a batch size that is a multiple of {accelerator.num_processes}",
+                code="batch-size",
+            )
+        )
+    return _prepared(images, batch_size, workers, accelerator, training=False)
+
+
+def micro_batch_size(spec: TrainSpec) -> int:
+    """Images that pass through the model at once, over all processes; evaluation uses it too."""
+    return spec.batch_size // spec.accumulate
+
+
+def check_batch_size(spec: TrainSpec, images: int, processes: int) -> None:
+    """Raises SpecError, with a size that does, where `train.batch_size` does not suit."""
+    unit = spec.accumulate * processes
+    shares = f"{processes} processes" + (
+        f" with {spec.accumulate} micro-batches each" if spec.accumulate > 1 else ""
+    )
+    if spec.batch_size > images:
+        largest = images // unit * unit
+        fix = (
+            f"use at most --set train.batch_size={largest}"
+            if largest
+            else f"use more images: {shares} need {unit}"
+        )
+        raise SpecError(
+            Problem(
+                f"a batch of {spec.batch_size} is more than the {images} training images",
+                path="train.batch_size",
+                fix=fix,
+                code="batch-size",
+            )
+        )
+    if spec.batch_size % unit:
+        below = max(1, spec.batch_size // unit) * unit
+        raise SpecError(
+            Problem(
+                f"{shares} cannot share a batch of {spec.batch_size}",
+                path="train.batch_size",
+                fix=f"use a multiple of {unit}, such as --set train.batch_size={below}",
+                code="batch-size",
+            )
+        )
+
+
+def _prepared(
+    images: ImageSet, batch_size: int, workers: int, accelerator: Accelerator, training: bool
+) -> Any:
+    loader: DataLoader[Any] = DataLoader(
+        images,
+        batch_size=batch_size,
+        shuffle=training,
+        drop_last=training,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=accelerator.device.type == "cuda",
+        worker_init_fn=_ignore_signals if workers else None,
+    )
+    return accelerator.prepare_data_loader(loader)
+
+
+def _as_it_is(batch: T) -> T:
+    """The set gives whole batches already."""
+    return batch
+
+
+def _ignore_signals(worker: int) -> None:
+    """A worker ends with its process, not with the Ctrl-C that its terminal sends to all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,168 @@
+"""All that a run needs to go on as if it had never stopped, to and from bytes."""
+
+import difflib
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+
+from nifbuild.errors import Problem, RunError, SpecError
+
+
+@dataclass
+class Best:
+    """The best evaluation so far: its place, and the monitored figure."""
+
+    step: int
+    epoch: int
+    figure: float
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: Optimizer steps done.
+        epoch: Epochs done, their evaluation included. The steps of the epoch in progress follow:
+            `step - epoch * steps_per_epoch`.
+        loss_sum: Sum of the losses of the steps of the epoch in progress.
+        best: The best evaluation, where one may be chosen.
+        seconds: Time spent so far, over all starts.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    loss_sum: float = 0.0
+    best: Best | None = None
+    seconds: float = 0.0
+
+    def add_losses(self, values: Iterable[float]) -> None:
+        """Adds the losses of steps, one by one: the sum must not depend on how they are grouped."""
+        for value in values:
+            self.loss_sum += value
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "Progress":
+        """From the entry `progress` of a checkpoint's `progress.json`."""
+        values = {field.name: document[field.name] for field in fields(cls)}
+        best = values.pop("best")
+        return cls(**values, best=None if best is None else Best(**best))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for a run to continue: a change of any makes it another run."""
+
+    spec: str
+    world_size: int
+    precision: str
+    data: str
+
+    def require_same(self, saved: dict[str, Any]) -> None:
+        """Raises SpecError that shows each difference from what a checkpoint holds."""
+        problems = []
+        if saved["spec"] != self.spec:
+            changes = _spec_changes(saved["spec"], self.spec)
+            problems.append(_refusal("the spec has changed", changes))
+        for name, label in (
+            ("world_size", "number of processes"),
+            ("precision", "precision"),
+            ("data", "data's fingerprint"),
+        ):
+            was, now = saved[name], getattr(self, name)
+            if was != now:
+                problems.append(_refusal(f"the {label} has changed", f"was {was}, now {now}"))
+        if problems:
+            raise SpecError(problems)
+
+
+def _refusal(what: str, difference: str) -> Problem:
+    fix = f"{difference}\nundo the change, or start another run with --out DIR or --overwrite"
+    return Problem(f"cannot resume: {what} since the run was started", fix=fix, code="resume")
+
+
+def _spec_changes(was: str, now: str) -> str:
+    lines = difflib.unified_diff(was.splitlines(), now.splitlines(), "run", "now", "", "", 1, "")
+    return "\n".join(lines)
+
+
+def pack(
+    module: nn.Module,
+    average: nn.Module | None,
+    optimizer: AcceleratedOptimizer,
+    progress: Progress,
+    identity: Identity,
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files of a checkpoint, and the content of its `progress.json`."""
+    files = {"model.safetensors": _weights(module)}
+    if average is not None:
+        files["ema.safetensors"] = _weights(average)
+    state = {
+        "optimizer": optimizer.state_dict(),
+        "scaler": optimizer.scaler.state_dict() if optimizer.scaler is not None else None,
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    files["optimizer.pt"] = buffer.getvalue()
+    return files, {"progress": asdict(progress), "identity": asdict(identity)}
+
+
+def unpack(
+    checkpoint: Path,
+    module: nn.Module,
+    average: nn.Module | None,
+    optimizer: AcceleratedOptimizer,
+) -> None:
+    """Loads a checkpoint's weights and optimizer state in place.
+
+    Raises:
+        RunError: If a file is missing or damaged.
+    """
+    load_weights(module, checkpoint / "model.safetensors")
+    if average is not None:
+        load_weights(average, checkpoint / "ema.safetensors")
+    path = checkpoint / "optimizer.pt"
+    with _reading(path):
+        # Nothing but tensors and plain containers is unpickled.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        optimizer.load_state_dict(state["optimizer"])
+        if optimizer.scaler is not None:
+            optimizer.scaler.load_state_dict(state["scaler"])
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Loads a safetensors file into a module of the same architecture.
+
+    Raises:
+        RunError: If the file is missing, damaged, or of another architecture.
+    """
+    with _reading(path):
+        module.load_state_dict(safetensors.torch.load_file(path))
+
+
+def _weights(module: nn.Module) -> bytes:
+    # Copies, as safetensors refuses tensors that share memory or are not contiguous.
+    state = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in module.state_dict().items()
+    }
+    content: bytes = safetensors.torch.save(state, metadata={"format": "pt"})
+    return content
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # torch and safetensors raise types of their own
+        reason = str(error) or type(error).__name__
+        fix = "if an older checkpoint is there, delete this one and --resume"
+        raise RunError(Problem(f"cannot load {path}: {reason}", fix=fix, code="load")) from error

@@ -1,0 +1,146 @@
+"""The device of a run, and the Accelerator on it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import GradientAccumulationPlugin
+
+from nifbuild.errors import Problem, SpecError
+from nifbuild.spec.training import Precision
+from nifbuild.train.seeds import derive_seed
+
+_MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `train.device` names, once it is known to be there.
+
+    Raises:
+        SpecError: If this machine does not have it.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if gpus else "mps" if mps else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not gpus:
+        built = torch.backends.cuda.is_built()
+        why = "no GPU was found" if built else "this PyTorch is built without CUDA"
+        _refuse(f"'{name}' is not available: {why}", "use --device auto or --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        _refuse(f"'{name}' is not available", f"there are: {_listed(gpus)}")
+    if device.type == "mps" and not mps:
+        _refuse("'mps' is not available on this machine", "use --device auto or --device cpu")
+    _check_processes(device, gpus)
+    return device
+
+
+def _check_processes(device: torch.device, gpus: int) -> None:
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+    if local == 1:
+        return
+    if device.type == "mps":
+        _refuse("several processes cannot share 'mps'", "use --device cpu or --processes 1")
+    if device.index is not None:
+        _refuse(
+            f"'{device}' is one GPU, but there are {local} processes",
+            "use --device cuda; the environment variable CUDA_VISIBLE_DEVICES chooses among GPUs",
+        )
+    if device.type == "cuda" and local > gpus:
+        _refuse(
+            f"{local} processes, but {gpus} GPU{'s' if gpus > 1 else ''}: each needs its own",
+            f"use --processes {gpus}, or --device cpu",
+        )
+
+
+def _listed(gpus: int) -> str:
+    return ", ".join(f"cuda:{i}" for i in range(gpus))
+
+
+def _refuse(what: str, fix: str) -> None:
+    raise SpecError(Problem(what, path="train.device", fix=fix, code="device"))
+
+
+def _check_precision(precision: Precision, device: torch.device) -> None:
+    # Accelerate would silently train in float32.
+    if precision == "fp16" and device.type == "cpu":
+        raise SpecError(
+            Problem(
+                "fp16 needs a GPU",
+                path="train.precision",
+                fix="on a CPU use bf16 (slower there without AMX or AVX-512 BF16) or fp32",
+                code="precision",
+            )
+        )
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise SpecError(
+            Problem(
+                "this GPU has no bf16", path="train.precision", fix="use fp16", code="precision"
+            )
+        )
+
+
+@contextmanager
+def accelerator_on(
+    device: torch.device, *, precision: Precision, accumulate: int = 1, seed: int = 0
+) -> Iterator[Accelerator]:
+    """An Accelerator for one run; afterwards the process can have another one.
+
+    Args:
+        device: As from `resolve_device`.
+        precision: As in the spec.
+        accumulate: Micro-batches for each optimizer step.
+        seed: Of the order of training images.
+    """
+    _check_precision(precision, device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    _forget_accelerator()
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=_MIXED_PRECISION[precision],
+        dataloader_config=DataLoaderConfiguration(
+            split_batches=True,
+            use_seedable_sampler=True,
+            data_seed=derive_seed(seed, "order"),
+            non_blocking=device.type == "cuda",
+        ),
+        # The last batch of an epoch is cut into micro-batches like any other.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=accumulate, sync_with_dataloader=False
+        ),
+    )
+    try:
+        yield accelerator
+    finally:
+        # Also closes the process group; without that, gloo sometimes aborts at exit.
+        accelerator.end_training()
+        _forget_accelerator()
+
+
+def _forget_accelerator() -> None:
+    """Accelerate keeps one state for the process, which refuses another precision or device."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@contextmanager
+def determinism(enabled: bool) -> Iterator[None]:
+    """Allows only deterministic operations while entered, where enabled."""
+    if not enabled:
+        yield
+        return
+    # cuBLAS reads it when its first handle is made, and is deterministic only with it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

@@ -1,0 +1,319 @@
+"""The layout of a run directory; the only module that reads and writes it.
+
+    spec.yaml            the resolved spec, itself loadable
+    environment.json     versions, devices, command, commit; one entry for each start
+    data.json            class names, normalisation, fingerprint, sizes of the splits
+    metrics.jsonl        one line for each epoch
+    metrics.json         the final figures; there once the run is complete
+    best.json            which checkpoint was best on validation, and its figure
+    checkpoints/step_00000123/
+        model.safetensors, ema.safetensors    weights; the second is evaluated where there is one
+        optimizer.pt                          state of the optimizer and of the loss scaler
+        progress.json                         how far the run was, and what must not change
+    tensorboard/, wandb/    what trackers write
+
+The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
+written aside, flushed to disk and renamed, and old ones go after that: at every moment there is a
+complete one.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nifbuild.errors import Problem, RunError, SpecError
+
+Document = dict[str, Any]
+
+_FILES = (
+    "spec.yaml",
+    "environment.json",
+    "data.json",
+    "metrics.jsonl",
+    "metrics.json",
+    "best.json",
+)
+_FOLDERS = ("checkpoints", "tensorboard", "wandb")
+
+
+class RunDirectory:
+    """One run on disk."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    # What lies where
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec."""
+        return self.path / "spec.yaml"
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The complete checkpoints, oldest first."""
+        return sorted(p for p in (self.path / "checkpoints").glob("step_*") if p.is_dir())
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of an optimizer step lies."""
+        return self.path / "checkpoints" / f"step_{step:08d}"
+
+    def find_checkpoint(self, which: str = "best") -> Path:
+        """The `best` or the `last` checkpoint; without a validation split both are the last.
+
+        Raises:
+            RunError: If there is none.
+        """
+        checkpoints = self.checkpoints
+        if not checkpoints:
+            self.require_run()
+            raise RunError(f"{self.path} has no checkpoint yet", fix="train it first: --resume")
+        best = self._read("best.json")
+        if which == "last" or best is None:
+            return checkpoints[-1]
+        path = self.path / "checkpoints" / str(best["checkpoint"])
+        if path not in checkpoints:
+            raise RunError(
+                f"{path} is missing, although best.json names it",
+                fix="copy it back, or use --checkpoint last",
+            )
+        return path
+
+    @staticmethod
+    def evaluated_weights(checkpoint: Path) -> Path:
+        """The weights that evaluation uses: the moving average where there is one."""
+        average = checkpoint / "ema.safetensors"
+        return average if average.exists() else checkpoint / "model.safetensors"
+
+    # Starting
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether there is a run, complete or not."""
+        return any((self.path / name).exists() for name in (*_FILES, *_FOLDERS))
+
+    def require_run(self) -> None:
+        """Raises SpecError unless this is a run directory."""
+        if not self.spec.is_file():
+            what = "is not a run directory" if self.path.is_dir() else "does not exist"
+            raise SpecError(
+                Problem(
+                    f"{self.path} {what}",
+                    fix="name a directory that `nifbuild train` has written, such as runs/resnet18",
+                    code="no-run",
+                )
+            )
+
+    def require_free(self, *, overwrite: bool) -> None:
+        """Raises SpecError where a run is there that must not be overwritten."""
+        if self.holds_run and not overwrite:
+            raise SpecError(
+                Problem(
+                    f"{self.path} already holds a run",
+                    fix="--resume continues it\n--out DIR writes elsewhere\n"
+                    "--overwrite deletes it and starts anew",
+                    code="run-exists",
+                )
+            )
+
+    def create(self, *, overwrite: bool) -> None:
+        """Makes the directory, for a run from the beginning.
+
+        Raises:
+            SpecError: If it holds a run and `overwrite` is false.
+            RunError: If it cannot be written.
+        """
+        self.require_free(overwrite=overwrite)
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in _FILES:
+                (self.path / name).unlink(missing_ok=True)
+            for name in _FOLDERS:
+                if (self.path / name).exists():
+                    shutil.rmtree(self.path / name)
+            (self.path / "checkpoints").mkdir()
+
+    def describe(self, spec_text: str, data: Document) -> None:
+        """Writes what the run is about: the spec and the data."""
+        with self.writing():
+            _write_atomically(self.spec, spec_text.encode())
+            self._write_json("data.json", data)
+
+    def add_start(self, environment: Document) -> None:
+        """Adds an entry to `environment.json`: the run was started, or resumed, like this."""
+        starts = (self._read("environment.json") or {"starts": []})["starts"]
+        with self.writing():
+            self._write_json("environment.json", {"starts": [*starts, environment]})
+
+    # Checkpoints
+
+    def save_checkpoint(self, step: int, files: Mapping[str, bytes], progress: Document) -> Path:
+        """Writes a checkpoint, complete or not at all.
+
+        Args:
+            step: Optimizer steps done. The weights of one step are always the same; where its
+                checkpoint is there already, only the progress is replaced.
+            files: Content by name.
+            progress: Content of `progress.json`.
+        """
+        final = self.checkpoint_path(step)
+        with self.writing():
+            if not final.exists():
+                _write_folder(final, {**files, "progress.json": _as_json(progress)})
+            else:
+                _write_atomically(final / "progress.json", _as_json(progress))
+        return final
+
+    def point_to_best(self, best: Document) -> None:
+        """Writes `best.json`; `best["checkpoint"]` is the name of a checkpoint."""
+        with self.writing():
+            self._write_json("best.json", best)
+
+    def prune(self, keep: int, best_step: int | None) -> None:
+        """Deletes all but the newest `keep` checkpoints and the best one."""
+        best = None if best_step is None else self.checkpoint_path(best_step)
+        for path in self.checkpoints[:-keep]:
+            if path != best:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def remove_unfinished(self) -> None:
+        """Deletes what a crash left of a checkpoint that was being written."""
+        for path in (self.path / "checkpoints").glob(".writing_*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def progress(self, checkpoint: Path) -> Document:
+        """The content of a checkpoint's `progress.json`."""
+        return _read_json(checkpoint / "progress.json")
+
+    # Figures
+
+    def add_metrics(self, line: Document) -> None:
+        """Appends a line to `metrics.jsonl`."""
+        with self.writing(), (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def metrics(self) -> list[Document]:
+        """The lines of `metrics.jsonl`; a last one that a crash cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with contextlib.suppress(json.JSONDecodeError):
+                lines.append(json.loads(line))
+        return lines
+
+    def rewind_metrics(self, epochs: int) -> None:
+        """Drops the lines of epochs after the given number: they will be written again."""
+        kept = [line for line in self.metrics() if line["epoch"] <= epochs]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        with self.writing():
+            _write_atomically(self.path / "metrics.jsonl", text.encode())
+            (self.path / "metrics.json").unlink(missing_ok=True)
+
+    def finish(self, figures: Document) -> None:
+        """Writes `metrics.json`, which marks the run as complete."""
+        with self.writing():
+            self._write_json("metrics.json", figures)
+
+    def result(self) -> Document | None:
+        """The final figures, or None while the run is not complete."""
+        return self._read("metrics.json")
+
+    def data(self) -> Document:
+        """The content of `data.json`.
+
+        Raises:
+            SpecError: If this is not a run directory.
+        """
+        self.require_run()
+        return _read_json(self.path / "data.json")
+
+    # Reading and writing
+
+    def _read(self, name: str) -> Document | None:
+        path = self.path / name
+        return _read_json(path) if path.exists() else None
+
+    def _write_json(self, name: str, document: Document) -> None:
+        _write_atomically(self.path / name, _as_json(document))
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns a failing write (disk full, no permission) into one clear RunError."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(self._write_problem(error)) from error
+
+    def _write_problem(self, error: OSError) -> Problem:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "make room" if full else "make it writable"
+        saved = self.checkpoints
+        if saved:
+            fix = f"{saved[-1].name} is intact: {remedy}, then continue with --resume"
+        else:
+            fix = f"{remedy}, or choose another directory with --out DIR"
+        reason = error.strerror or str(error)
+        return Problem(f"cannot write to {self.path}: {reason}", fix=fix, code="write")
+
+
+def _as_json(document: Document) -> bytes:
+    """JSON with one line for each key, so that long tables stay readable beside short figures."""
+    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _read_json(path: Path) -> Document:
+    try:
+        document: Document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    return document
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".writing_{path.name}")
+    try:
+        _write_file(temporary, content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_folder(final: Path, files: Mapping[str, bytes]) -> None:
+    temporary = final.with_name(f".writing_{final.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        for name, content in files.items():
+            _write_file(temporary / name, content)
+        _flush_folder(temporary)
+        temporary.rename(final)
+        _flush_folder(final.parent)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _flush_folder(path: Path) -> None:
+    """Makes the names in a folder durable, where the system knows how."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

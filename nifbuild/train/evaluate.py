@@ -1,0 +1,124 @@
+"""Accuracy and loss of a model on a split, each image counted once on any number of processes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What an evaluation found.
+
+    Attributes:
+        loss: Mean cross-entropy against the labels, in nats.
+        top1: Share of images whose most probable class is right.
+        top5: Share whose class is among the five most probable (or all, where there are fewer).
+        class_accuracy: Top-1 of each class's images; None for a class that has none.
+        confusion: [true class][predicted class], counts.
+    """
+
+    num_samples: int
+    loss: float
+    top1: float
+    top5: float
+    class_accuracy: tuple[float | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def as_document(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Plain data for JSON."""
+        per_class = [
+            {"name": name, "accuracy": accuracy, "num_samples": sum(row)}
+            for name, accuracy, row in zip(
+                class_names, self.class_accuracy, self.confusion, strict=True
+            )
+        ]
+        return {
+            "num_samples": self.num_samples,
+            "top1": self.top1,
+            "top5": self.top5,
+            "loss": self.loss,
+            "per_class": per_class,
+            "confusion_matrix": [list(row) for row in self.confusion],
+        }
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Any,
+    prepare: Callable[[Tensor], Tensor],
+    accelerator: Accelerator,
+    num_classes: int,
+    after_batch: Callable[[], None] = lambda: None,
+) -> Figures:
+    """Evaluates `model` on all batches.
+
+    Args:
+        model: On its device, not wrapped for gradients; put in eval mode and back.
+        batches: A prepared DataLoader over all processes, of {"images", "labels"}.
+        prepare: Images as bytes to the model's input.
+        accelerator: Says how processes meet, and the precision.
+        num_classes: Width of the model's output.
+        after_batch: Called after each batch, on every process; what it raises ends the evaluation.
+    """
+    metrics = _metrics(num_classes)
+    loss_sum, count = torch.zeros((), dtype=torch.float64), 0
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            with accelerator.autocast():
+                logits = model(prepare(batch["images"]))
+            # Repeated images, which even out the last batch over the processes, are left out here.
+            # Then every process counts all images, so that the metrics must not be summed again.
+            logits, labels = accelerator.gather_for_metrics((logits.float(), batch["labels"]))
+            # On the CPU, where float64 exists whatever the device.
+            logits, labels = logits.cpu(), labels.cpu()
+            loss_sum += F.cross_entropy(logits.double(), labels, reduction="sum")
+            count += len(labels)
+            metrics.update(logits, labels)
+            after_batch()
+    finally:
+        model.train(was_training)
+    return _figures(metrics, loss_sum.item() / count, count)
+
+
+def _metrics(num_classes: int) -> MetricCollection:
+    shared = {"num_classes": num_classes, "sync_on_compute": False, "validate_args": False}
+    return MetricCollection(
+        {
+            "top1": MulticlassAccuracy(average="micro", **shared),
+            "top5": MulticlassAccuracy(average="micro", top_k=min(5, num_classes), **shared),
+            "classes": MulticlassAccuracy(average="none", **shared),
+            "confusion": MulticlassConfusionMatrix(**shared),
+        },
+        compute_groups=False,
+    )
+
+
+def _figures(metrics: MetricCollection, loss: float, count: int) -> Figures:
+    values = metrics.compute()
+    confusion = values["confusion"].tolist()
+    return Figures(
+        num_samples=count,
+        loss=loss,
+        top1=_exact_share(values["top1"], count),
+        top5=_exact_share(values["top5"], count),
+        class_accuracy=tuple(
+            _exact_share(accuracy, sum(row)) if sum(row) else None
+            for accuracy, row in zip(values["classes"], confusion, strict=True)
+        ),
+        confusion=tuple(map(tuple, confusion)),
+    )
+
+
+def _exact_share(share: Tensor, count: int) -> float:
+    """The quotient of integers that torchmetrics has rounded to float32."""
+    return round(share.item() * count) / count

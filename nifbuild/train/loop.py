@@ -1,0 +1,260 @@
+"""The training loop."""
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+
+from nifbuild.errors import InterruptedRun, Problem
+from nifbuild.spec.training import TrainSpec
+from nifbuild.train.checkpoint import Best, Identity, Progress, pack
+from nifbuild.train.directory import RunDirectory
+from nifbuild.train.ema import Ema
+from nifbuild.train.evaluate import Figures, evaluate
+from nifbuild.train.interrupt import Interrupt
+from nifbuild.train.losses import StepLosses
+from nifbuild.train.optim import lr_factor, set_lr
+from nifbuild.train.place import Placement, share_from_first
+from nifbuild.train.progress import Reporter
+from nifbuild.train.seeds import derive_seed
+
+
+class Augmentation(Protocol):
+    """Bytes to the model's input while training; see `nifbuild.data.Preprocess`."""
+
+    def train(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Images and targets: classes, or a probability for each."""
+
+
+@dataclass
+class Trainer:
+    """One run in progress.
+
+    A batch of the loader is one optimizer step. Everything random is drawn from seeds derived from
+    the step, so that a run that was interrupted repeats what it would have done.
+
+    Attributes:
+        module: The model as built: what is saved and, without a moving average, evaluated.
+        model: The same, wrapped for several processes or compiled.
+        train_batches: A prepared loader; one batch for each optimizer step.
+        validate_on: The split that is evaluated during training; None where there is none.
+        chooses: Whether that split may tell which checkpoint is best.
+    """
+
+    spec: TrainSpec
+    accelerator: Accelerator
+    directory: RunDirectory
+    identity: Identity
+    module: nn.Module
+    model: nn.Module
+    ema: Ema | None
+    optimizer: AcceleratedOptimizer
+    augmentation: Augmentation
+    place: Placement
+    train_batches: Any
+    validation_batches: Any
+    validate_on: str | None
+    chooses: bool
+    num_classes: int
+    interrupt: Interrupt
+    report: Reporter
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.steps_per_epoch = len(self.train_batches)
+        self.losses = StepLosses(self.accelerator, self.directory)
+        self.counted_until = time.monotonic()
+
+    def run(self) -> None:
+        """Trains to the end, from wherever `progress` is."""
+        self.report.begin(self.spec.epochs, self.steps_per_epoch, self.progress.step)
+        while self.progress.epoch < self.spec.epochs:
+            speed = self.train_epoch()
+            figures = self.validate() if self.validation_due else None
+            self.finish_epoch(speed, figures)
+
+    def train_epoch(self) -> float:
+        """What is left of the epoch's steps; returns images per second."""
+        self.model.train()
+        started, images = time.monotonic(), 0
+        for batch in self.remaining_batches():
+            loss = self.train_step(batch)
+            self.progress.step += 1
+            self.progress.add_losses(self.losses.add(self.progress.step, loss))
+            images += self.spec.batch_size
+            speed = images / (time.monotonic() - started)
+            self.report.step(self.progress.step, self.losses.last, speed, self.place.peak_memory)
+            if self.checkpoint_due and self.progress.step % self.steps_per_epoch:
+                self.save()
+            self.leave_if_asked()
+        self.progress.add_losses(self.losses.read())
+        return images / (time.monotonic() - started)
+
+    def remaining_batches(self) -> Iterator[dict[str, Tensor]]:
+        """The epoch's batches from the current step on, in the epoch's order."""
+        batches, epoch = self.train_batches, self.progress.epoch
+        done = self.progress.step - epoch * self.steps_per_epoch
+        batches.set_epoch(epoch)  # before skipping: the copy that skips keeps the epoch it finds
+        if done:
+            batches = self.accelerator.skip_first_batches(batches, done)
+        yield from batches
+
+    def train_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """One optimizer step; returns the mean loss of this process's images."""
+        spec, step, rank = self.spec, self.progress.step, self.accelerator.process_index
+        set_lr(self.optimizer, self.lr_at(step))
+        total = torch.zeros((), device=self.accelerator.device)
+        for micro in range(spec.accumulate):
+            # Every n-th image, so that however many processes share a batch, the same images meet.
+            images = batch["images"][micro :: spec.accumulate]
+            labels = batch["labels"][micro :: spec.accumulate]
+            images, targets = self.augmentation.train(
+                images, labels, seed=derive_seed(spec.seed, "augment", step, micro, rank)
+            )
+            torch.manual_seed(derive_seed(spec.seed, "dropout", step, micro, rank))
+            with self.accelerator.accumulate(self.model):
+                logits = self.model(self.place.input(images))
+                loss = F.cross_entropy(logits, targets, label_smoothing=spec.label_smoothing)
+                self.accelerator.backward(loss)
+                if spec.clip_norm is not None and self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            total += loss.detach()
+        if self.ema is not None and not self.accelerator.optimizer_step_was_skipped:
+            self.ema.update(self.module, step + 1)
+        return total / spec.accumulate
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of the step that follows `step` steps."""
+        return self.spec.optimizer.lr * lr_factor(self.spec, step, self.steps_per_epoch)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that count."""
+        return self.module if self.ema is None else self.ema.module
+
+    @property
+    def validation_due(self) -> bool:
+        """Whether the epoch in progress ends with an evaluation."""
+        epoch = self.progress.epoch + 1
+        due = epoch % self.spec.evaluate_every == 0 or epoch == self.spec.epochs
+        return due and self.validate_on is not None
+
+    def validate(self) -> Figures:
+        """Evaluates on the validation split."""
+        assert self.validate_on is not None
+        # Each process has running statistics of its own unless they are synchronised.
+        share_from_first(self.evaluated.buffers())
+        return self.evaluate_on(self.evaluated, self.validate_on, self.validation_batches)
+
+    def evaluate_on(self, model: nn.Module, split: str, batches: Any) -> Figures:
+        """Evaluates a model on a split, ready to be interrupted."""
+        self.report.evaluating(split, len(batches))
+
+        def after_batch() -> None:
+            self.report.batch()
+            self.leave_if_asked()
+
+        return evaluate(
+            model,
+            batches,
+            self.place.evaluation_input,
+            self.accelerator,
+            self.num_classes,
+            after_batch,
+        )
+
+    def finish_epoch(self, speed: float, figures: Figures | None) -> None:
+        """Records the epoch and saves what has to be saved."""
+        progress = self.progress
+        progress.epoch += 1
+        self.count_time()
+        is_best = self.is_best(figures)
+        if is_best and figures is not None:
+            progress.best = Best(progress.step, progress.epoch, getattr(figures, self.spec.monitor))
+        self.record(speed, figures, is_best)
+        progress.loss_sum = 0.0
+        if is_best or self.checkpoint_due or progress.epoch == self.spec.epochs:
+            self.save()
+
+    def is_best(self, figures: Figures | None) -> bool:
+        """Whether these figures are better than all before."""
+        if figures is None or not self.chooses:
+            return False
+        if self.progress.best is None:
+            return True
+        figure, best = getattr(figures, self.spec.monitor), self.progress.best.figure
+        return bool(figure > best if self.spec.monitor == "top1" else figure < best)
+
+    def record(self, speed: float, figures: Figures | None, is_best: bool) -> None:
+        """Writes the epoch's figures."""
+        line: dict[str, Any] = {
+            "step": self.progress.step,
+            "epoch": self.progress.epoch,
+            "lr": self.lr_at(self.progress.step - 1),
+            "train_loss": self.progress.loss_sum / self.steps_per_epoch,
+            "train_images_per_second": round(speed, 1),
+            "seconds": round(self.progress.seconds, 3),
+        }
+        tracked = {f"train/{k}": line[k] for k in ("lr", "train_loss", "train_images_per_second")}
+        if figures is not None:
+            evaluation = {"loss": figures.loss, "top1": figures.top1, "top5": figures.top5}
+            line |= {"split": self.validate_on, **evaluation, "best": is_best}
+            tracked |= {f"{self.validate_on}/{name}": v for name, v in evaluation.items()}
+        if self.accelerator.is_main_process:
+            self.directory.add_metrics(line)
+            with self.directory.writing():
+                self.accelerator.log(tracked, step=self.progress.step)
+        self.report.epoch(line)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether the current step is one after which the spec wants a checkpoint."""
+        interval = max(1, round(self.spec.checkpoint_every * self.steps_per_epoch))
+        return self.progress.step % interval == 0
+
+    def count_time(self) -> None:
+        """Adds the time since the last call to that of the run."""
+        now = time.monotonic()
+        self.progress.seconds += now - self.counted_until
+        self.counted_until = now
+
+    def save(self) -> None:
+        """Saves a checkpoint; every process has to call it, the first one writes."""
+        self.progress.add_losses(self.losses.read())
+        self.count_time()
+        if not self.accelerator.is_main_process:
+            return
+        average = None if self.ema is None else self.ema.module
+        files, state = pack(self.module, average, self.optimizer, self.progress, self.identity)
+        self.directory.save_checkpoint(self.progress.step, files, state)
+        best = self.progress.best
+        if best is not None:
+            name = self.directory.checkpoint_path(best.step).name
+            self.directory.point_to_best({"checkpoint": name, **asdict(best)})
+        self.directory.prune(self.spec.keep, None if best is None else best.step)
+
+    def leave_if_asked(self) -> None:
+        """Saves and raises InterruptedRun where a signal has asked any process to stop."""
+        number = self.interrupt.requested()
+        if number:
+            self.save()
+            self.accelerator.wait_for_everyone()  # else a launcher might end the one that saves
+            path = self.directory.checkpoint_path(self.progress.step)
+            name = signal.Signals(number).name
+            raise InterruptedRun(
+                Problem(
+                    f"interrupted by {name} after step {self.progress.step}; saved {path}",
+                    fix="the same command with --resume continues exactly there",
+                    code="interrupted",
+                ),
+                number,
+            )

@@ -1,0 +1,63 @@
+"""The losses of the steps, read from the device as seldom as possible."""
+
+import math
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from nifbuild.errors import Problem, RunError
+from nifbuild.train.directory import RunDirectory
+
+_READ_EVERY = 16
+"""On a GPU, reading a value waits for all work queued there."""
+
+
+class StepLosses:
+    """Takes each step's loss as a tensor; gives them as numbers, averaged over the processes.
+
+    Attributes:
+        last: The last loss read; NaN before the first.
+    """
+
+    def __init__(self, accelerator: Accelerator, directory: RunDirectory) -> None:
+        self.last = math.nan
+        self._directory = directory
+        self._accelerator = accelerator
+        self._every = 1 if accelerator.device.type == "cpu" else _READ_EVERY
+        self._pending: list[Tensor] = []
+        self._step = 0
+
+    def add(self, step: int, loss: Tensor) -> list[float]:
+        """Takes the loss of optimizer step `step` (from 1); returns those read now."""
+        self._step = step
+        self._pending.append(loss)
+        return self.read() if len(self._pending) >= self._every else []
+
+    def read(self) -> list[float]:
+        """Reads what is pending; every process has to call it.
+
+        Raises:
+            RunError: At a loss that is not a finite number.
+        """
+        if not self._pending:
+            return []
+        first = self._step - len(self._pending) + 1
+        mean = self._accelerator.reduce(torch.stack(self._pending), reduction="mean")
+        self._pending.clear()
+        values: list[float] = mean.tolist()
+        for step, value in enumerate(values, start=first):
+            if not math.isfinite(value):
+                raise RunError(self._problem(step, value))
+        self.last = values[-1]
+        return values
+
+    def _problem(self, step: int, value: float) -> Problem:
+        saved = self._directory.checkpoints
+        last = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was saved"
+        return Problem(
+            f"the loss is {value} at step {step}; {last}",
+            fix="try a lower train.optimizer.lr, a longer train.schedule.warmup_epochs, or"
+            " train.clip_norm: 1",
+            code="loss",
+        )

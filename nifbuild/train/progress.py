@@ -1,0 +1,160 @@
+"""What people see while a run goes on: on stderr, so that stdout stays for results."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+
+class Reporter:
+    """Hears what a run does. This one says nothing; others override what they show."""
+
+    def loading(self, done: int, total: int) -> None:
+        """So many images of so many are decoded."""
+
+    def begin(self, epochs: int, steps_per_epoch: int, step: int) -> None:
+        """Training starts, after `step` steps that were done before."""
+
+    def step(
+        self, step: int, loss: float, images_per_second: float, memory: Callable[[], int]
+    ) -> None:
+        """A step is done; `memory` gives the peak on the device in bytes, 0 where unknown."""
+
+    def evaluating(self, split: str, num_batches: int) -> None:
+        """An evaluation starts."""
+
+    def batch(self) -> None:
+        """A batch was evaluated."""
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """An epoch is done; the line is that of `metrics.jsonl`."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class _Lines(Reporter):
+    """One line for each epoch: for logs."""
+
+    def begin(self, epochs: int, steps_per_epoch: int, step: int) -> None:
+        self._epochs = epochs
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        self._print(epoch_text(line, self._epochs))
+
+    def note(self, text: str) -> None:
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _Live(Reporter):
+    """A bar for the whole run, with a line above it for each epoch: for terminals."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.fields[where]}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True)),
+            TextColumn("[dim]left"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            expand=True,
+        )
+        self._top1: float | None = None
+        self._loading: TaskID | None = None
+        self._evaluation: TaskID | None = None
+        self._shown_at = 0.0
+
+    def loading(self, done: int, total: int) -> None:
+        if self._loading is None:
+            self._bar.start()
+            self._loading = self._bar.add_task("", where="decoding images", facts="")
+        facts = f"{done:,} of {total:,}"
+        self._bar.update(self._loading, completed=done, total=total, facts=facts)
+
+    def begin(self, epochs: int, steps_per_epoch: int, step: int) -> None:
+        if self._loading is not None:
+            self._bar.remove_task(self._loading)
+        self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
+        total = epochs * steps_per_epoch
+        self._task = self._bar.add_task("", total=total, completed=step, where="", facts="")
+        self._bar.start()
+        self._place(step)
+
+    def _place(self, step: int) -> None:
+        # After its last step, an epoch is still the current one while it is evaluated.
+        epoch = min(-(-max(step, 1) // self._steps_per_epoch), self._epochs)
+        within = step - (epoch - 1) * self._steps_per_epoch
+        where = f"epoch {epoch}/{self._epochs} [dim]step {within}/{self._steps_per_epoch}"
+        self._bar.update(self._task, completed=step, where=where)
+
+    def step(
+        self, step: int, loss: float, images_per_second: float, memory: Callable[[], int]
+    ) -> None:
+        now = time.monotonic()
+        if now - self._shown_at < 0.1:  # the terminal is not refreshed more often
+            return
+        self._shown_at = now
+        self._place(step)
+        facts = [f"loss {loss:.3f}"]
+        if self._top1 is not None:
+            facts.append(f"top-1 {self._top1:.1%}")
+        facts.append(f"{images_per_second:,.0f} img/s")
+        if peak := memory():
+            facts.append(f"{peak / 2**30:.1f} GiB")
+        self._bar.update(self._task, facts="  ".join(facts))
+
+    def evaluating(self, split: str, num_batches: int) -> None:
+        self._bar.start()
+        where = f"evaluating [dim]{split}"
+        self._evaluation = self._bar.add_task("", total=num_batches, where=where, facts="")
+
+    def batch(self) -> None:
+        if self._evaluation is not None:
+            self._bar.advance(self._evaluation)
+            if self._bar.tasks[-1].finished:
+                self._bar.remove_task(self._evaluation)
+                self._evaluation = None
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        self._top1 = line.get("top1", self._top1)
+        self._place(line["step"])
+        self._console.print(epoch_text(line, self._epochs))
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def epoch_text(line: dict[str, Any], epochs: int) -> str:
+    """An epoch's line of `metrics.jsonl` for people."""
+    parts = [
+        f"epoch {line['epoch']}/{epochs}",
+        f"step {line['step']}",
+        f"loss {line['train_loss']:.4f}",
+    ]
+    if "top1" in line:
+        parts.append(f"{line['split']} loss {line['loss']:.4f}")
+        parts.append(f"top-1 {line['top1']:.2%}" + (" (best)" if line["best"] else ""))
+    parts += [f"lr {line['lr']:.3g}", f"{line['train_images_per_second']:,.0f} img/s"]
+    return "  ".join(parts)
+
+
+def reporter(quiet: bool) -> Reporter:
+    """The form of report that suits where stderr goes."""
+    if quiet:
+        return Reporter()
+    return _Live() if Console(stderr=True).is_terminal else _Lines()

@@ -1,0 +1,311 @@
+"""From a resolved spec to a run directory."""
+
+import os
+import time
+from collections.abc import Collection
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from nifbuild.compile import build_model
+from nifbuild.data import Catalog, ImageData, Preprocess, open_data
+from nifbuild.data.splits import Role
+from nifbuild.errors import Problem, SpecError
+from nifbuild.nn.sync_batch_norm import sync_batch_norm
+from nifbuild.spec.training import TrainSpec
+from nifbuild.train.batches import (
+    check_batch_size,
+    evaluation_batches,
+    micro_batch_size,
+    training_batches,
+)
+from nifbuild.train.checkpoint import Identity, Progress, load_weights, unpack
+from nifbuild.train.compilation import compiled_or_eager
+from nifbuild.train.device import accelerator_on, determinism, resolve_device
+from nifbuild.train.directory import RunDirectory
+from nifbuild.train.ema import Ema
+from nifbuild.train.environment import describe_environment
+from nifbuild.train.interrupt import Interrupt
+from nifbuild.train.loop import Trainer
+from nifbuild.train.optim import build_optimizer
+from nifbuild.train.place import Placement, share_from_first
+from nifbuild.train.progress import Reporter
+from nifbuild.train.seeds import derive_seed
+from nifbuild.train.trackers import require_trackers, trackers_on
+
+if TYPE_CHECKING:
+    from nifbuild.spec.resolve import Resolved
+
+_COLOURS: dict[int, Literal[1, 3]] = {1: 1, 3: 3}
+
+
+def train_run(
+    resolved: "Resolved",
+    directory: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Reporter | None = None,
+) -> dict[str, Any]:
+    """Trains a spec and evaluates the result.
+
+    Ctrl-C and SIGTERM save within one step and raise InterruptedRun. In a process of a launcher
+    (torchrun, `accelerate launch`, `nifbuild train --processes`) it is one of several that train
+    together. It draws from torch's global random generator, and leaves it seeded.
+
+    Args:
+        resolved: With a `data` section.
+        directory: Where the run is written; made if need be.
+        resume: Continue the run in `directory`; start it where there is no checkpoint yet. A
+            complete run is left as it is.
+        overwrite: Delete the run in `directory` first.
+        report: Hears of the progress; None: nobody.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        SpecError: If the spec does not suit the data, the machine, or the run to be resumed.
+        RunError: If something fails on the way: data, disk, a loss that is not finite.
+        InterruptedRun: If a signal stopped it, after a checkpoint was saved.
+    """
+    report = report or Reporter()
+    run = RunDirectory(directory)
+    is_first = int(os.environ.get("RANK", 0)) == 0
+    if is_first and not resume:
+        run.require_free(overwrite=overwrite)
+    spec = resolved.spec.train
+    device = resolve_device(spec.device)
+    require_trackers(spec.trackers)
+    catalog, resolved = open_for(resolved)
+    check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
+    with ExitStack() as stack:
+        stack.callback(report.close)
+        accelerator = stack.enter_context(
+            accelerator_on(
+                device, precision=spec.precision, accumulate=spec.accumulate, seed=spec.seed
+            )
+        )
+        stack.enter_context(determinism(spec.deterministic))
+        identity = Identity(
+            resolved.text, accelerator.num_processes, spec.precision, catalog.fingerprint
+        )
+        checkpoint = _checkpoint_to_resume(run, identity) if resume else None
+        if checkpoint is not None and (result := run.result()) is not None:
+            report.note(f"{run.path} is complete already")
+            return _with_directory(result, run)
+        data = load_images(catalog, resolved, accelerator, report)
+        interrupt = stack.enter_context(Interrupt())
+        trainer = _trainer(resolved, run, identity, data, accelerator, interrupt, report)
+        accelerator.wait_for_everyone()  # before the first process changes what others look at
+        if accelerator.is_main_process:
+            _open_directory(run, resolved, data, accelerator, checkpoint, overwrite or resume)
+        if checkpoint is not None:
+            average = None if trainer.ema is None else trainer.ema.module
+            unpack(checkpoint, trainer.module, average, trainer.optimizer)
+            trainer.progress = Progress.from_document(run.progress(checkpoint)["progress"])
+            report.note(f"continuing after step {trainer.progress.step} of {run.path}")
+        stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
+        trainer.run()
+        return _finish(trainer, resolved, data)
+
+
+def open_for(resolved: "Resolved") -> tuple[Catalog, "Resolved"]:
+    """The spec's data, and the spec with its number of classes.
+
+    Raises:
+        SpecError: If there is no data, or it does not suit the model.
+    """
+    if resolved.spec.data is None:
+        raise SpecError(
+            Problem(
+                f"{resolved.name} has no data",
+                path="data",
+                fix="write a `data:` section, or name a file that has one: --data FILE",
+                code="no-data",
+            )
+        )
+    channels = resolved.spec.input.channels
+    if channels not in _COLOURS:
+        raise SpecError(
+            Problem(
+                f"the model takes {channels} channels, and images have 1 or 3",
+                path="input.channels",
+                fix="use 1 (gray) or 3 (colour): images are converted as needed",
+                code="channels",
+            )
+        )
+    catalog = open_data(resolved.spec.data)
+    if catalog.num_classes < 2:
+        what = "the data has one class only: there is nothing to learn"
+        raise SpecError(Problem(what, path="data", code="num-classes"))
+    return catalog, resolved.adopt(catalog.num_classes)
+
+
+def load_images(
+    catalog: Catalog, resolved: "Resolved", accelerator: Accelerator, report: Reporter
+) -> ImageData:
+    """Decodes the data; the first process goes ahead, so that the others find a filled cache."""
+    shape = resolved.spec.input
+    with accelerator.main_process_first():
+        return catalog.load(_COLOURS[shape.channels], shape.size, report.loading)
+
+
+def fresh_model(resolved: "Resolved") -> nn.Module:
+    """The model with the weights that a run of this spec starts from, on the CPU.
+
+    The caller's random state is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(resolved.spec.train.seed, "weights"))
+        return build_model(resolved)
+
+
+def _checkpoint_to_resume(run: RunDirectory, identity: Identity) -> Path | None:
+    checkpoints = run.checkpoints
+    if not checkpoints:
+        return None
+    identity.require_same(run.progress(checkpoints[-1])["identity"])
+    return checkpoints[-1]
+
+
+def _open_directory(
+    run: RunDirectory,
+    resolved: "Resolved",
+    data: ImageData,
+    accelerator: Accelerator,
+    checkpoint: Path | None,
+    overwrite: bool,
+) -> None:
+    if checkpoint is None:
+        run.create(overwrite=overwrite)
+        run.describe(resolved.text, _describe_data(data))
+    else:
+        run.remove_unfinished()
+        run.rewind_metrics(run.progress(checkpoint)["progress"]["epoch"])
+    spec = resolved.spec.train
+    environment = describe_environment(
+        accelerator.device, accelerator.num_processes, spec.precision
+    )
+    run.add_start(environment)
+
+
+def _describe_data(data: ImageData) -> dict[str, Any]:
+    return {
+        "class_names": list(data.class_names),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+        "fingerprint": data.fingerprint,
+        "splits": {split: len(images) for split, images in data.splits.items()},
+        "unreadable": [
+            {"split": split, "image": image, "reason": reason}
+            for split, image, reason in data.unreadable
+        ],
+    }
+
+
+def _trainer(
+    resolved: "Resolved",
+    run: RunDirectory,
+    identity: Identity,
+    data: ImageData,
+    accelerator: Accelerator,
+    interrupt: Interrupt,
+    report: Reporter,
+) -> Trainer:
+    spec = resolved.spec.train
+    assert resolved.spec.data is not None
+    num_classes = len(data.class_names)
+    preprocess = Preprocess(resolved.spec.data.augment, num_classes, data.mean, data.std)
+    place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
+    module = place.module(fresh_model(resolved))
+    ema = None if spec.ema is None else Ema(module, spec.ema)
+    if spec.sync_batch_norm and accelerator.num_processes > 1:
+        module = sync_batch_norm(module)
+    optimizer = build_optimizer(module, spec.optimizer)
+    batches = training_batches(data.splits["train"], spec, data.workers, accelerator)
+    model = module
+    if spec.compile:
+        per_process = micro_batch_size(spec) // accelerator.num_processes
+        shape = (per_process, resolved.spec.input.channels, *resolved.spec.input.size)
+        example = place.input(torch.zeros(shape, device=accelerator.device))
+        model, reason = compiled_or_eager(module.train(), example, accelerator)
+        if reason:
+            report.note(f"warning: train.compile has no effect: {reason}")
+    model, optimizer = accelerator.prepare(model, optimizer)
+    watched: tuple[Role, ...] = ("validation", "test")
+    split = next((s for s in watched if s in data.splits), None)
+    return Trainer(
+        spec=spec,
+        accelerator=accelerator,
+        directory=run,
+        identity=identity,
+        module=module,
+        model=model,
+        ema=ema,
+        optimizer=optimizer,
+        augmentation=preprocess,
+        place=place,
+        train_batches=batches,
+        validation_batches=None if split is None else _evaluation(data, split, spec, accelerator),
+        validate_on=split,
+        chooses=split == "validation",
+        num_classes=num_classes,
+        interrupt=interrupt,
+        report=report,
+    )
+
+
+def _evaluation(data: ImageData, split: Role, spec: TrainSpec, accelerator: Accelerator) -> Any:
+    images = data.splits[split]
+    return evaluation_batches(images, micro_batch_size(spec), data.workers, accelerator)
+
+
+def final_split(splits: Collection[Role]) -> Role:
+    """The split whose figures are a run's result: test, else validation, else train."""
+    order: tuple[Role, ...] = ("test", "validation", "train")
+    return next(split for split in order if split in splits)
+
+
+def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str, Any]:
+    """Evaluates the selected checkpoint as `evaluate_run` does: from its file, in a new model."""
+    run, spec, accelerator = trainer.directory, trainer.spec, trainer.accelerator
+    accelerator.wait_for_everyone()  # until the last checkpoint is written
+    by_validation = spec.select == "best" and trainer.chooses
+    checkpoint = run.find_checkpoint("best" if by_validation else "last")
+    model = trainer.place.module(build_model(resolved))
+    if accelerator.is_main_process:
+        load_weights(model, run.evaluated_weights(checkpoint))
+    share_from_first(model.state_dict().values())
+    split = final_split(data.splits)
+    started = time.monotonic()
+    figures = trainer.evaluate_on(model, split, _evaluation(data, split, spec, accelerator))
+    seconds = time.monotonic() - started
+    trainer.count_time()
+    last = run.metrics()[-1] if run.metrics() else {}
+    progress = trainer.progress
+    best = progress.best if by_validation else None
+    document = {
+        "name": resolved.name,
+        "split": split,
+        **figures.as_document(data.class_names),
+        "checkpoint": checkpoint.name,
+        "selected": f"best {spec.monitor} on validation" if by_validation else "last",
+        "step": best.step if best else progress.step,
+        "epoch": best.epoch if best else progress.epoch,
+        "train_loss": last.get("train_loss"),
+        "train_images_per_second": last.get("train_images_per_second"),
+        "images_per_second": round(figures.num_samples / seconds, 1),
+        "seconds": round(progress.seconds, 3),
+    }
+    if accelerator.is_main_process:
+        run.finish(document)
+    return _with_directory(document, run)
+
+
+def _with_directory(document: dict[str, Any], run: RunDirectory) -> dict[str, Any]:
+    return {**document, "directory": str(run.path)}

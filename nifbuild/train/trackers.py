@@ -1,0 +1,107 @@
+"""TensorBoard and Weights & Biases, through Accelerate's trackers."""
+
+import importlib.util
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+
+from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.train.directory import RunDirectory
+
+_PACKAGES = {"tensorboard": "tensorboard", "wandb": "nifbuild[wandb]"}
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """Raises SpecError that says how to install a tracker that is missing."""
+    problems = [
+        Problem(
+            f"'{name}' is not installed",
+            path="train.trackers",
+            fix=f"pip install '{_PACKAGES[name]}', or leave it out of train.trackers",
+            code="not-installed",
+        )
+        for name in names
+        if importlib.util.find_spec(name) is None
+    ]
+    if problems:
+        raise SpecError(problems)
+
+
+@contextmanager
+def trackers_on(
+    accelerator: Accelerator, names: Sequence[str], run: RunDirectory, step: int
+) -> Iterator[None]:
+    """Lets `accelerator.log` reach the trackers, on the first process, while entered.
+
+    Args:
+        accelerator: Of the run.
+        names: As in the spec.
+        run: Where they write.
+        step: The step after which figures come. TensorBoard drops later ones of an earlier start.
+
+    Raises:
+        RunError: If one does not start, as without a login, or cannot write.
+    """
+    accelerator.log_with = _made(names, run, step) if accelerator.is_main_process else []
+    with _writer_threads_quiet():
+        with run.writing():
+            _start(accelerator, names)
+        try:
+            yield
+        except BaseException:
+            # What cannot be written may be the reason to leave: it must not hide it.
+            with suppress(OSError):
+                _finish(accelerator)
+            raise
+        with run.writing():
+            _finish(accelerator)
+
+
+def _made(names: Sequence[str], run: RunDirectory, step: int) -> list[GeneralTracker]:
+    trackers: list[GeneralTracker] = []
+    if "tensorboard" in names:
+        purge = {"purge_step": step + 1} if step else {}
+        trackers.append(TensorBoardTracker("tensorboard", run.path, **purge))
+    if "wandb" in names:
+        trackers.append(WandBTracker("nifbuild", name=run.path.name, dir=str(run.path)))
+    return trackers
+
+
+def _start(accelerator: Accelerator, names: Sequence[str]) -> None:
+    try:
+        accelerator.init_trackers("nifbuild")
+    except OSError:  # a full disk is no fault of the tracker
+        accelerator.trackers.clear()
+        raise
+    except Exception as error:
+        accelerator.trackers.clear()  # those that did not start cannot be finished
+        fix = "leave it out of train.trackers"
+        if "wandb" in names:
+            fix = f"log in with `wandb login`, set WANDB_MODE=offline, or {fix}"
+        what = f"{' or '.join(names)} did not start: {error}"
+        raise RunError(Problem(what, path="train.trackers", fix=fix, code="tracker")) from error
+
+
+def _finish(accelerator: Accelerator) -> None:
+    trackers, accelerator.trackers = accelerator.trackers, []
+    for tracker in trackers:
+        tracker.finish()
+
+
+@contextmanager
+def _writer_threads_quiet() -> Iterator[None]:
+    """TensorBoard writes in a thread, and raises its failure again where `log` is called."""
+    previous = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, OSError):
+            previous(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = previous

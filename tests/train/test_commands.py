@@ -1,0 +1,183 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nifbuild.cli.evaluate import evaluate
+from nifbuild.cli.output import guard
+from nifbuild.cli.train import train
+from nifbuild.train import RunDirectory
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    for command in (train, evaluate):
+        app.command(command.__name__)(guard(command, lambda: False))
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_train_then_evaluate(call, spec_file):
+    done = call("train", spec_file())
+    assert done.exit_code == 0, done.output
+    for word in ("tiny on test", "top-1", "top-5", "img/s", "runs/tiny"):
+        assert word in done.stdout
+    assert "nifbuild evaluate runs/tiny" in done.stdout
+    heads = [line[:9] for line in done.stderr.splitlines()]
+    assert heads == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    final = RunDirectory("runs/tiny").result()
+    done = call("evaluate", "runs/tiny", "--json")
+    found = json.loads(done.stdout)
+    for key in ("top1", "top5", "loss", "per_class", "num_samples"):
+        assert found[key] == final[key]
+    options = ("--split", "train", "--checkpoint", "last", "--batch-size", 5)
+    done = call("evaluate", "runs/tiny", *options)
+    assert "tiny on train" in done.stdout
+    assert "step_00000015 (step 15)" in done.stdout
+
+
+def test_json_is_one_document_and_nothing_else(call, spec_file):
+    done = call("train", spec_file(), "--json", "--out", "here", "--epochs", 1)
+    result = json.loads(done.stdout)
+    assert result["directory"] == "here"
+    assert result["epoch"] == 1
+    assert {"top1", "top5", "loss", "per_class", "num_samples"} <= set(result)
+
+
+def test_quiet_says_only_the_result(call, spec_file):
+    done = call("train", spec_file(), "--quiet", "--epochs", 1)
+    assert done.stderr == ""
+    assert "top-1" in done.stdout
+
+
+def test_short_options_are_settings(call, spec_file):
+    options = ("--epochs", 1, "--batch-size", 10, "--device", "cpu", "--precision", "bf16")
+    done = call("train", spec_file(), *options, "--seed", 3, "-q")
+    assert done.exit_code == 0, done.output
+    text = RunDirectory("runs/tiny").spec.read_text()
+    for line in ("epochs: 1", "batch_size: 10", "device: cpu", "precision: bf16", "seed: 3"):
+        assert line in text
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "word"),
+    [
+        (("--device", "gpu"), "train.device", "auto"),
+        (("--precision", "fp8"), "train.precision", "bf16"),
+        (("--epochs", "0"), "train.epochs", "1"),
+        (("--set", "train.epoch=3"), "train.epoch", "epochs"),
+    ],
+)
+def test_options_are_checked_like_the_file(call, spec_file, options, path, word):
+    done = call("train", spec_file(), *options, "--json")
+    assert done.exit_code == 2
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert problem["path"] == path
+    assert word in f"{problem['what']} {problem['fix']}"
+
+
+def test_a_second_run_is_refused_and_overwrite_and_resume_are_not(call, spec_file):
+    arguments = ("train", spec_file(), "--epochs", 1, "-q")
+    assert call(*arguments).exit_code == 0
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert "runs/tiny already holds a run" in done.stderr
+    assert call(*arguments, "--resume").exit_code == 0
+    assert call(*arguments, "--overwrite").exit_code == 0
+    done = call(*arguments, "--overwrite", "--resume")
+    assert done.exit_code == 2
+    assert "exclude each other" in done.stderr
+
+
+def test_evaluate_says_what_is_not_a_run(call):
+    done = call("evaluate", "nowhere")
+    assert done.exit_code == 2
+    assert "nowhere does not exist" in done.stderr
+
+
+def test_data_from_another_file(call, spec_file, tmp_path):
+    (tmp_path / "few.yaml").write_text("data: {source: digits, limit: {train: 24, test: 12}}\n")
+    done = call("train", spec_file(), "--data", "few.yaml", "--epochs", 1, "--json")
+    assert json.loads(done.stdout)["num_samples"] == 12
+    done = call("evaluate", "runs/tiny", "--data", "few.yaml", "--split", "train", "--json")
+    assert json.loads(done.stdout)["num_samples"] == 24
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
+@pytest.mark.parametrize("limit", [6000, 20_000], ids=["checkpoint", "events"])
+def test_a_full_disk_is_one_clear_error(spec_file, tmp_path, child_environment, limit):
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        "from nifbuild.cli.app import main; main()"
+    )
+    command = [sys.executable, "-c", script, "train", spec_file(), "--out", "run"]
+    command += ["--set", "train.trackers=[tensorboard]", "--set", "train.epochs=500"]
+    command += ["--set", "data.limit={train: 8, validation: 4, test: 4}"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=child_environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("epoch")]
+    assert errors[0].startswith("error: cannot write to run: "), done.stderr
+    assert len(errors) == 2, done.stderr
+
+
+def test_commands_import_no_torch():
+    code = "import sys, nifbuild.cli.train, nifbuild.cli.evaluate, nifbuild.spec.training\n"
+    code += "sys.exit(bool({'torch', 'accelerate', 'datasets'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    from nifbuild.train import train_run
+    from nifbuild.train.progress import Reporter, _Live, reporter
+
+    assert type(reporter(quiet=True)) is Reporter
+    live = _Live()
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
+    live._console = screen
+    live._bar.live.console = screen
+    train_run(resolve("train.epochs=2"), tmp_path / "run", report=live)
+    shown = screen.file.getvalue()
+    for word in ("epoch 2/2", "step", "loss", "top-1", "img/s", "evaluating", "left"):
+        assert word in shown
+    assert "\n" not in os.environ.get("TERM", "")
+
+
+def test_table_leaves_out_many_classes():
+    from rich.console import Console
+
+    from nifbuild.train.summary import duration_text, summary
+
+    per_class = [{"name": f"c{i}", "accuracy": None, "num_samples": 0} for i in range(21)]
+    result = {
+        "name": "big",
+        "split": "test",
+        "top1": 0.5,
+        "top5": 0.75,
+        "loss": 1.0,
+        "num_samples": 1000,
+        "per_class": per_class,
+        "checkpoint": "step_00000001",
+        "step": 1,
+        "images_per_second": 10.0,
+        "directory": "runs/a b",
+    }
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(summary(result))
+    assert "c20" not in capture.get()
+    with console.capture() as capture:
+        console.print(summary({**result, "per_class": per_class[:20], "selected": "last"}))
+    assert "c19" in capture.get()
+    assert "nifbuild evaluate 'runs/a b'" in capture.get()
+    assert [duration_text(s) for s in (5.06, 245, 11040)] == ["5.1 s", "4 min 05 s", "3 h 04 min"]

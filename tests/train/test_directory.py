@@ -1,0 +1,187 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from nifbuild.errors import RunError, SpecError
+from nifbuild.train.directory import RunDirectory
+
+PROGRESS = {"progress": {"step": 1}}
+
+
+@pytest.fixture
+def run(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(overwrite=False)
+    directory.describe("version: 1\n", {"class_names": ["a"]})
+    return directory
+
+
+def save(run, *steps):
+    for step in steps:
+        run.save_checkpoint(step, {"model.safetensors": b"w" * 100}, {"progress": {"step": step}})
+
+
+def names(run):
+    return [path.name for path in run.checkpoints]
+
+
+def test_a_run_is_not_overwritten_unasked(run):
+    save(run, 1)
+    with pytest.raises(SpecError, match="already holds a run") as caught:
+        RunDirectory(run.path).create(overwrite=False)
+    assert caught.value.exit_code == 2
+    for remedy in ("--resume", "--out", "--overwrite"):
+        assert remedy in str(caught.value)
+    (run.path / "notes.txt").write_text("mine")
+    run.create(overwrite=True)
+    assert run.checkpoints == []
+    assert not run.spec.exists()
+    assert (run.path / "notes.txt").read_text() == "mine"
+
+
+def test_other_files_do_not_make_a_run(tmp_path):
+    (tmp_path / "slurm.log").touch()
+    RunDirectory(tmp_path).create(overwrite=False)
+
+
+def test_keeps_the_newest_and_the_best(run):
+    save(run, 1, 2, 3, 4, 5)
+    run.prune(2, best_step=1)
+    assert names(run) == ["step_00000001", "step_00000004", "step_00000005"]
+    run.prune(1, best_step=None)
+    assert names(run) == ["step_00000005"]
+
+
+def test_finds_the_best_and_the_last(run):
+    with pytest.raises(RunError, match="has no checkpoint yet"):
+        run.find_checkpoint()
+    save(run, 1, 2)
+    assert run.find_checkpoint("best").name == "step_00000002"
+    run.point_to_best({"checkpoint": "step_00000001", "figure": 0.5})
+    assert run.find_checkpoint("best").name == "step_00000001"
+    assert run.find_checkpoint("last").name == "step_00000002"
+    run.point_to_best({"checkpoint": "step_00000007"})
+    with pytest.raises(RunError, match=r"step_00000007 is missing, although best\.json"):
+        run.find_checkpoint("best")
+
+
+def test_survives_being_moved(run, tmp_path):
+    save(run, 1)
+    run.point_to_best({"checkpoint": "step_00000001"})
+    moved = run.path.rename(tmp_path / "moved")
+    assert RunDirectory(moved).find_checkpoint("best").parent.parent == moved
+
+
+def test_the_average_is_what_is_evaluated(run):
+    save(run, 1)
+    checkpoint = run.checkpoints[0]
+    assert run.evaluated_weights(checkpoint).name == "model.safetensors"
+    (checkpoint / "ema.safetensors").touch()
+    assert run.evaluated_weights(checkpoint).name == "ema.safetensors"
+
+
+def test_an_unfinished_checkpoint_does_not_count(run):
+    save(run, 1)
+    (run.path / "checkpoints" / ".writing_step_00000002").mkdir()
+    assert names(run) == ["step_00000001"]
+    run.remove_unfinished()
+    assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["step_00000001"]
+
+
+def test_the_same_step_again_replaces_the_progress_only(run):
+    save(run, 1)
+    run.save_checkpoint(1, {"model.safetensors": b"other"}, {"progress": {"step": 1, "epoch": 2}})
+    assert run.progress(run.checkpoints[0]) == {"progress": {"step": 1, "epoch": 2}}
+    assert (run.checkpoints[0] / "model.safetensors").read_bytes() == b"w" * 100
+
+
+def test_metrics(run):
+    for epoch in (1, 2, 3):
+        run.add_metrics({"epoch": epoch})
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"epo')
+    assert [line["epoch"] for line in run.metrics()] == [1, 2, 3]
+    run.finish({"top1": 0.5})
+    run.rewind_metrics(2)
+    assert [line["epoch"] for line in run.metrics()] == [1, 2]
+    assert run.result() is None
+
+
+def test_json_has_a_line_for_each_key(run):
+    run.finish({"top1": 0.5, "confusion_matrix": [[1, 0], [0, 1]]})
+    text = (run.path / "metrics.json").read_text()
+    assert text == '{\n  "top1": 0.5,\n  "confusion_matrix": [[1, 0], [0, 1]]\n}\n'
+    assert json.loads(text) == run.result()
+
+
+def test_damaged_json_is_named(run):
+    (run.path / "data.json").write_text("{")
+    with pytest.raises(RunError, match=r"data\.json cannot be read"):
+        run.data()
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"), [(errno.ENOSPC, "make room"), (errno.EACCES, "make it writable")]
+)
+def test_a_failing_write_is_one_clear_error(run, number, fix):
+    with pytest.raises(RunError) as caught, run.writing():
+        raise OSError(number, os.strerror(number))
+    assert str(run.path) in str(caught.value)
+    assert os.strerror(number) in str(caught.value)
+    assert fix in str(caught.value)
+    save(run, 3)
+    with pytest.raises(RunError, match="step_00000003 is intact") as caught, run.writing():
+        raise OSError(number, os.strerror(number))
+    assert "--resume" in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
+def test_a_real_write_that_fails_leaves_the_old_checkpoint(run):
+    save(run, 1)
+    script = """
+        import resource, sys
+        from nifbuild.errors import RunError
+        from nifbuild.train.directory import RunDirectory
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        run = RunDirectory(sys.argv[1])
+        for write in (
+            lambda: run.save_checkpoint(2, {"model.safetensors": b"w" * 100_000}, {}),
+            lambda: run.describe("x" * 100_000, {}),
+            lambda: run.add_metrics({"epoch": 1, "x": "x" * 100_000}),
+        ):
+            try:
+                write()
+            except RunError as error:
+                print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), run.path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("cannot write") == 3
+    assert done.stdout.count("step_00000001 is intact") == 3
+    assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["step_00000001"]
+    assert run.spec.read_text() == "version: 1\n"
+    assert run.metrics() == []
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="the superuser may write everywhere"
+)
+def test_a_directory_that_cannot_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunError, match="Permission denied"):
+        RunDirectory(tmp_path / "run").create(overwrite=False)
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunError, match="cannot write"):
+        RunDirectory(tmp_path / "run").create(overwrite=False)

@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nifbuild.data.images import Batch, ImageSet
+from nifbuild.train.batches import evaluation_batches
+from nifbuild.train.device import accelerator_on
+from nifbuild.train.evaluate import evaluate
+
+
+class Numbers(ImageSet):
+    """Images whose pixels are the logits."""
+
+    def __init__(self, logits, labels):
+        self.logits, self.labels = logits, labels
+
+    def _images(self, index):
+        raise NotImplementedError
+
+    def __getitems__(self, indices):
+        index = torch.tensor(indices)
+        return Batch(images=self.logits[index], labels=self.labels[index], index=index)
+
+
+def figures_of(logits, labels, batch_size):
+    with accelerator_on(torch.device("cpu"), precision="fp32") as accelerator:
+        batches = evaluation_batches(Numbers(logits, labels), batch_size, 0, accelerator)
+        model = nn.Identity().train()
+        found = evaluate(model, batches, lambda x: x, accelerator, logits.shape[1])
+        assert model.training  # put back
+        return found
+
+
+@pytest.mark.parametrize("num_samples", [1, 7, 8, 9, 23])
+def test_equals_a_naive_count(num_samples):
+    torch.manual_seed(num_samples)
+    logits, labels = torch.randn(num_samples, 7), torch.randint(6, (num_samples,))
+    found = figures_of(logits, labels, batch_size=8)
+    order = logits.argsort(1, descending=True)
+    top = [(order[:, :k] == labels[:, None]).any(1) for k in (1, 5)]
+    assert found.num_samples == num_samples
+    assert found.top1 == top[0].sum().item() / num_samples
+    assert found.top5 == top[1].sum().item() / num_samples
+    expected = F.cross_entropy(logits.double(), labels).item()
+    assert found.loss == pytest.approx(expected, rel=1e-12)
+    for c in range(7):
+        of_class = top[0][labels == c]
+        share = of_class.double().mean().item() if len(of_class) else None
+        assert found.class_accuracy[c] == share
+        row = [int(((labels == c) & (order[:, 0] == d)).sum()) for d in range(7)]
+        assert list(found.confusion[c]) == row
+    assert found.class_accuracy[6] is None
+
+
+def test_top5_of_three_classes_is_all():
+    found = figures_of(torch.randn(10, 3), torch.randint(3, (10,)), batch_size=4)
+    assert found.top5 == 1.0
+
+
+def test_loss_is_summed_in_float64():
+    logits = torch.zeros(3000, 2)
+    logits[0, 1] = 60.0  # one large loss that float32 would keep from seeing the small ones exactly
+    found = figures_of(logits, torch.zeros(3000, dtype=torch.int64), batch_size=1000)
+    assert found.loss == pytest.approx((60 + 2999 * math.log(2)) / 3000, rel=1e-13)
+
+
+def test_what_after_batch_raises_ends_it():
+    def stop():
+        raise KeyboardInterrupt
+
+    with accelerator_on(torch.device("cpu"), precision="fp32") as accelerator:
+        images = Numbers(torch.randn(8, 3), torch.zeros(8, dtype=torch.int64))
+        batches = evaluation_batches(images, 4, 0, accelerator)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(nn.Identity(), batches, lambda x: x, accelerator, 3, stop)
+
+
+def test_as_document():
+    found = figures_of(torch.eye(3), torch.tensor([0, 1, 1]), batch_size=3)
+    document = found.as_document(["ape", "bee", "cat"])
+    assert document["per_class"] == [
+        {"name": "ape", "accuracy": 1.0, "num_samples": 1},
+        {"name": "bee", "accuracy": 0.5, "num_samples": 2},
+        {"name": "cat", "accuracy": None, "num_samples": 0},
+    ]
+    assert document["confusion_matrix"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]

@@ -1,0 +1,151 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from nifbuild.errors import InterruptedRun, RunError, SpecError
+from nifbuild.train.launch import launch, require_processes
+
+PROLOGUE = """
+import os, signal, sys, time
+from nifbuild.errors import InterruptedRun, Problem, RunError, SpecError
+from nifbuild.train.launch import reporting_failure
+rank = int(os.environ["RANK"])
+"""
+
+
+def run(script, processes=3):
+    launch([sys.executable, "-c", PROLOGUE + textwrap.dedent(script)], processes)
+
+
+def test_the_environment_that_processes_meet_by(tmp_path):
+    run(
+        f"""
+        import json
+        keys = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"]
+        keys += ["MASTER_ADDR", "MASTER_PORT"]
+        with open("{tmp_path}/" + str(rank), "w") as file:
+            json.dump([os.environ[key] for key in keys], file)
+        """
+    )
+    found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
+    port = found[0].pop()
+    assert 1024 < int(port) < 65536
+    assert [row[:5] for row in found] == [[str(r), str(r), "3", "3", "127.0.0.1"] for r in range(3)]
+
+
+def test_only_the_first_one_is_heard(capfd):
+    run("print('out', rank, flush=True); print('err', rank, file=sys.stderr)")
+    assert capfd.readouterr() == ("out 0\n", "err 0\n")
+
+
+@pytest.mark.parametrize("kind", [RunError, SpecError])
+def test_the_first_failure_is_the_one_that_is_raised(kind, capfd, monkeypatch):
+    monkeypatch.setattr("nifbuild.train.launch._GRACE_SECONDS", 1.0)
+    started = time.monotonic()
+    with pytest.raises(kind) as caught:
+        run(
+            f"""
+            with reporting_failure():
+                if rank == 1:
+                    raise {kind.__name__}(Problem("the disk", path="a.b", fix="buy one", code="c"))
+                time.sleep(0.3)
+                if rank == 2:
+                    raise RuntimeError("connection closed by peer")
+                time.sleep(60)
+            """
+        )
+    assert str(caught.value) == "a.b: the disk\n  buy one"
+    assert caught.value.exit_code == (2 if kind is SpecError else 1)
+    assert time.monotonic() - started < 20  # the one that slept was ended
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_defect_shows_one_traceback(capfd):
+    with pytest.raises(SystemExit) as caught:
+        run("with reporting_failure():\n    raise LookupError('a defect')")
+    assert caught.value.code == 1
+    assert capfd.readouterr().err.count("LookupError: a defect") == 1
+
+
+def test_death_by_a_signal_is_the_cause():
+    with pytest.raises(RunError, match="process 2 was ended by SIGKILL"):
+        run(
+            """
+            with reporting_failure():
+                if rank == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(0.3)
+                if rank == 0:
+                    raise RuntimeError("connection closed by peer")
+                os.kill(os.getpid(), signal.SIGABRT)
+            """
+        )
+
+
+def test_an_exit_code_without_a_word():
+    with pytest.raises(RunError, match="process 0 ended with exit code 7"):
+        run("sys.exit(7 if rank == 0 else 0)")
+
+
+def test_an_interruption_waits_for_the_one_that_saves(tmp_path):
+    with pytest.raises(InterruptedRun, match="saved") as caught:
+        run(
+            f"""
+            with reporting_failure():
+                if rank == 0:
+                    time.sleep(1)
+                    open("{tmp_path}/saved", "w").close()
+                raise InterruptedRun(Problem("saved"), signal.SIGTERM)
+            """
+        )
+    assert caught.value.exit_code == 143
+    assert (tmp_path / "saved").exists()
+
+
+def test_signals_reach_all_processes(tmp_path):
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER.format(folder=tmp_path)], text=True, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.glob("ready*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(20) == 0, launcher.stderr.read()
+    assert sorted(p.name for p in tmp_path.glob("got*")) == ["got0", "got1"]
+    launcher.stderr.close()
+
+
+LAUNCHER = """
+import sys
+from nifbuild.train.launch import launch
+script = '''
+import os, signal, sys
+rank = os.environ["RANK"]
+def note(number, frame):
+    open("{folder}/got" + rank, "w").close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, note)
+open("{folder}/ready" + rank, "w").close()
+signal.pause()
+'''
+launch([sys.executable, "-c", script], 2)
+"""
+
+
+def test_needs_no_torch():
+    code = "import sys, nifbuild.train.launch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_another_launchers_number(monkeypatch):
+    monkeypatch.setitem(os.environ, "WORLD_SIZE", "4")
+    require_processes(None)
+    require_processes(4)
+    with pytest.raises(SpecError, match="--processes 2, but a launcher has started 4"):
+        require_processes(2)

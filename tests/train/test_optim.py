@@ -1,0 +1,95 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nifbuild.nn import ImplicitFrequencyConv2d
+from nifbuild.spec.training import AdamW, Constant, Cosine, Sgd, Step, TrainSpec
+from nifbuild.train.optim import build_optimizer, lr_factor, parameter_groups, set_lr
+
+
+def factors(spec, steps_per_epoch=10):
+    return [lr_factor(spec, step, steps_per_epoch) for step in range(spec.epochs * steps_per_epoch)]
+
+
+def test_cosine_is_torchs_after_a_linear_warmup():
+    spec = TrainSpec(epochs=4, schedule=Cosine(warmup_epochs=1.0, min_lr=0.1))
+    found = factors(spec)
+    assert found[:10] == pytest.approx([k / 11 for k in range(1, 11)])
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30, eta_min=0.1)
+    expected = []
+    for _ in range(30):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        cosine.step()
+    assert found[10:] == pytest.approx(expected)
+
+
+def test_cosine_ends_low_but_never_wastes_a_step():
+    found = factors(TrainSpec(epochs=3, schedule=Cosine(warmup_epochs=0)))
+    assert found[0] == 1
+    assert 0 < found[-1] < 0.01
+    assert found == sorted(found, reverse=True)
+
+
+def test_constant_and_step():
+    constant = Constant(name="constant", warmup_epochs=0)
+    assert set(factors(TrainSpec(epochs=2, schedule=constant))) == {1}
+    step = Step(name="step", warmup_epochs=0, at_epochs=(1, 3), factor=0.5)
+    found = factors(TrainSpec(epochs=4, schedule=step))
+    assert found == [1.0] * 10 + [0.5] * 20 + [0.25] * 10
+
+
+def test_default_warmup_is_a_twentieth():
+    found = factors(TrainSpec(epochs=20, schedule=Constant(name="constant")))
+    assert sum(f < 1 for f in found) == 10
+
+
+def test_warmup_over_all_epochs():
+    found = factors(TrainSpec(epochs=1, schedule=Cosine(warmup_epochs=1)))
+    assert all(math.isfinite(f) and 0 < f < 1 for f in found)
+
+
+def test_no_decay_for_vectors_and_biases_of_filter_networks():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        ImplicitFrequencyConv2d(4, 4),
+        nn.Linear(4, 2),
+    )
+    decayed, plain = parameter_groups(model, 0.3)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
+    names = {id(p): name for name, p in model.named_parameters()}
+    without = {names[id(p)] for p in plain["params"]}
+    assert {"0.bias", "1.weight", "1.bias", "3.bias"} <= without
+    assert {name for name in names.values() if name.endswith("bias")} <= without
+    matrices = {n for n, p in model.named_parameters() if p.ndim > 1 and not n.endswith("bias")}
+    assert {names[id(p)] for p in decayed["params"]} == matrices
+    some_bias_is_a_matrix = any(
+        p.ndim > 1 for n, p in model.named_parameters() if n.endswith("bias")
+    )
+    assert some_bias_is_a_matrix  # else the rule by name is not tested
+
+
+def test_frozen_parameters_are_left_out():
+    model = nn.Linear(2, 2)
+    model.weight.requires_grad_(False)
+    assert [len(g["params"]) for g in parameter_groups(model, 0.1)] == [1]
+
+
+def test_builds_what_the_spec_says():
+    model = nn.Linear(2, 2)
+    sgd = build_optimizer(model, Sgd(name="sgd", lr=0.3, momentum=0.8, weight_decay=0.1))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert sgd.defaults["momentum"] == 0.8
+    assert sgd.defaults["nesterov"] is True
+    assert [g["weight_decay"] for g in sgd.param_groups] == [0.1, 0.0]
+    # torch refuses Nesterov without momentum; the spec says that it has no effect then.
+    assert build_optimizer(model, Sgd(name="sgd", momentum=0.0)).defaults["nesterov"] is False
+    adam = build_optimizer(model, AdamW(lr=0.2, betas=(0.5, 0.6), eps=0.1))
+    assert isinstance(adam, torch.optim.AdamW)
+    assert (adam.defaults["betas"], adam.defaults["eps"]) == ((0.5, 0.6), 0.1)
+    set_lr(adam, 0.07)
+    assert [g["lr"] for g in adam.param_groups] == [0.07, 0.07]

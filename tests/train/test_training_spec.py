@@ -1,0 +1,67 @@
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from nifbuild.spec.training import AdamW, Cosine, Sgd, Step, TrainSpec
+
+
+def read(**fields):
+    return TrainSpec.model_validate_json(json.dumps(fields))
+
+
+def test_defaults_are_a_whole_recipe():
+    spec = TrainSpec()
+    assert spec.optimizer == AdamW(name="adamw")
+    assert spec.schedule == Cosine(name="cosine")
+    assert (spec.device, spec.precision, spec.ema) == ("auto", "fp32", None)
+
+
+def test_reads_each_kind_of_optimizer_and_schedule():
+    assert read(optimizer={"name": "sgd", "lr": 1}).optimizer == Sgd(name="sgd", lr=1.0)
+    assert read(optimizer={"name": "adamw", "betas": [0.8, 0.9]}).optimizer.betas == (0.8, 0.9)
+    assert isinstance(read(schedule={"name": "step", "at_epochs": [10]}).schedule, Step)
+    assert read(schedule={"name": "constant", "warmup_epochs": 0.5}).schedule.warmup_epochs == 0.5
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"epoch": 3},
+        {"epochs": 0},
+        {"epochs": "3"},
+        {"optimizer": {"name": "sgd", "betas": [0.9, 0.9]}},
+        {"optimizer": {"name": "lion"}},
+        {"optimizer": {"lr": 0.1}},
+        {"optimizer": {"name": "sgd", "lr": 0}},
+        {"schedule": {"name": "constant", "min_lr": 0.1}},
+        {"schedule": {"name": "step", "at_epochs": []}},
+        {"ema": 1.0},
+        {"precision": "fp8"},
+        {"device": "gpu"},
+        {"device": "cuda:"},
+        {"device": "cuda:0x"},
+        {"trackers": ["mlflow"]},
+        {"seed": -1},
+    ],
+)
+def test_refuses(fields):
+    with pytest.raises(ValidationError):
+        read(**fields)
+
+
+def test_fields_that_disagree():
+    with pytest.raises(ValidationError, match=r"batch_size \(10\) must be a multiple of accum"):
+        read(batch_size=10, accumulate=4)
+    with pytest.raises(ValidationError, match=r"warmup_epochs \(5\) is more than epochs \(2\)"):
+        read(epochs=2, schedule={"name": "cosine", "warmup_epochs": 5})
+
+
+def test_every_field_has_a_description():
+    def descriptions(schema):
+        for definition in (schema, *schema.get("$defs", {}).values()):
+            for name, field in definition.get("properties", {}).items():
+                yield name, field.get("description")
+
+    missing = [name for name, text in descriptions(TrainSpec.model_json_schema()) if not text]
+    assert missing == []
