@@ -28,7 +28,7 @@ model = nn.Sequential(
     nn.Linear(128, 10),
 )
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-for epoch in range(15):
+for _ in range(15):
     for batch in torch.randperm(1400).split(100):
         loss = nn.functional.cross_entropy(model(images[train][batch]), labels[train][batch])
         optimizer.zero_grad()

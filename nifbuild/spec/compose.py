@@ -3,8 +3,7 @@
 How two mappings merge: mappings merge key by key, anything else is replaced. Three exceptions keep
 the result what people mean: `patch` lists are appended to; a block is replaced whole; and `data`
 with another `source`, or an `optimizer` or `schedule` with another `name`, replaces the old one
-instead of
-inheriting its fields.
+instead of inheriting its fields.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,63 @@
+"""Tensors computed from parameters alone, kept for inference until a parameter changes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_Stamp = tuple[Tensor, Tensor, int, int]
+
+
+class DerivedTensors:
+    """A small cache that cannot hand out a tensor older than the parameters it came from.
+
+    An entry is current while every parameter is the same object, on the same memory, at the same
+    version. It keeps object and memory alive, so that no new tensor takes on their identity. Only a
+    write through `parameter.data` leaves no trace: the owner clears the cache where there may have
+    been one, as when a module changes mode.
+
+    Neither copied nor pickled: a copy starts empty.
+    """
+
+    def __init__(self, max_entries: int = 8) -> None:
+        self.max_entries = max_entries
+        self._entries: dict[object, tuple[list[_Stamp], Tensor]] = {}
+
+    def get(
+        self, key: object, parameters: Sequence[Tensor], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        """The tensor kept for `key`, or a new one. It has no gradient and is not to be written to.
+
+        Parameters made in inference mode have no version; what comes from them is not kept.
+        """
+        if any(type(p) not in (Tensor, nn.Parameter) or p.is_inference() for p in parameters):
+            with torch.no_grad():
+                return compute()
+        entry = self._entries.get(key)
+        if entry is not None and _is_current(entry[0], parameters):
+            return entry[1]
+        stamps = [(p, p.detach(), p.data_ptr(), p._version) for p in parameters]
+        with torch.inference_mode(False), torch.no_grad():
+            value = compute()
+        if len(self._entries) >= self.max_entries:
+            self._entries.clear()
+        self._entries[key] = (stamps, value)
+        return value
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._entries.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.max_entries,)
+
+
+def _is_current(stamps: list[_Stamp], parameters: Sequence[Tensor]) -> bool:
+    return len(stamps) == len(parameters) and all(
+        p is parameter and address == parameter.data_ptr() and version == parameter._version
+        for (p, _, address, version), parameter in zip(stamps, parameters, strict=True)
+    )
