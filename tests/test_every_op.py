@@ -26,6 +26,8 @@ CASES: dict[str, list[dict]] = {
         {"kernel_size": 3, "padding_mode": "reflect"},
         {"kernel_size": 2},
         {"kind": "implicit_frequency", "mixing": "depthwise", "memory": "save"},
+        {"kind": "implicit_frequency", "groups": "depthwise", "out_channels": 12},
+        {"kind": "implicit_frequency", "stride": [1, 2]},
         {"kind": "implicit_frequency", "mixing": "separable", "hidden": [3]},
         {"kind": "implicit_frequency", "activation": "sine", "coordinates": "cycles_per_pixel"},
         {"kind": "implicit_frequency", "activation": "gelu"},

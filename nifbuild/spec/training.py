@@ -176,7 +176,7 @@ class TrainSpec(Spec):
 
     monitor: Literal["top1", "loss"] = "top1"
     """The validation figure by which the best checkpoint is told: the highest accuracy, or the
-    lowest loss. The earliest wins a tie."""
+    lowest loss. The latest wins a tie."""
 
     select: Literal["best", "last"] = "best"
     """The checkpoint whose figures are the run's result. `best` is by validation; without a

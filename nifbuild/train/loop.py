@@ -186,13 +186,13 @@ class Trainer:
             self.save()
 
     def is_best(self, figures: Figures | None) -> bool:
-        """Whether these figures are better than all before."""
+        """Whether no figures before are better; of equals, the later weights have settled more."""
         if figures is None or not self.chooses:
             return False
         if self.progress.best is None:
             return True
         figure, best = getattr(figures, self.spec.monitor), self.progress.best.figure
-        return bool(figure > best if self.spec.monitor == "top1" else figure < best)
+        return bool(figure >= best if self.spec.monitor == "top1" else figure <= best)
 
     def record(self, speed: float, figures: Figures | None, is_best: bool) -> None:
         """Writes the epoch's figures."""

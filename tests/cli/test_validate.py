@@ -30,7 +30,7 @@ def test_all_shipped_specs_validate():
     done = nifbuild("validate", *specs)
     assert done.returncode == 0 and done.stderr == ""
     assert len(done.stdout.splitlines()) == len(specs)
-    assert "specs/resnet18_nif.yaml: ok, 69 modules, 3x32x32 -> 10" in done.stdout
+    assert "specs/resnet18_nif.yaml: ok, 69 modules, 3x16x16 -> 10" in done.stdout
 
 
 def test_problems_as_text(bad):

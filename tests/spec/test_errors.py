@@ -109,13 +109,17 @@ def test_single_problems(problems, text, message):
         ("{op: residual, body: [flatten]}", "no 1x1 convolution turns the input of 3x8x8 into"),
         (
             "{op: conv, kind: implicit_frequency, kernel_size: 4}",
-            "turns 3x8x8 into 8x8 outputs, and this convolution would give 7x7",
+            "turns 3x8x8 into 8x8 outputs, and the ordinary convolution would give 7x7",
         ),
         ("{op: conv, kind: implicit_frequency, dilation: 2}", "has no dilation"),
-        ("{op: conv, kind: implicit_frequency, stride: [1, 2]}", "one stride for both axes"),
+        (
+            "{op: conv, kind: implicit_frequency, mixing: depthwise, groups: 3, out_channels: 6}, "
+            "{op: conv, kind: implicit_frequency, mixing: depthwise, groups: 2}",
+            "depthwise filters mix no channels, and groups is 2",
+        ),
         (
             "{op: conv, kind: implicit_frequency, mixing: depthwise, out_channels: 4}",
-            "depthwise filters keep 3 channels, and out_channels is 4",
+            "out_channels (4) is no multiple of the input's 3",
         ),
     ],
 )

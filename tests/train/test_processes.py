@@ -1,6 +1,7 @@
 """Real processes: two of them with gloo, signals, and what the terminal sees."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -170,7 +171,7 @@ def test_the_second_ctrl_c_ends_at_once():
 def test_the_end_of_the_launcher_counts_as_a_signal(monkeypatch):
     from nifbuild.train.interrupt import Interrupt
 
-    monkeypatch.setenv("NIFBUILD_PARENT", "1")
+    monkeypatch.setenv("NIFBUILD_PARENT", str(os.getpid()))  # which is not the parent
     with Interrupt() as interrupt:
         assert interrupt.requested() == signal.SIGTERM
 

@@ -127,9 +127,9 @@ class ImplicitFrequencyConv(ConvFields):
     """A filter as large as the image, given by a small network over its frequencies."""
 
     mixing: Literal["auto", "depthwise", "separable"] = "auto"
-    """depthwise: one filter for each channel, channels do not mix. separable: that, then a 1x1
-    convolution. auto: depthwise where the ordinary convolution is (as many groups as channels),
-    else separable."""
+    """depthwise: one filter for each output channel, channels do not mix. separable: one for each
+    input channel, then a 1x1 convolution. auto: depthwise where the ordinary convolution is (as
+    many groups as channels), else separable."""
 
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)] = (8, 4)
     """Widths of the hidden layers of the two networks that give the real and imaginary parts."""
@@ -152,8 +152,7 @@ class ImplicitFrequencyConv(ConvFields):
         """The mixing for an input of shape `x`."""
         if self.mixing != "auto":
             return self.mixing
-        depthwise = self.num_groups(x) == x.channels == self.num_outputs(x)
-        return "depthwise" if depthwise else "separable"
+        return "depthwise" if self.num_groups(x) == x.channels > 1 else "separable"
 
     def output_shape(self, x: Shape) -> Shape:
         """As the ordinary convolution's."""
@@ -162,34 +161,33 @@ class ImplicitFrequencyConv(ConvFields):
         if out.size != expected:
             own, wanted = ("x".join(str(n) for n in size) for size in (expected, out.size))
             what = (
-                f"an implicit filter with stride {self.stride[0]} turns {x} into {own} outputs, "
-                f"and this convolution would give {wanted}"
+                f"an implicit filter of this stride turns {x} into {own} outputs, and the ordinary "
+                f"convolution would give {wanted}"
             )
             raise ShapeError(what, "use an odd kernel_size with padding: auto", "padding")
-        if self.stride[0] != self.stride[1]:
-            raise ShapeError("implicit filters need one stride for both axes", field="stride")
         if self.dilation != (1, 1):
             what = "a filter as large as the image has no dilation"
             raise ShapeError(what, "leave dilation at 1", "dilation")
-        if self.effective_mixing(x) == "depthwise" and out.channels != x.channels:
-            what = (
-                f"depthwise filters keep {x.channels} channels, and out_channels is {out.channels}"
-            )
-            raise ShapeError(what, "use mixing: separable", "mixing")
+        if self.effective_mixing(x) == "depthwise":
+            if out.channels % x.channels:
+                what = f"out_channels ({out.channels}) is no multiple of the input's {x.channels}"
+                raise ShapeError(f"depthwise: {what}", "use mixing: separable", "mixing")
+            if self.num_groups(x) not in (1, x.channels):
+                what = f"depthwise filters mix no channels, and groups is {self.groups}"
+                raise ShapeError(what, "leave groups out, or use mixing: separable", "groups")
         return out
 
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.ImplicitFrequencyConv2d`."""
         from nifbuild.nn import ImplicitFrequencyConv2d
 
-        mixing = self.effective_mixing(x)
         return ImplicitFrequencyConv2d(
             x.channels,
             self.num_outputs(x),
-            stride=self.stride[0],
+            stride=self.stride,
             groups=self.num_groups(x),
             bias=self.bias,
-            mixing=mixing,
+            mixing=self.effective_mixing(x),
             hidden=self.hidden,
             activation=self.activation,
             boundary=self.padding_mode,
