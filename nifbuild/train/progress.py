@@ -140,16 +140,12 @@ class _Live(Reporter):
 
 
 def epoch_text(line: dict[str, Any], epochs: int) -> str:
-    """An epoch's line of `metrics.jsonl` for people."""
-    parts = [
-        f"epoch {line['epoch']}/{epochs}",
-        f"step {line['step']}",
-        f"loss {line['train_loss']:.4f}",
-    ]
+    """An epoch's line of `metrics.jsonl` for people; within 80 columns."""
+    parts = [f"epoch {line['epoch']}/{epochs}", f"loss {line['train_loss']:.3f}"]
     if "top1" in line:
-        parts.append(f"{line['split']} loss {line['loss']:.4f}")
-        parts.append(f"top-1 {line['top1']:.2%}" + (" (best)" if line["best"] else ""))
-    parts += [f"lr {line['lr']:.3g}", f"{line['train_images_per_second']:,.0f} img/s"]
+        best = ", best" if line["best"] else ""
+        parts.append(f"{line['split']} {line['top1']:.2%} (loss {line['loss']:.3f}{best})")
+    parts.append(f"{line['train_images_per_second']:,.0f} img/s")
     return "  ".join(parts)
 
 

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -148,9 +147,8 @@ def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
     live._bar.live.console = screen
     train_run(resolve("train.epochs=2"), tmp_path / "run", report=live)
     shown = screen.file.getvalue()
-    for word in ("epoch 2/2", "step", "loss", "top-1", "img/s", "evaluating", "left"):
+    for word in ("epoch 2/2", "step", "loss", "% (loss", "img/s", "evaluating", "left"):
         assert word in shown
-    assert "\n" not in os.environ.get("TERM", "")
 
 
 def test_table_leaves_out_many_classes():
