@@ -102,7 +102,7 @@ def _train_here(
 ) -> None:
     from nifbuild.train.launch import reporting_failure
 
-    with reporting_failure():
+    with reporting_failure(), resolved.placing():
         from nifbuild.train.progress import reporter
         from nifbuild.train.run import train_run
         from nifbuild.train.summary import print_summary

@@ -3,11 +3,12 @@
 This is the whole way from text to nodes, in order; each stage stands in a module of its own.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, RunError, SpecError, did_you_mean
 from nifbuild.spec.canonical import canonical_text
 from nifbuild.spec.check import check
 from nifbuild.spec.compose import compose
@@ -56,6 +57,23 @@ class Resolved:
             if node is not None:
                 return node.mark
         return None
+
+    @contextmanager
+    def placing(self) -> Iterator[None]:
+        """Gives errors about a value of the spec the place where that value was written.
+
+        What is found out later, such as a batch larger than the data, names a path only.
+        """
+        try:
+            yield
+        except (SpecError, RunError) as error:
+            raise type(error)(self._placed(problem) for problem in error.problems) from error
+
+    def _placed(self, problem: Problem) -> Problem:
+        keys = problem.path.split(".")
+        if problem.where is not None or keys[0] not in self.tree.entries:
+            return problem
+        return replace(problem, where=self.mark(*keys))
 
     def adopt(self, num_classes: int) -> "Resolved":
         """The spec with the number of classes that its data turned out to have.

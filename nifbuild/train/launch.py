@@ -16,11 +16,12 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nifbuild.errors import InterruptedRun, NifbuildError, Problem, RunError, SpecError
+from nifbuild.errors import InterruptedRun, Mark, NifbuildError, Problem, RunError, SpecError
 
 PARENT_VARIABLE = "NIFBUILD_PARENT"
 """Environment variable with the process id of the launcher, where there is one."""
@@ -141,7 +142,7 @@ def _report(failures: Sequence[Path], codes: Sequence[int | None]) -> None:
     written = [json.loads(path.read_text()) for path in failures if path.exists()]
     written.sort(key=lambda failure: failure["time"])
     if said := next((f for f in written if f["problems"]), None):
-        raise _as_error([Problem(**problem) for problem in said["problems"]], said["exit_code"])
+        raise _as_error([_as_problem(p) for p in said["problems"]], said["exit_code"])
     died = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
     died.sort(key=lambda death: death[1] == signal.SIGABRT)
     if died and not (died[0][1] == signal.SIGABRT and written):
@@ -152,6 +153,11 @@ def _report(failures: Sequence[Path], codes: Sequence[int | None]) -> None:
     for rank, code in enumerate(codes):
         if code:
             raise RunError(Problem(f"process {rank} ended with exit code {code}", code="process"))
+
+
+def _as_problem(document: dict[str, Any]) -> Problem:
+    place = document["where"]
+    return Problem(**{**document, "where": None if place is None else Mark(**place)})
 
 
 def _as_error(problems: Sequence[Problem], code: int) -> NifbuildError:
@@ -207,9 +213,7 @@ def _write_failure(path: str, problems: Sequence[Problem] | None, exit_code: int
         "traceback": traceback.format_exc(),
     }
     if problems is not None:
-        document["problems"] = [
-            {"what": p.what, "path": p.path, "fix": p.fix, "code": p.code} for p in problems
-        ]
+        document["problems"] = [asdict(problem) for problem in problems]
     temporary = Path(f"{path}.writing")
     temporary.write_text(json.dumps(document))
     temporary.replace(path)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.resolve import load_spec
 
 NET = """
@@ -167,3 +168,14 @@ def test_flags_are_checked_like_the_file(problems):
     assert 'train.epochs: expected a whole number, got "many"' in found[0]
     assert found[0].startswith("--set train.epochs=many: ")
     assert any("did you mean 'optimizer'?" in problem for problem in found)
+
+
+def test_errors_found_later_get_the_place_of_the_value_they_name(resolve):
+    resolved = resolve(NET.lstrip("\n") + "train: {batch_size: 512}\n")
+    with pytest.raises(SpecError) as caught, resolved.placing():
+        raise SpecError(
+            [Problem("too large", path="train.batch_size"), Problem("odd", path="elsewhere")]
+        )
+    first, second = caught.value.problems
+    assert str(first).endswith("spec.yaml:16:21: train.batch_size: too large")
+    assert second.where is None
