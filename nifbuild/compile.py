@@ -1,5 +1,6 @@
 """The nodes of a resolved spec become an `nn.Module`."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nifbuild.spec.graph import Graph
@@ -33,8 +34,6 @@ def _build_scope(
     steps: list[Step] = []
     for name, group in groups.items():
         inside = set(group)
-        used_inside = [i for g in group for i in graph.nodes[g].inputs]
-        inputs = tuple(dict.fromkeys(i for i in used_inside if i not in inside))
         used_outside = {i for m in members if m not in inside for i in graph.nodes[m].inputs}
         produced = tuple(i for i in group if i in used_outside or i in outputs)
         node = graph.nodes[group[0]]
@@ -42,8 +41,12 @@ def _build_scope(
             modules[name] = node.op.build(*node.input_shapes)
         else:
             modules[name] = _build_scope(graph, f"{prefix}{name}.", tuple(group), produced)
-        steps.append(Step(name, inputs, produced))
+        steps.append(Step(name, _inputs(graph, group), produced))
+    return StepGraph(modules, steps, _inputs(graph, members), outputs)
+
+
+def _inputs(graph: Graph, members: Sequence[int]) -> tuple[int, ...]:
+    """What the members take from outside, in the order of first use."""
     inside = set(members)
     used = [i for m in members for i in graph.nodes[m].inputs]
-    inputs = tuple(dict.fromkeys(i for i in used if i not in inside))
-    return StepGraph(modules, steps, inputs, outputs)
+    return tuple(dict.fromkeys(i for i in used if i not in inside))

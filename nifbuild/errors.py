@@ -85,3 +85,8 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A hint that names the closest candidates, or an empty string where nothing is close."""
     close = get_close_matches(word, sorted(set(candidates)), n=2, cutoff=0.6)
     return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?" if close else ""
+
+
+def suggestion(word: str, candidates: Iterable[str], listed: str) -> str:
+    """A fix: the closest candidates, where something is close, and then what was allowed."""
+    return "\n".join(line for line in (did_you_mean(word, candidates), listed) if line)

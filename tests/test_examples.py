@@ -17,4 +17,4 @@ def test_example_runs(path):
     )
     assert done.returncode == 0, done.stderr
     accuracy = re.search(r"test accuracy: ([\d.]+)%", done.stdout)
-    assert accuracy is None or float(accuracy[1]) > 90, done.stdout
+    assert accuracy is not None and float(accuracy[1]) > 90, done.stdout

@@ -16,8 +16,6 @@ P = ParamSpec("P")
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 
-FORMATS = ("text", "json", "github")
-
 
 def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> Callable[P, None]:
     """Wraps a command so that errors people can mend end it with one clear message.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from nifbuild.data.splits import USUAL_NAMES
-from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
+from nifbuild.errors import Problem, RunError, SpecError, did_you_mean, suggestion
 from nifbuild.spec.data import ImageFolderData, Splits
 
 if TYPE_CHECKING:
@@ -107,9 +107,7 @@ def _table(folder: Path, members: list[Path], names: list[str], train: str) -> "
             Problem(
                 f"the class '{extra[0]}' in '{folder}' is not among the classes of '{train}'",
                 path="data.path",
-                fix="\n".join(
-                    filter(None, (did_you_mean(extra[0], names), f"'{train}' has {names}"))
-                ),
+                fix=suggestion(extra[0], names, f"'{train}' has {names}"),
                 code="unseen-class",
             )
         )

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from nifbuild.errors import Mark, Problem, did_you_mean
+from nifbuild.errors import Mark, Problem, did_you_mean, suggestion
 from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, plain
 
 _adapter = cache(TypeAdapter)
@@ -179,8 +179,7 @@ def _tag_problem(node: Node, mark: Mark, name: str, detail: dict[str, Any]) -> P
         fix = f"{field}: {allowed}" if allowed else ""
         return Problem(what, mark, name, fix, "missing-field")
     value = _shown(given).strip('"')
-    fix = did_you_mean(value, allowed.split(", "))
-    fix = "\n".join(part for part in (fix, f"{field}: {allowed}") if part)
+    fix = suggestion(value, allowed.split(", "), f"{field}: {allowed}")
     return Problem(f"unknown {field} '{value}'", given.mark, f"{name}.{field}", fix, "value")
 
 
@@ -190,7 +189,7 @@ def _allowed_fields(model: type[BaseModel] | None, parent: Node, unknown: str) -
         return ""
     names = [name for name in model.model_fields if name != "op"]
     listed = f"fields{_label(parent)}: {', '.join(names)}"
-    return "\n".join(part for part in (did_you_mean(unknown, names), listed) if part)
+    return suggestion(unknown, names, listed)
 
 
 def _label(parent: Node) -> str:

@@ -9,7 +9,7 @@ instead of inheriting its fields.
 from collections.abc import Sequence
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, SpecError, suggestion
 from nifbuild.spec.source import (
     MAX_DEPTH,
     List,
@@ -165,6 +165,6 @@ def _check_variable(tree: Map, name: str, mark: Mark) -> None:
     names = list(known.entries) if isinstance(known, Map) else []
     if name not in names:
         listed = f"variables of this spec: {', '.join(names) or 'none'}"
-        fix = "\n".join(part for part in (did_you_mean(name, names), listed) if part)
+        fix = suggestion(name, names, listed)
         problem = Problem(f"no variable '{name}'", mark, f"vars.{name}", fix, "unknown-variable")
         raise SpecError(problem)

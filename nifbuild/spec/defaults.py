@@ -1,6 +1,6 @@
 """The `defaults` section: values for the fields that ops leave out."""
 
-from nifbuild.errors import Problem, did_you_mean
+from nifbuild.errors import Problem, did_you_mean, suggestion
 from nifbuild.spec.ops import OPS, Op
 from nifbuild.spec.source import List, Map, Node
 
@@ -47,7 +47,7 @@ def check_defaults(defaults: Map) -> list[Problem]:
         for key in fields.entries:
             if key not in allowed:
                 listed = f"fields of {name}: {', '.join(sorted(allowed))}"
-                fix = "\n".join(part for part in (did_you_mean(key, allowed), listed) if part)
+                fix = suggestion(key, allowed, listed)
                 what = f"unknown field '{key}'"
                 problems.append(
                     Problem(what, fields.key_marks[key], f"defaults.{name}", fix, "unknown-field")

@@ -6,7 +6,7 @@ was written.
 
 from collections.abc import Mapping
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion
 from nifbuild.spec.expressions import is_expression, names_within, substitute
 from nifbuild.spec.ops import OPS
 from nifbuild.spec.source import MAX_DEPTH, MAX_NODES, List, Map, Node, Scalar
@@ -58,7 +58,7 @@ def expand_model(model: Node, blocks: Map, scope: Scope) -> List:
     Raises:
         SpecError: With all problems of the model's ops and of the blocks it uses.
     """
-    expander = _Expander(blocks)
+    expander = _Expander(blocks, scope)
     items = expander.body(model, scope, "model")
     if not expander.problems:
         for name in blocks.entries:
@@ -70,8 +70,9 @@ def expand_model(model: Node, blocks: Map, scope: Scope) -> List:
 
 
 class _Expander:
-    def __init__(self, blocks: Map) -> None:
+    def __init__(self, blocks: Map, variables: Scope) -> None:
         self.blocks = blocks
+        self.variables = variables
         self.problems: list[Problem] = []
         self.used: set[str] = set()
         self.stack: list[str] = []
@@ -107,9 +108,7 @@ class _Expander:
             return self.repeated(node, scope)
         self.count += 1
         if self.count > MAX_NODES // 4:
-            raise _TooLarge(
-                Problem(f"the model has more than {MAX_NODES // 4:,} ops", node.mark, "model")
-            )
+            raise _problem(f"the model has more than {MAX_NODES // 4:,} ops", node.mark, "model")
         name = self.name_of(node, scope)
         if name in self.blocks.entries:
             return self.call(name, node, scope)
@@ -122,8 +121,7 @@ class _Expander:
             names = [*OPS, *self.blocks.entries]
             blocks = ", ".join(self.blocks.entries) or "none"
             listed = f"ops: {', '.join(OPS)}\nblocks of this spec: {blocks}"
-            hint = did_you_mean(str(name), names)
-            fix = "\n".join(part for part in (hint, listed) if part)
+            fix = suggestion(str(name), names, listed)
             raise _problem(f"unknown op '{name}'", given.mark, "model", fix, "unknown-op")
         return name
 
@@ -135,8 +133,7 @@ class _Expander:
             given = substitute(node.entries.get("kind", Scalar(kinds[0], node.mark)), scope)
             if not isinstance(given, Scalar) or given.value not in kinds:
                 word = given.value if isinstance(given, Scalar) else "a collection"
-                fix = did_you_mean(str(word), kinds)
-                fix = "\n".join(part for part in (fix, f"kinds: {', '.join(kinds)}") if part)
+                fix = suggestion(str(word), kinds, f"kinds: {', '.join(kinds)}")
                 raise _problem(f"unknown kind '{word}'", given.mark, "kind", fix, "unknown-kind")
         bodies = next(iter(classes.values())).bodies
         for key, value in node.entries.items():
@@ -154,7 +151,7 @@ class _Expander:
             raise _problem(what, count.mark, "repeat", code="type")
         if times > MAX_NODES // 4:
             what = f"repeat: {times:,} gives more ops than a model may have ({MAX_NODES // 4:,})"
-            raise _TooLarge(Problem(what, count.mark, "repeat", code="too-large"))
+            raise _problem(what, count.mark, "repeat", code="too-large")
         plain = node.without("id", *_REPEAT_KEYS)
         items: list[Node] = []
         for index in range(times):
@@ -184,7 +181,8 @@ class _Expander:
                 f"the block contains itself: {chain}", node.mark, name, code="block-cycle"
             )
         block = _Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
-        inner = {**self.globals(scope), **block.bind(node, scope)}
+        # A block sees the spec's variables and its own arguments, not those of its caller.
+        inner = {**self.variables, **block.bind(node, scope)}
         self.used.add(name)
         self.stack.append(name)
         try:
@@ -193,12 +191,6 @@ class _Expander:
             self.stack.pop()
         return self.sequence(node, items, scope)
 
-    def globals(self, scope: Scope) -> Scope:
-        """A block sees the spec's variables and its own arguments, not those of its caller."""
-        if not self.stack:
-            self.global_scope = scope
-        return self.global_scope
-
     def check_unused(self, name: str) -> None:
         """Finds mistakes in an unused block, as far as they do not depend on its arguments."""
         try:
@@ -206,7 +198,7 @@ class _Expander:
         except SpecError as error:
             self.problems += error.problems
             return
-        known = {*self.global_names(), *block.arguments}
+        known = {*self.variables, *block.arguments}
         for node in _ops_within(block.body):
             given = node.text("op") or ""
             if not is_expression(given):
@@ -218,13 +210,6 @@ class _Expander:
                 what = f"unknown variable ${missing} in block '{name}'"
                 fix = did_you_mean(missing, known)
                 self.problems.append(Problem(what, node.mark, name, fix, "unknown-variable"))
-
-    def global_names(self) -> set[str]:
-        return set(getattr(self, "global_scope", {}))
-
-
-class _TooLarge(SpecError):
-    """Ends the expansion: going on would only repeat it."""
 
 
 class _Block:
@@ -260,9 +245,7 @@ class _Block:
         listed = f"arguments of {self.name}: {', '.join(self.arguments) or 'none'}"
         for key in given:
             if key not in self.arguments:
-                fix = "\n".join(
-                    part for part in (did_you_mean(key, self.arguments), listed) if part
-                )
+                fix = suggestion(key, self.arguments, listed)
                 what = f"block '{self.name}' has no argument '{key}'"
                 problems.append(Problem(what, call.key_marks[key], key, fix, "unknown-field"))
         bound: dict[str, Node] = {}

@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 
-from nifbuild.errors import Problem, SpecError, did_you_mean
+from nifbuild.errors import Problem, SpecError, suggestion
 from nifbuild.spec.source import List, Map, Node, Scalar, ScalarValue
 
 MAX_LENGTH = 200
@@ -59,8 +59,7 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
     for name in sorted(names_within(node)):
         if name not in scope:
             known = ", ".join(sorted(scope)) or "none"
-            hint = did_you_mean(name, scope)
-            fix = "\n".join(part for part in (hint, f"variables here: {known}") if part)
+            fix = suggestion(name, scope, f"variables here: {known}")
             problem = Problem(
                 f"unknown variable ${name}", node.mark, fix=fix, code="unknown-variable"
             )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, RunError, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, RunError, SpecError, did_you_mean, suggestion
 from nifbuild.spec.canonical import canonical_text
 from nifbuild.spec.check import check
 from nifbuild.spec.compose import compose
@@ -174,7 +174,7 @@ def _unknown_sections(source: Map) -> list[Problem]:
     for key in source.entries:
         if key not in names:
             listed = f"sections: {', '.join(names)}"
-            fix = "\n".join(part for part in (did_you_mean(key, names), listed) if part)
+            fix = suggestion(key, names, listed)
             mark = source.key_marks[key]
             problems.append(Problem(f"unknown section '{key}'", mark, key, fix, "unknown-field"))
     return problems

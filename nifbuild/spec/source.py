@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 
 MAX_DEPTH = 64
 """Deepest nesting that a spec may have."""
@@ -121,8 +121,6 @@ def load(path: Path) -> Map:
 
 
 def _missing_file(path: Path) -> Problem:
-    from nifbuild.errors import did_you_mean
-
     folder = path.parent
     names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
     what = "no such file" if folder.is_dir() else f"no such file: there is no folder {folder}"
