@@ -30,7 +30,22 @@ CASES: dict[str, list[dict]] = {
         {"kind": "implicit_frequency", "stride": [1, 2]},
         {"kind": "implicit_frequency", "mixing": "separable", "hidden": [3]},
         {"kind": "implicit_frequency", "activation": "sine", "coordinates": "cycles_per_pixel"},
-        {"kind": "implicit_frequency", "activation": "gelu"},
+        {"kind": "implicit_frequency", "activation": "gelu", "networks": "shared"},
+        {"kind": "implicit_frequency", "mixing": "low_rank", "rank": 2, "out_channels": 8},
+        {"kind": "free_frequency", "coordinates": "cycles_per_pixel"},
+        {"kind": "implicit_spatial", "hidden": [3], "activation": "sine", "positions": "pixels"},
+    ]
+    + [
+        {"kind": kind, "kernel_size": 3, **fields}
+        for kind in ("implicit_frequency", "free_frequency", "implicit_spatial")
+        for fields in (
+            {"mixing": "full", "out_channels": 6, "stride": 2, "downsample": "low_pass"},
+            {"mixing": "low_rank", "out_channels": 6, "groups": 2},
+            {"padding": 0, "padding_mode": "zeros"},
+            {"padding": 2, "padding_mode": "reflect", "dilation": 3},
+            {"padding_mode": "replicate", "stride": [3, 1]},
+            {"kernel_size": [2, 4], "padding": [3, 0], "stride": 2},
+        )
     ],
     "batch_norm": [{}, {"affine": False, "momentum": 0.5, "eps": 1e-3}],
     "layer_norm": [{}, {"affine": False}],
@@ -98,6 +113,38 @@ def test_shape_rule_is_true_and_the_module_behaves(name, fields):
         torch.testing.assert_close(twin.eval()(x), module.eval()(x))
         fitting += 1
     assert fitting >= 1, "no shape of the table fits this op"
+
+
+GEOMETRIES = [
+    {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    for kernel in (1, 2, 3, 5, 7)
+    for stride in (1, 2, 3, 4)
+    for padding in ("auto", 0, 1, 3)
+    for dilation in (1, 2)
+]
+
+
+@pytest.mark.parametrize("groups", [1, 2, "depthwise"])
+@pytest.mark.parametrize("kind", [kind for kind in OPS["conv"] if kind != "standard"])
+def test_a_conv_of_any_geometry_keeps_its_output_shape(kind, groups):
+    shape = Shape(4, (9, 12))
+    x = torch.randn(2, 4, 9, 12)
+    for geometry in GEOMETRIES:
+        fields = {**geometry, "groups": groups, "out_channels": 8, "kernel_size": (3, 3)}
+        for name in ("kernel_size", "stride", "dilation"):
+            fields[name] = (geometry[name], geometry[name])
+        padding = geometry["padding"]
+        fields["padding"] = padding if padding == "auto" else (padding, padding)
+        ordinary = OPS["conv"]["standard"](op="conv", **fields)
+        try:
+            expected = ordinary.output_shape(shape)
+        except ShapeError:
+            continue
+        y = ordinary.build(shape)(x)
+        for mode in ("circular", "zeros"):
+            op = OPS["conv"][kind](op="conv", kind=kind, **fields, padding_mode=mode)
+            assert op.output_shape(shape) == expected
+            assert op.build(shape)(x).shape == y.shape
 
 
 def test_a_shape_rule_refuses_what_torch_refuses():

@@ -108,10 +108,14 @@ def test_single_problems(problems, text, message):
         ),
         ("{op: residual, body: [flatten]}", "no 1x1 convolution turns the input of 3x8x8 into"),
         (
-            "{op: conv, kind: implicit_frequency, kernel_size: 4}",
-            "turns 3x8x8 into 8x8 outputs, and the ordinary convolution would give 7x7",
+            "{op: conv, kind: implicit_frequency, kernel_size: 9, padding: 0}",
+            "the 9x9 kernel is larger than its input of 3x8x8",
         ),
-        ("{op: conv, kind: implicit_frequency, dilation: 2}", "has no dilation"),
+        ("{op: conv, kind: free_frequency, rank: 2}", "rank has no meaning with separable mixing"),
+        (
+            "{op: conv, kind: implicit_spatial, mixing: low_rank, groups: 3, rank: 2}",
+            "3 groups do not divide a rank of 2",
+        ),
         (
             "{op: conv, kind: implicit_frequency, mixing: depthwise, groups: 3, out_channels: 6}, "
             "{op: conv, kind: implicit_frequency, mixing: depthwise, groups: 2}",

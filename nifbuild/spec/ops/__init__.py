@@ -10,7 +10,12 @@ from pydantic import Discriminator, Tag
 
 from nifbuild.spec.ops.activation import Activation, Dropout, Gelu, LeakyRelu
 from nifbuild.spec.ops.base import AnyOp, Layer, Merge, Op, Shape, ShapeError, Structure, Value
-from nifbuild.spec.ops.conv import ImplicitFrequencyConv, StandardConv
+from nifbuild.spec.ops.conv import StandardConv
+from nifbuild.spec.ops.global_conv import (
+    FreeFrequencyConv,
+    ImplicitFrequencyConv,
+    ImplicitSpatialConv,
+)
 from nifbuild.spec.ops.linear import Flatten, Linear
 from nifbuild.spec.ops.norm import BatchNorm, GroupNorm, LayerNorm
 from nifbuild.spec.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
@@ -33,6 +38,8 @@ __all__ = [
 OP_CLASSES: tuple[type[Op], ...] = (
     StandardConv,
     ImplicitFrequencyConv,
+    FreeFrequencyConv,
+    ImplicitSpatialConv,
     BatchNorm,
     LayerNorm,
     GroupNorm,
