@@ -4,20 +4,23 @@ One pass does it all: mix channels, transform, multiply, fold the stride, mix ag
 So nothing between these steps is kept for the backward pass, and on a CPU nothing leaves its cache.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from nifbuild.nn import frame as framing
+from nifbuild.nn.chunks import chunks, map_chunks
 from nifbuild.nn.fourier import fold, full_precision, half_plane_weight, transform_dtype, unfold
 from nifbuild.nn.frame import Frame
 
 Memory = Literal["recompute", "save"]
+Result = TypeVar("Result")
 
-_CPU_CHUNK_BYTES = 2**22
+_CHUNK_BYTES = 2**21
 _PAIRWISE_CHUNK_BYTES = 2**26
 
 
@@ -81,17 +84,14 @@ class _SpectralConvolution(torch.autograd.Function):
         sizes = (axis.num_outputs for axis in frame)
         y = x.new_empty(len(x), _num_outputs(kernel_f, mix_out), *sizes)
         keeps = any(ctx.needs_input_grad[1:4])
-        keeps_spectrum = keeps and memory == "save"
         spectrum = None
-        if keeps_spectrum:
+        if keeps and memory == "save":
             channels = x.shape[1] if mix_in is None else mix_in.shape[0] * mix_in.shape[1]
             spectrum = kernel_f.new_empty(len(x), channels, *kernel_f.shape[-2:])
-        with full_precision(x.device):
-            for part in _chunks(x, kernel_f, frame):
-                x_f = framing.analyse(_mix(_real(x[part]), mix_in), frame)
-                if spectrum is not None:
-                    spectrum[part] = x_f
-                y[part] = _synthesise(_product(x_f, kernel_f), mix_out, bias, frame)
+        weights = (kernel_f, mix_in, mix_out, bias)
+        work = functools.partial(_convolve, x, weights, frame, y, spectrum)
+        for _ in _in_parts(work, x, kernel_f, frame):
+            pass
         # With a spectrum, the input itself is needed for the gradient of `mix_in` alone.
         keeps_x = keeps and (spectrum is None or ctx.needs_input_grad[2])
         ctx.save_for_backward(x if keeps_x else None, spectrum, kernel_f, mix_in, mix_out, bias)
@@ -104,49 +104,98 @@ class _SpectralConvolution(torch.autograd.Function):
         frame: Frame = ctx.frame
         if torch.is_grad_enabled():
             return _differentiable_backward(ctx, grad)
-        needs_x, needs_kernel, needs_in, needs_out, needs_bias = ctx.needs_input_grad[:5]
-        heights, widths = frame
+        needs_x, _, _, _, needs_bias = ctx.needs_input_grad[:5]
         grad_x = None
         if needs_x:
-            size = (heights.size, widths.size)
-            grad_x = grad.new_empty(len(grad), ctx.in_channels, *size, dtype=ctx.x_dtype)
-        grad_kernel = torch.zeros_like(kernel_f) if needs_kernel else None
-        grad_in = torch.zeros_like(mix_in) if needs_in else None
-        grad_out = torch.zeros_like(mix_out) if needs_out else None
-        conj_kernel_f = kernel_f.conj().resolve_conj()
-        real_dtype = kernel_f.real.dtype
-        with full_precision(grad.device):
-            for part in _chunks(grad, kernel_f, frame):
-                grad_f = framing.synthesise_adjoint(_real(grad[part]), frame)
-                x_f = grad_f  # of no use if neither is kept
-                if spectrum is not None:
-                    x_f = spectrum[part]
-                elif x is not None:
-                    x_f = framing.analyse(_mix(_real(x[part]), mix_in), frame)
-                if grad_out is not None:
-                    folded_f = fold(
-                        _product(x_f, kernel_f), widths.period, (heights.folds, widths.folds)
-                    )
-                    weight = half_plane_weight(
-                        heights.folded, widths.folded, dtype=real_dtype, device=grad.device
-                    )
-                    grad_out += _mix_gradient(folded_f, grad_f * weight, len(grad_out))
-                grad_f = _mix(grad_f, None if mix_out is None else mix_out.mT)
-                grad_f = unfold(grad_f, widths.period, (heights.folds, widths.folds))
-                if grad_kernel is not None:
-                    grad_kernel += _kernel_gradient(x_f, grad_f, kernel_f)
-                if grad_x is not None or grad_in is not None:
-                    grad_v = framing.analyse_adjoint(_product_adjoint(grad_f, conj_kernel_f), frame)
-                    if grad_in is not None:
-                        grad_in += _mix_gradient(_real(x[part]), grad_v, len(grad_in))
-                    if grad_x is not None:
-                        grad_x[part] = _mix(grad_v, None if mix_in is None else mix_in.mT)
-            if grad_kernel is not None:
-                grad_kernel *= half_plane_weight(
-                    heights.period, widths.period, dtype=real_dtype, device=grad.device
-                )
+            sizes = (axis.size for axis in frame)
+            grad_x = grad.new_empty(len(grad), ctx.in_channels, *sizes, dtype=ctx.x_dtype)
+        # A frequency of the half plane stands for its mirror too.
+        weigh = functools.partial(
+            half_plane_weight, dtype=kernel_f.real.dtype, device=kernel_f.device
+        )
+        weights = (kernel_f, kernel_f.conj().resolve_conj(), mix_in, mix_out)
+        folded_weight = weigh(*(axis.folded for axis in frame))
+        work = functools.partial(
+            _derive,
+            grad,
+            (x, spectrum),
+            weights,
+            frame,
+            folded_weight,
+            ctx.needs_input_grad,
+            grad_x,
+        )
+        needs = ctx.needs_input_grad[1:4]
+        grads = [
+            torch.zeros_like(weight) if needed else None
+            for weight, needed in zip((kernel_f, mix_in, mix_out), needs, strict=True)
+        ]
+        for found in _in_parts(work, grad, kernel_f, frame):
+            for total, value in zip(grads, found, strict=True):
+                if total is not None and value is not None:
+                    total += value
+        if grads[0] is not None:
+            grads[0] *= weigh(*(axis.period for axis in frame))
         grad_bias = grad.sum((0, 2, 3), dtype=bias.dtype) if needs_bias else None
-        return grad_x, grad_kernel, grad_in, grad_out, grad_bias, None, None
+        return grad_x, *grads, grad_bias, None, None
+
+
+def _convolve(
+    x: Tensor,
+    weights: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
+    frame: Frame,
+    y: Tensor,
+    spectrum: Tensor | None,
+    part: slice,
+) -> None:
+    """Writes a part of the output, and of the input's spectrum."""
+    kernel_f, mix_in, mix_out, bias = weights
+    with full_precision(x.device):
+        x_f = framing.analyse(_mix(_real(x[part]), mix_in), frame)
+        if spectrum is not None:
+            spectrum[part] = x_f
+        y[part] = _synthesise(_product(x_f, kernel_f), mix_out, bias, frame)
+
+
+def _derive(
+    grad: Tensor,
+    kept: tuple[Tensor | None, Tensor | None],
+    weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+    frame: Frame,
+    folded_weight: Tensor,
+    needs: tuple[bool, ...],
+    grad_x: Tensor | None,
+    part: slice,
+) -> tuple[Tensor | None, ...]:
+    """Writes a part of the input's gradient; returns what a part gives to those of the weights."""
+    (x, spectrum), (kernel_f, conj_kernel_f, mix_in, mix_out) = kept, weights
+    _, needs_kernel, needs_in, needs_out, *_ = needs
+    strides, width = (frame[0].folds, frame[1].folds), frame[1].period
+    grad_kernel = grad_in = grad_out = None
+    with full_precision(grad.device):
+        grad_f = framing.synthesise_adjoint(_real(grad[part]), frame)
+        x_f = grad_f  # of no use if neither is kept
+        if spectrum is not None:
+            x_f = spectrum[part]
+        elif x is not None:
+            x_f = framing.analyse(_mix(_real(x[part]), mix_in), frame)
+        if mix_out is not None:
+            if needs_out:
+                folded_f = fold(_product(x_f, kernel_f), width, strides)
+                grad_out = _mix_gradient(folded_f, grad_f * folded_weight, len(mix_out))
+            grad_f = _mix(grad_f, mix_out.mT)
+        grad_f = unfold(grad_f, width, strides)
+        if needs_kernel:
+            grad_kernel = _kernel_gradient(x_f, grad_f, kernel_f)
+        if grad_x is not None or needs_in:
+            grad_v = framing.analyse_adjoint(_product_adjoint(grad_f, conj_kernel_f), frame)
+            if mix_in is not None:
+                if needs_in and x is not None:
+                    grad_in = _mix_gradient(_real(x[part]), grad_v, len(mix_in))
+                grad_v = _mix(grad_v, mix_in.mT)
+            if grad_x is not None:
+                grad_x[part] = grad_v
+    return grad_kernel, grad_in, grad_out
 
 
 def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -212,15 +261,20 @@ def _num_outputs(kernel_f: Tensor, mix_out: Tensor | None) -> int:
     return kernel_f.shape[0] * (kernel_f.shape[1] if kernel_f.ndim == 5 else 1)
 
 
-def _chunks(x: Tensor, kernel_f: Tensor, frame: Frame) -> Iterator[slice]:
-    """Slices of the batch; on a CPU their spectra stay in its cache from one step to the next."""
-    size = max(1, len(x))
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        # A product over pairs of channels has its own blocking, and wants many images at once.
-        budget = _CPU_CHUNK_BYTES if kernel_f.ndim == 3 else _PAIRWISE_CHUNK_BYTES
-        image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
-        size = max(1, budget // max(1, image * kernel_f.real.element_size()))
-    return (slice(start, start + size) for start in range(0, len(x), size))
+def _in_parts(
+    work: Callable[[slice], Result], x: Tensor, kernel_f: Tensor, frame: Frame
+) -> Iterable[Result]:
+    """Does the work for parts of the batch; on a CPU a part's spectra stay in its cache."""
+    if len(x) == 0:
+        return []
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return [work(slice(None))]
+    image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
+    image_bytes = image * kernel_f.real.element_size()
+    if kernel_f.ndim == 3:
+        return map_chunks(work, chunks(len(x), image_bytes, _CHUNK_BYTES), x)
+    # Products over pairs of channels are split over the cores by torch, and want many images.
+    return map(work, chunks(len(x), image_bytes, _PAIRWISE_CHUNK_BYTES))
 
 
 def _synthesise(
