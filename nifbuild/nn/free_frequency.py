@@ -22,7 +22,7 @@ class FreeFrequencyConv2d(GlobalConv2d):
     The weights are for one size of image. At another one, the filter is the same in the unit that
     `coordinates` name.
 
-    Initialised to white filters with a mean |K|^2 of 1 (with `full` mixing, 2 groups /
+    Initialised to white filters with a mean |K|^2 of 1 (with `full` mixing, 2 /
     out_channels).
 
     Args:

@@ -61,8 +61,8 @@ class GlobalConv2d(nn.Module):
     is called again.
 
     Initialisation: for a white input, the output has the variance of a convolution that is drawn as
-    torchvision's ResNet draws it (Kaiming normal, fan-out): 2 in / out times the input's, and with
-    depthwise mixing that of the input. Biases start at zero.
+    torchvision's ResNet draws it (Kaiming normal, fan-out): 2 in / (out groups) times the input's,
+    and with depthwise mixing that of the input. Biases start at zero.
 
     Args:
         in_channels: Channels of the input.
@@ -158,7 +158,7 @@ class GlobalConv2d(nn.Module):
     @property
     def filter_power_gain(self) -> float:
         """The initial mean of |K|^2 over frequencies for each filter."""
-        return 2 * self.groups / self.out_channels if self.mixing == "full" else 1.0
+        return 2 / self.out_channels if self.mixing == "full" else 1.0
 
     def _check_arguments(self, rank: int | None) -> None:
         for name in ("in_channels", "out_channels", "groups", "rank"):
@@ -213,7 +213,7 @@ class GlobalConv2d(nn.Module):
     def _reset_mixing(self) -> None:
         if self.pointwise_in is not None and self.pointwise is not None:
             nn.init.normal_(self.pointwise_in.weight, std=math.sqrt(self.groups / self.in_channels))
-            variance = 2 * self.in_channels * self.groups / (self.out_channels * self.rank)
+            variance = 2 * self.in_channels / (self.out_channels * self.rank)
             nn.init.normal_(self.pointwise.weight, std=math.sqrt(variance))
         elif self.pointwise is not None:
             nn.init.kaiming_normal_(self.pointwise.weight, mode="fan_out", nonlinearity="relu")
