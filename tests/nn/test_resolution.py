@@ -25,9 +25,9 @@ def trained() -> ImplicitFrequencyConv2d:
     layer = ImplicitFrequencyConv2d(
         4, 4, mixing="depthwise", hidden=(24, 16), coordinates="cycles_per_pixel"
     )
-    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.02)
     wanted = blurs(32)
-    for _ in range(1000):
+    for _ in range(1200):
         optimizer.zero_grad()
         loss = (layer.spatial_kernel(32, 32, centered=True) - wanted).square().sum()
         loss.backward()
