@@ -144,7 +144,9 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
     model, found = _model(source, blocks, scope)
     problems += found
     rest = substitute(tree.without("model"), scope)
-    assert isinstance(rest, Map)  # substitution keeps the kind of a node
+    filled = substitute(defaults, scope)
+    assert isinstance(rest, Map) and isinstance(filled, Map)  # substitution keeps their kind
+    defaults = filled
     tree = rest.with_entry("model", model)
     spec, graph, found = _typed(tree, defaults, lower_it=not problems)
     problems += found
