@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion
 from nifbuild.spec.expressions import is_expression, substitute
 from nifbuild.spec.ops import OPS
-from nifbuild.spec.source import Map, Node, Scalar
+from nifbuild.spec.source import List, Map, Node, Scalar
 
 Scope = Mapping[str, Node]
 """Variables and their values."""
@@ -85,8 +85,10 @@ class Block:
                 continue
             bound[key] = given[key]
             kind = str(word) if required else _kind_of(word) if word is not None else "any"
-            if not _fits(given[key], kind):
-                value = given[key]
+            # A default of 3 says what a side of the filter is: [1, 7] may take its place.
+            value = given[key]
+            parts = value.items if isinstance(value, List) and not required else ()
+            if not all(_fits(part, kind) for part in parts or (value,)):
                 got = repr(value.value) if isinstance(value, Scalar) else "a collection"
                 what = f"the argument '{key}' of block '{self.name}' is {kind}, not {got}"
                 problems.append(Problem(what, value.mark, key, code="type"))

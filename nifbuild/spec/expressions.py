@@ -76,11 +76,17 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
             Problem(
                 f"cannot evaluate '{text[:MAX_LENGTH]}': {error}",
                 node.mark,
-                fix="allowed: numbers, $names, $lists[index], + - * / // %, parentheses, "
-                + ", ".join(_FUNCTIONS),
+                fix=_hint(text),
                 code="expression",
             )
         ) from None
+
+
+def _hint(text: str) -> str:
+    if text.count("(") > text.count(")"):
+        return "within {...} a comma ends the value: quote it, or write one field on each line"
+    functions = ", ".join(_FUNCTIONS)
+    return f"allowed: numbers, $names, $lists[index], + - * / // %, parentheses, {functions}"
 
 
 def interpolate(node: Scalar, scope: Mapping[str, Node]) -> Scalar:

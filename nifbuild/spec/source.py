@@ -156,6 +156,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str, flag: boo
         fix = f"{error.context} that starts at line {context.line + 1}"
     if "mapping values are not allowed" in what:
         fix = "is a quote missing, or is the indentation of this line off?"
+    if re.search(r"\$\w+\[", line):
+        fix = "within {...} quote an entry of a list: '$widths[0]'"
     return Problem(what, mark, fix=fix, code="yaml")
 
 

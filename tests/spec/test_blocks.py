@@ -153,6 +153,18 @@ model:
     }  # fmt: skip
 
 
+def test_a_default_says_the_type_of_each_entry_of_a_list_too(resolve, problems):
+    text = (
+        HEAD
+        + """
+blocks: {unit: {args: {size: 3}, body: [{op: conv, kernel_size: $size}]}}
+model: [{op: unit, size: [1, 5]}]
+"""
+    )
+    assert resolve(text).graph.nodes[0].op.kernel_size == (1, 5)
+    assert "argument 'size' of block 'unit' is int" in problems(text.replace("5]", "x]"))[0]
+
+
 def test_a_list_under_repeat_has_the_fields_of_each_repetition(resolve):
     resolved = resolve(
         HEAD

@@ -81,6 +81,7 @@ def test_values(text, expected):
         ("open($w)", "unknown function 'open'"),
         ("w * $w", "write $w for the variable"),
         ("$w *", "not an arithmetic expression"),
+        ("round_to($w", "within {...} a comma ends the value: quote it"),
         ("$w * 1e300 * 1e300", "a result beyond"),
         ("$w * 99999999999999999999", "a result beyond"),
         ("$w + " + "1 + " * 100 + "1", "longer than 200 characters"),
