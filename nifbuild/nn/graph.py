@@ -42,16 +42,17 @@ class StepGraph(nn.Module):
                 self.register_parameter(name, child)
             else:
                 self.add_module(name, child)
-        self.steps = tuple(steps)
-        self.inputs = tuple(inputs)
-        self.outputs = tuple(outputs)
-        self._last_uses = _last_uses(self.steps, self.outputs)
+        # Underscores, as a child may well be called `outputs`.
+        self._steps = tuple(steps)
+        self._inputs = tuple(inputs)
+        self._outputs = tuple(outputs)
+        self._last_uses = _last_uses(self._steps, self._outputs)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs for the given inputs; shapes are those of the children."""
-        values = dict(zip(self.inputs, inputs, strict=True))
+        values = dict(zip(self._inputs, inputs, strict=True))
         del inputs
-        for step, done in zip(self.steps, self._last_uses, strict=True):
+        for step, done in zip(self._steps, self._last_uses, strict=True):
             arguments = [values[index] for index in step.inputs]
             for index in done:
                 del values[index]
@@ -61,7 +62,7 @@ class StepGraph(nn.Module):
             made = result if isinstance(result, tuple) else (result,)
             values.update(zip(step.outputs, made, strict=True))
             del result, made
-        outputs = tuple(values[index] for index in self.outputs)
+        outputs = tuple(values[index] for index in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
 

@@ -16,9 +16,11 @@ _NAMES = ("id", "from")
 
 MAX_OPS = MAX_NODES // 4
 """Most ops that a model may come to."""
+MAX_LEVELS = MAX_DEPTH // 2 - 2
+"""Deepest nesting of ops. Written out as YAML, which has its own limit, it takes twice as many."""
 
 
-class _TooManyOps(SpecError):
+class _TooLarge(SpecError):
     """Ends the expansion at once, where other problems are collected."""
 
 
@@ -59,7 +61,7 @@ def expand_model(model: Node, blocks: Map, scope: Scope) -> List:
     expander = _Expander(blocks, scope)
     try:
         items = expander.body(model, scope, "model")
-    except _TooManyOps as error:
+    except _TooLarge as error:
         raise SpecError([*expander.problems, *error.problems]) from None
     if not expander.problems:
         for name in blocks.entries:
@@ -78,18 +80,24 @@ class _Expander:
         self.used: set[str] = set()
         self.stack: list[str] = []
         self.count = 0
+        self.depth = 0
 
     def body(self, node: Node, scope: Scope, where: str) -> list[Node]:
         """The ops of a body; a single op may stand without brackets."""
         entries = node.items if isinstance(node, List) else (node,)
+        self.depth += 1
+        if self.depth > MAX_LEVELS:
+            what = f"ops are nested more than {MAX_LEVELS} levels deep"
+            raise _TooLarge(Problem(what, node.mark, where, code="too-large"))
         result: list[Node] = []
         for entry in entries:
             try:
                 result += self.op(entry, scope)
-            except _TooManyOps:
+            except _TooLarge:
                 raise
             except SpecError as error:
                 self.problems += error.problems
+        self.depth -= 1
         if not entries:
             self.problems.append(Problem("no ops here", node.mark, where, code="empty"))
         return result
@@ -113,7 +121,7 @@ class _Expander:
         self.count += 1
         if self.count > MAX_OPS:
             what = f"the model has more than {MAX_OPS:,} ops"
-            raise _TooManyOps(Problem(what, node.mark, "model", code="too-large"))
+            raise _TooLarge(Problem(what, node.mark, "model", code="too-large"))
         name = self.name_of(node, scope)
         if name in self.blocks.entries:
             return [self.call(name, node, scope)]
@@ -211,7 +219,7 @@ class _Expander:
         return Map(entries, marks, node.mark)
 
     def call(self, name: str, node: Map, scope: Scope) -> Map:
-        if name in self.stack or len(self.stack) >= MAX_DEPTH:
+        if name in self.stack:
             chain = " -> ".join((*self.stack, name))
             raise _problem(
                 f"the block contains itself: {chain}", node.mark, name, code="block-cycle"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from nifbuild.errors import Problem, SpecError, suggestion
-from nifbuild.spec.source import List, Map, Node, Scalar
+from nifbuild.spec.source import MAX_NODES, List, Map, Node, Scalar
 
 MAX_LENGTH = 200
 MAX_MAGNITUDE = 10**15
@@ -42,12 +42,18 @@ def substitute(node: Node, scope: Mapping[str, Node]) -> Node:
     Raises:
         SpecError: With the place of the expression, if it cannot be evaluated.
     """
+    if isinstance(node, Scalar):
+        return evaluate(node, scope) if is_expression(node.value) else node
+    result: List | Map
     if isinstance(node, List):
-        return List(tuple(substitute(item, scope) for item in node.items), node.mark)
-    if isinstance(node, Map):
+        result = List(tuple(substitute(item, scope) for item in node.items), node.mark)
+    else:
         entries = {key: substitute(value, scope) for key, value in node.entries.items()}
-        return Map(entries, node.key_marks, node.mark)
-    return evaluate(node, scope) if is_expression(node.value) else node
+        result = Map(entries, node.key_marks, node.mark)
+    if result.num_nodes > MAX_NODES:
+        what = f"variables expand to more than {MAX_NODES:,} values"
+        raise SpecError(Problem(what, node.mark, code="too-large"))
+    return result
 
 
 def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:

@@ -1,5 +1,6 @@
 """Names of modules: levels of ids, and what a reference under `from` means."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -102,11 +103,12 @@ def _name(
 ) -> None:
     taken = {member.id for member in level.members if member.id is not None}
     seen: set[str] = set()
+    numbers: Counter[str] = Counter()
     for member in level.members:
         name = member.id
         if name is None:
             assert isinstance(member, Leaf)  # a level exists because of its id
-            name = _free_name(member.op, taken | seen)
+            name = _free_name(member.op, taken, numbers)
         elif name in seen:
             fix = "give one of them another id, or the structure around one an id of its own"
             what = f"two modules are named '{prefix}{name}'"
@@ -129,12 +131,13 @@ def _id_mark(tree: TreeNode, where: TreePath) -> Mark | None:
     return given.mark if given is not None else op.mark if op is not None else None
 
 
-def _free_name(base: str, taken: set[str]) -> str:
-    name, number = base, 1
-    while name in taken:
-        number += 1
-        name = f"{base}_{number}"
-    return name
+def _free_name(base: str, taken: set[str], numbers: Counter[str]) -> str:
+    """The op's name, with the first free number from the second on."""
+    while True:
+        numbers[base] += 1
+        name = base if numbers[base] == 1 else f"{base}_{numbers[base]}"
+        if name not in taken:
+            return name
 
 
 def why_unknown(
@@ -171,6 +174,8 @@ def why_unknown(
 
 def _declared(ops: tuple[AnyOp, ...], prefix: str) -> Iterator[str]:
     for op in ops:
+        if op.id == POSITION:
+            continue
         if op.id is not None:
             yield prefix + op.id
         for name in op.bodies:

@@ -1,6 +1,10 @@
 """Blocks, repeats and names: what the model section comes to."""
 
+import time
+
 import pytest
+
+from nifbuild.spec.resolve import load_spec
 
 HEAD = "version: 1\ninput: {channels: 3, size: 8}\n"
 
@@ -230,6 +234,60 @@ model: [{op: b, repeat: 1000}]
 """
     )
     assert "the model has more than 50,000 ops" in problems(text)[0]
+
+
+def chain(body: str, last: str, length: int) -> str:
+    """Blocks b0, b1, ... of which each uses the next."""
+    blocks = "".join(f"  b{i}: {body.replace('NEXT', f'b{i + 1}')}\n" for i in range(length))
+    return f"{HEAD}blocks:\n{blocks}  b{length}: {last}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            chain("{body: [{op: residual, body: [{op: NEXT}]}]}", "{body: [relu]}", 40)
+            + "model: [{op: b0}]",
+            "ops are nested more than 30 levels deep",
+        ),
+        (
+            chain("{body: [{op: NEXT}, {op: NEXT}]}", "{body: [relu]}", 20) + "model: [{op: b0}]",
+            "the model has more than 50,000 ops",
+        ),
+        (
+            chain(
+                "{args: {x: any}, body: [{op: NEXT, x: [$x, $x]}]}",
+                "{args: {x: any}, body: [{op: conv, kernel_size: $x}]}",
+                25,
+            )
+            + "model: [{op: b0, x: [1, 1]}]",
+            "variables expand to more than 200,000 values",
+        ),
+        (
+            HEAD
+            + "vars: {a0: [1, 1]"
+            + "".join(f", a{i}: [$a{i - 1}, $a{i - 1}]" for i in range(1, 40))
+            + "}\nmodel: [{op: conv, kernel_size: $a39}]",
+            "variables expand to more than 200,000 values",
+        ),
+    ],
+    ids=["depth", "ops", "arguments", "variables"],
+)
+def test_specs_that_grow_without_measure_are_refused_at_once(problems, text, message):
+    started = time.perf_counter()
+    found = problems(text)
+    assert len(found) == 1 and message in found[0], found
+    assert time.perf_counter() - started < 5
+
+
+def test_a_model_at_the_deepest_nesting_can_be_written_out_and_read_again(resolve, write):
+    body = "relu"
+    for _ in range(29):
+        body = f"{{op: residual, body: [{body}]}}"
+    blocks = chain("{body: [{op: residual, body: [{op: NEXT}]}]}", "{body: [relu]}", 14)
+    for text in (blocks + "model: [{op: b0}]", f"{HEAD}model: [{body}]"):
+        resolved = resolve(text)
+        assert load_spec(write(resolved.text, "again.yaml")).spec == resolved.spec
 
 
 def test_unused_blocks_are_checked_too(problems):

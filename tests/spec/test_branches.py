@@ -281,6 +281,13 @@ def test_ids_that_torch_modules_have_no_room_for():
             torch.nn.Module().add_module(taken, torch.nn.Identity())
 
 
+def test_ids_may_be_words_that_the_graph_uses_itself(compiled):
+    model, _, x = compiled(
+        "model: [{id: inputs, op: relu}, {id: steps, op: gelu}, {id: outputs, op: tanh}]"
+    )
+    torch.testing.assert_close(model(x), F.gelu(x.relu()).tanh())
+
+
 def test_patches_reach_into_branches(resolve):
     resolved = resolve(
         HEAD

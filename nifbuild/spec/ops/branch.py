@@ -44,7 +44,7 @@ class Join(Structure):
         names = self.from_ if isinstance(self.from_, tuple) else ()
         if bool(names) == bool(self.branches):
             what = f"{self.op} joins either `branches` or what a list under `from` names"
-            raise ShapeError(what, f"write one of the two: `{self.op}` has both or none", "from")
+            raise ShapeError(what, "write one of the two, and not both", "from")
         if names:
             if self.split is not None:
                 raise ShapeError("`split` divides among branches", "leave it out", "split")
