@@ -74,9 +74,13 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
             raise SpecError(problem)
     try:
         value = _Evaluator(scope).run(text)
+        if isinstance(value, List | Map):
+            return value
         if isinstance(value, Scalar):
-            return Scalar(value.value, node.mark)
-        return value if isinstance(value, List | Map) else Scalar(value, node.mark)
+            return Scalar(value.value, node.mark, via=(value.mark, *value.via))
+        used = [scope[name] for name in sorted(names_within(node))]
+        via = (m for n in used for m in (n.mark, *(n.via if isinstance(n, Scalar) else ())))
+        return Scalar(value, node.mark, via=tuple(dict.fromkeys(via)))
     except _ExpressionError as error:
         raise SpecError(
             Problem(

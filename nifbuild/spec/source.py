@@ -30,11 +30,16 @@ _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value."""
+    """A single value.
+
+    Where it stands for an expression, `mark` is the place of the expression, and `via` has the
+    places of the values that went into it.
+    """
 
     value: ScalarValue
     mark: Mark
     num_nodes: int = 1
+    via: tuple[Mark, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
