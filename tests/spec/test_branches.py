@@ -322,6 +322,14 @@ model:
     assert paths(resolved)[:2] == ["0", "1"]
 
 
+def test_a_norm_of_the_body_may_take_its_input_from_anywhere(resolve):
+    """The shortcut has a norm of its kind, not of its place."""
+    body = "{id: c, op: conv, stride: 2}, {op: batch_norm, from: c}, {op: conv, out_channels: 8}"
+    resolved = resolve(f"{HEAD}model: [{{op: residual, body: [{body}]}}]")
+    norm = next(n for n in resolved.graph.nodes if n.path == "downsample.1")
+    assert resolved.graph.nodes[norm.inputs[0]].path == "downsample.0"
+
+
 def test_a_norm_within_branches_is_the_one_of_the_shortcut(resolve):
     body = (
         "{op: concat, branches: [[{op: conv, out_channels: 4}, {op: group_norm, num_groups: 2}]]}"

@@ -130,8 +130,10 @@ class Residual(Structure):
             stride=(first, second),
             bias=norm is None,
         )
-        ops = (conv,) if norm is None else (conv, norm.model_copy(update={"id": "1"}))
-        return Sequence(op="sequence", id="downsample", body=ops)
+        if norm is None:
+            return Sequence(op="sequence", id="downsample", body=(conv,))
+        norm = norm.model_copy(update={"id": "1", "from_": None})
+        return Sequence(op="sequence", id="downsample", body=(conv, norm))
 
 
 def _last_norm(body: "tuple[AnyOp, ...]") -> AnyOp | None:
