@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from nifbuild.nn.graph import Step, StepGraph
 from nifbuild.spec.ops import OP_CLASSES, OPS, Layer, Shape, ShapeError
 
 CASES: dict[str, list[dict]] = {
@@ -65,7 +66,20 @@ CASES: dict[str, list[dict]] = {
         {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
         {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True},
     ],
-    "linear": [{"out_features": 5}, {"out_features": 1, "bias": False}],
+    "linear": [
+        {"out_features": 5},
+        {"out_features": 1, "bias": False},
+        {"out_features": 5, "per_pixel": True},
+    ],
+    "upsample": [{}, {"scale": [3, 1], "mode": "bilinear"}],
+    "conv_transpose": [
+        {},
+        {"out_channels": 3, "kernel_size": [3, 4], "stride": [1, 2], "padding": [0, 1]},
+        {"kernel_size": 4, "padding": 2, "bias": False},
+    ],
+    "channel_slice": [{"stop": 3}, {"start": 1, "stop": 6}],
+    "channel_shuffle": [{"groups": 2}],
+    "layer_scale": [{}, {"init": 0.5}],
 }
 SHAPES = [Shape(4, (8, 8)), Shape(6, (7, 10)), Shape(4, (1, 5)), Shape(4, (16, 3)), Shape(12)]
 
@@ -101,7 +115,8 @@ def test_shape_rule_is_true_and_the_module_behaves(name, fields):
             assert error.what
             continue
         torch.manual_seed(0)
-        module = op.build(shape)
+        # As in a model: what an op builds may be a parameter, which has no forward of its own.
+        module = StepGraph({"op": op.build(shape)}, [Step("op", (0,), (1,))], [0], [1])
         x = torch.randn(3, shape.channels, *shape.size, requires_grad=True)
         y = module(x)
         assert tuple(y.shape) == (3, out.channels, *out.size), (shape, out)
@@ -155,4 +170,5 @@ def test_a_shape_rule_refuses_what_torch_refuses():
                 op.output_shape(shape)
             except ShapeError:
                 continue
-            op.build(shape)(torch.zeros(2, shape.channels, *shape.size))
+            module = StepGraph({"op": op.build(shape)}, [Step("op", (0,), (1,))], [0], [1])
+            module(torch.zeros(2, shape.channels, *shape.size))

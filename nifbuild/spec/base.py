@@ -21,6 +21,11 @@ class Spec(BaseModel):
     )
 
 
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The fields of a model as YAML calls them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
 def _broadcast(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
@@ -53,5 +58,8 @@ NonNegativePair = Annotated[
 ]
 """Height and width, zero allowed; one number stands for both."""
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=100)]
-"""A module name: letters, digits and underscores."""
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=100)]
+"""A module name: letters, digits and, but for the first character, underscores."""
+
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=500)]
+"""The id of an earlier op, with the ids of the levels around it where it stands in another one."""

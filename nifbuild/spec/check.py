@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nifbuild.errors import Mark, Problem, did_you_mean, suggestion
+from nifbuild.spec.base import field_names
 from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, plain
 
 _adapter = cache(TypeAdapter)
@@ -187,7 +188,7 @@ def _allowed_fields(model: type[BaseModel] | None, parent: Node, unknown: str) -
     """The fields that could stand there, closest first."""
     if model is None:
         return ""
-    names = [name for name in model.model_fields if name != "op"]
+    names = [name for name in field_names(model) if name != "op"]
     listed = f"fields{_label(parent)}: {', '.join(names)}"
     return suggestion(unknown, names, listed)
 

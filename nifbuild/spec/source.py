@@ -30,11 +30,16 @@ _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value."""
+    """A single value.
+
+    Where it stands for an expression, `mark` is the place of the expression, and `via` has the
+    places of the values that went into it.
+    """
 
     value: ScalarValue
     mark: Mark
     num_nodes: int = 1
+    via: tuple[Mark, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str, flag: boo
         fix = f"{error.context} that starts at line {context.line + 1}"
     if "mapping values are not allowed" in what:
         fix = "is a quote missing, or is the indentation of this line off?"
+    if re.search(r"\$\w+\[", line):
+        fix = "within {...} quote an entry of a list: '$widths[0]'"
     return Problem(what, mark, fix=fix, code="yaml")
 
 

@@ -39,8 +39,8 @@ def test_all_problems_at_once_each_with_its_place(problems):
         "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5",
         "spec.yaml:8:35: model[0].kernal_size: unknown field 'kernal_size'\n"
         "  did you mean 'kernel_size'?\n"
-        "  fields of conv: id, kind, out_channels, kernel_size, stride, padding, dilation, groups, "
-        "bias, padding_mode",
+        "  fields of conv: id, from, kind, out_channels, kernel_size, stride, padding, dilation, "
+        "groups, bias, padding_mode",
         "spec.yaml:9:22: model[1].p: expected at most 1, got 2",
         "spec.yaml:10:5: model[2].out_features: missing field `out_features`",
     ]
