@@ -226,6 +226,12 @@ SPLIT_COUNTS = {
     "mobilenet_v2": 3_512_560,
     "convnext_tiny": 28_890_664,
 }
+FULL_COUNTS = {
+    "resnet18": 21_127_320,
+    "resnet50": 33_778_328,
+    "resnet101": 62_798_280,
+    "densenet121": 10_119_752,
+}
 
 
 def num_params(model: nn.Module) -> int:
@@ -265,18 +271,37 @@ def test_same_keys_and_outputs_as_the_definition(name):
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
 
 
-@pytest.mark.parametrize("name", SPLIT_COUNTS)
-def test_parameter_counts_of_the_paper(name):
+PAPER = [(name, "split") for name in SPLIT_COUNTS] + [(name, "full") for name in FULL_COUNTS]
+
+
+@pytest.mark.parametrize(("name", "variant"), PAPER)
+def test_parameter_counts_of_the_paper(name, variant):
     """Those of the models of Grabinski, Keuper, Keuper (arXiv 2307.10001) for 1000 classes."""
     with torch.device("meta"):
-        model = build_model(load_spec(ROOT / f"paper/{name}_split.yaml"))
-    assert num_params(model) == SPLIT_COUNTS[name]
+        model = build_model(load_spec(ROOT / f"paper/{name}_{variant}.yaml"))
+    assert num_params(model) == {"split": SPLIT_COUNTS, "full": FULL_COUNTS}[variant][name]
 
 
-@pytest.mark.parametrize("name", SPLIT_COUNTS)
-def test_the_papers_models_differ_in_all_spatial_convolutions_of_stride_1(name):
-    resolved = load_spec(ROOT / f"paper/{name}_split.yaml")
+@pytest.mark.parametrize(("name", "variant"), PAPER)
+def test_the_papers_models_differ_in_all_spatial_convolutions_of_stride_1(name, variant):
+    resolved = load_spec(ROOT / f"paper/{name}_{variant}.yaml")
     for node in resolved.graph.nodes:
         if node.op.op == "conv":
             expected = node.op.stride == (1, 1) and node.op.kernel_size != (1, 1)
             assert (node.op.kind == "implicit_frequency") == expected, node.path
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_everywhere_means_every_convolution_and_the_same_shapes(name):
+    ordinary = load_spec(ROOT / f"architectures/{name}.yaml").graph.nodes
+    everywhere = load_spec(ROOT / f"everywhere/{name}.yaml").graph.nodes
+    for before, after in zip(ordinary, everywhere, strict=True):
+        assert (before.path, before.output_shape) == (after.path, after.output_shape)
+        if before.op.op == "conv":
+            assert after.op.kind == "implicit_frequency"
+
+
+def test_every_paper_spec_is_compared():
+    found = {p.stem for p in (ROOT / "paper").glob("*.yaml")}
+    assert found == {f"{name}_{variant}" for name, variant in PAPER}
+    assert {p.stem for p in (ROOT / "everywhere").glob("*.yaml")} == set(ARCHITECTURES)

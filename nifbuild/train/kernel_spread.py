@@ -25,8 +25,9 @@ class KernelSpread:
 
     def __init__(self, module: nn.Module, resolved: "Resolved") -> None:
         self._layers: list[tuple[GlobalConv2d, tuple[int, int]]] = []
+        modules = dict(module.named_modules())
         for node in resolved.graph.nodes:
-            layer = module.get_submodule(node.path)
+            layer = modules.get(node.path)
             if isinstance(layer, GlobalConv2d):
                 height, width = node.input_shapes[0].size
                 self._layers.append((layer, (height, width)))
