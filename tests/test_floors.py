@@ -96,6 +96,7 @@ def test_an_op_may_import_what_it_builds():
         ["validate", "specs/resnet18_nif.yaml"],
         ["schema"],
         ["resolve", "specs/resnet18.yaml"],
+        ["bench", "--help"],
     ],
 )
 def test_light_commands_load_nothing_heavy(command):

@@ -8,7 +8,7 @@ from typing import Any
 from nifbuild.errors import RunError
 from nifbuild.report.bench.contenders import LAYER, InputShape
 from nifbuild.report.bench.prepared import Activations, Prepared
-from nifbuild.report.bench.setting import Setting
+from nifbuild.report.bench.setting import Setting, first_line
 from nifbuild.report.timing import (
     OnTurn,
     Quartiles,
@@ -86,8 +86,7 @@ class GrowthRequest:
             try:
                 return self._measure(on_turn)
             except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
-                raise RunError(f"the layer cannot be run: {reason}") from error
+                raise RunError(f"the layer cannot be run: {first_line(error)}") from error
 
     def _measure(self, on_turn: OnTurn) -> GrowthReport:
         setting, device = self.setting, self.setting.device

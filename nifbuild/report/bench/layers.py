@@ -17,7 +17,7 @@ from nifbuild.report.bench.contenders import (
 )
 from nifbuild.report.bench.crossover import Crossover, measure_crossover
 from nifbuild.report.bench.prepared import Activations, Prepared
-from nifbuild.report.bench.setting import Setting
+from nifbuild.report.bench.setting import Setting, first_line
 from nifbuild.report.memory import measure_peak_bytes, measure_saved_bytes
 from nifbuild.report.timing import (
     OnTurn,
@@ -145,18 +145,27 @@ class LayersRequest:
     mixing: Mixing = "depthwise"
 
     def measure(self, on_turn: OnTurn = lambda text: None) -> LayersReport:
-        """Measures all of it; see `measure_shape`."""
-        found = []
+        """Measures all of it; see `measure_shape`.
+
+        Raises:
+            RunError: If the layer itself cannot be run here, for lack of memory for example.
+        """
         with self.setting.applied():
             environment = self.setting.environment()
-            for index, shape in enumerate(self.shapes):
-                where = f"{shape} ({index + 1} of {len(self.shapes)})"
+            shapes = tuple(self._measure(index, on_turn) for index in range(len(self.shapes)))
+        return LayersReport(environment, self.mixing, shapes)
 
-                def tell(text: str, where: str = where) -> None:
-                    on_turn(f"{where}  {text}")
+    def _measure(self, index: int, on_turn: OnTurn) -> ShapeFigures:
+        shape = self.shapes[index]
+        where = f"{shape} ({index + 1} of {len(self.shapes)})"
 
-                found.append(measure_shape(shape, self.contenders, self.mixing, self.setting, tell))
-        return LayersReport(environment, self.mixing, tuple(found))
+        def tell(text: str) -> None:
+            on_turn(f"{where}  {text}")
+
+        try:
+            return measure_shape(shape, self.contenders, self.mixing, self.setting, tell)
+        except RuntimeError as error:
+            raise RunError(f"{shape} cannot be measured: {first_line(error)}") from error
 
 
 def measure_shape(
@@ -169,7 +178,7 @@ def measure_shape(
     """Measures the layer and its contenders on one shape, in turn and in pairs.
 
     Raises:
-        RunError: If the layer itself cannot be run here.
+        RuntimeError: PyTorch cannot run the layer itself here.
     """
     activations = Activations(shape, setting)
     floor = {"copy": WarmSampler(activations.copy, setting.device)}
@@ -185,10 +194,9 @@ def measure_shape(
             training = WarmSampler(one.forward_backward, setting.device, patience)
             entries[contender.name] = {"forward": forward, "forward_backward": training}
         except RuntimeError as error:  # out of memory, or a dtype that an operation does not have
-            reason = str(error).partition("\n")[0]
             if contender is LAYER:
-                raise RunError(f"the layer cannot be run on {shape}: {reason}") from error
-            failures.append(Failure(contender.name, contender.label(shape), reason))
+                raise
+            failures.append(Failure(contender.name, contender.label(shape), first_line(error)))
         else:
             prepared[contender.name] = one
     times = measure_in_turn(

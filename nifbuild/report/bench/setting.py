@@ -61,3 +61,8 @@ class Setting:
         """The machine and the setting, for those who read the figures later."""
         limits = {"max_repeats": self.repeats, "max_seconds": self.seconds}
         return {**describe_environment(self.device, 1, self.dtype_name), **limits}
+
+
+def first_line(error: Exception) -> str:
+    """What PyTorch says went wrong, without the trace in C++ that follows."""
+    return str(error).partition("\n")[0]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nifbuild.compile import build_model
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.report.bench.setting import Setting
+from nifbuild.report.bench.setting import Setting, first_line
 from nifbuild.report.memory import measure_peak_bytes, measure_saved_bytes
 from nifbuild.report.timing import (
     OnTurn,
@@ -133,8 +133,7 @@ class StepRequest:
                 found = self._measure(paths, resolved, on_turn)
                 environment = self.setting.environment()
             except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
-                raise RunError(f"a training step cannot be run: {reason}") from error
+                raise RunError(f"a training step cannot be run: {first_line(error)}") from error
         return StepReport(environment, self.batch, found)
 
     def _measure(
@@ -180,9 +179,10 @@ def load_at_size(path: Path, size: tuple[int, int] | None) -> Resolved:
     """
     resolved = load_spec(path)
     if size is not None:
-        # Data that wants a size overrules that of the input.
-        section = "input" if resolved.spec.data is None else "data"
-        resolved = load_spec(path, overrides=[f"{section}.size=[{size[0]}, {size[1]}]"])
+        # Data may want a size, too, and then has to agree.
+        sections = ["input"] + (["data"] if resolved.spec.data is not None else [])
+        wanted = [f"{section}.size=[{size[0]}, {size[1]}]" for section in sections]
+        resolved = load_spec(path, overrides=wanted)
     shape = resolved.graph.output_shape
     if shape.is_image:
         what = f"the model ends in an image of {shape}, and a training step needs classes"
