@@ -42,7 +42,7 @@ def test_figures_of_a_shape(setting):
     assert published.peak_bytes > 2 * 4 * VALUES  # output and gradient at the least
     assert found.floor_ms.median > 0
     assert found.crossover is not None
-    assert "2x4x6x5 (1 of 1)  warm-up: published" in heard
+    assert "2x4x6x5 (1 of 1)  warm-up and memory: published" in heard
 
 
 def test_ratios_and_floors_are_of_the_same_repeat(setting, monkeypatch):
@@ -87,6 +87,35 @@ def test_a_contender_that_cannot_run_is_named_and_the_others_are_measured(settin
     (failure,) = found.failures
     assert (failure.name, failure.reason) == ("depthwise-3", "not implemented for 'Half'")
     assert found.crossover is None
+
+
+class OnlyForward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight):
+        return x * weight
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError("derivative not implemented")
+
+
+class Inference(torch.nn.Conv2d):
+    def forward(self, x):
+        return OnlyForward.apply(x, self.weight[0, 0, 0, 0])
+
+
+def test_so_is_one_whose_backward_fails(setting, monkeypatch):
+    build = Contender.build
+
+    def broken(self, *arguments):
+        return Inference(4, 4, 1) if self.kind == "full" else build(self, *arguments)
+
+    monkeypatch.setattr(Contender, "build", broken)
+    contenders = [Contender("full-3", "full", 3), depthwise(3)]
+    (found,) = LayersRequest(setting, [SHAPE], contenders).measure().shapes
+    assert [figures.name for figures in found.contenders] == ["implicit_frequency", "depthwise-3"]
+    assert [failure.reason for failure in found.failures] == ["derivative not implemented"]
+    assert found.crossover is not None
 
 
 def test_a_layer_that_cannot_run_is_an_error(setting, monkeypatch):

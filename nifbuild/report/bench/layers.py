@@ -1,7 +1,7 @@
 """The layer and its contenders over a list of shapes: time, memory, bytes kept for backward."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -181,52 +181,69 @@ def measure_shape(
         RuntimeError: PyTorch cannot run the layer itself here.
     """
     activations = Activations(shape, setting)
-    floor = {"copy": WarmSampler(activations.copy, setting.device)}
-    entries: dict[str, Mapping[str, Sampler]] = {_FLOOR: floor}
-    prepared: dict[str, Prepared] = {}
+    ready: dict[str, _Ready] = {}
     failures: list[Failure] = []
     for contender in (LAYER, *contenders):
-        on_turn(f"warm-up: {contender.name}")
+        on_turn(f"warm-up and memory: {contender.name}")
         try:
             one = Prepared(contender.build(shape, mixing), activations, setting)
-            forward = WarmSampler(one.infer, setting.device, setting.seconds)
-            patience = setting.seconds - forward.seconds
-            training = WarmSampler(one.forward_backward, setting.device, patience)
-            entries[contender.name] = {"forward": forward, "forward_backward": training}
+            ready[contender.name] = _Ready.of(contender, one)
         except RuntimeError as error:  # out of memory, or a dtype that an operation does not have
             if contender is LAYER:
                 raise
             failures.append(Failure(contender.name, contender.label(shape), first_line(error)))
-        else:
-            prepared[contender.name] = one
+    floor: dict[str, Sampler] = {"copy": WarmSampler(activations.copy, setting.device)}
     times = measure_in_turn(
-        entries,
+        {_FLOOR: floor} | {name: one.samplers for name, one in ready.items()},
         reference=THIS_LAYER,
         repeats=setting.repeats,
         seconds=setting.seconds,
         on_turn=on_turn,
     )
-    figures = []
-    for contender in (LAYER, *contenders):
-        if contender.name in prepared:
-            on_turn(f"memory: {contender.name}")
-            figures.append(_figures(contender, prepared[contender.name], shape, times))
     crossover: Crossover | None = None
     # Where PyTorch has no such convolution, its contenders are among the failures already.
     with suppress(RuntimeError):
-        layer = prepared[THIS_LAYER]
+        layer = ready[THIS_LAYER].prepared
         crossover = measure_crossover(layer, shape, activations, mixing, setting, on_turn)
-    floor_ms = Quartiles.of(times[_FLOOR]["copy"], 1e3)
-    return ShapeFigures(shape, floor_ms, tuple(figures), tuple(failures), crossover)
+    return ShapeFigures(
+        shape=shape,
+        floor_ms=Quartiles.of(times[_FLOOR]["copy"], 1e3),
+        contenders=tuple(_figures(one, shape, times) for one in ready.values()),
+        failures=tuple(failures),
+        crossover=crossover,
+    )
 
 
-def _figures(contender: Contender, one: Prepared, shape: InputShape, times: Times) -> Figures:
-    own, layer, floor = times[contender.name], times[THIS_LAYER], times[_FLOOR]["copy"]
-    parameters = list(one.module.parameters())
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A contender that has run, forward and backward, and whose memory is known."""
+
+    contender: Contender
+    prepared: Prepared
+    samplers: dict[str, Sampler]
+    peak_bytes: int
+    saved_bytes: int
+
+    @classmethod
+    def of(cls, contender: Contender, one: Prepared) -> "_Ready":
+        device, seconds = one.setting.device, one.setting.seconds
+        forward = WarmSampler(one.infer, device, seconds)
+        training = WarmSampler(one.forward_backward, device, seconds - forward.seconds)
+        return cls(
+            contender,
+            one,
+            {"forward": forward, "forward_backward": training},
+            measure_peak_bytes(one.forward_backward, device),
+            measure_saved_bytes(one.forward, one.module.parameters()),
+        )
+
+
+def _figures(one: _Ready, shape: InputShape, times: Times) -> Figures:
+    own, layer, floor = times[one.contender.name], times[THIS_LAYER], times[_FLOOR]["copy"]
     return Figures(
-        name=contender.name,
-        label=contender.label(shape),
-        num_parameters=sum(parameter.numel() for parameter in parameters),
+        name=one.contender.name,
+        label=one.contender.label(shape),
+        num_parameters=sum(p.numel() for p in one.prepared.module.parameters()),
         forward_ms=Quartiles.of(own["forward"], 1e3),
         forward_backward_ms=Quartiles.of(own["forward_backward"], 1e3),
         forward_ratio=Quartiles.of(ratios(own["forward"], layer["forward"])),
@@ -235,6 +252,6 @@ def _figures(contender: Contender, one: Prepared, shape: InputShape, times: Time
         ),
         forward_floors=Quartiles.of(ratios(own["forward"], floor)),
         forward_backward_floors=Quartiles.of(ratios(own["forward_backward"], floor)),
-        peak_bytes=measure_peak_bytes(one.forward_backward, one.setting.device),
-        saved_bytes=measure_saved_bytes(one.forward, parameters),
+        peak_bytes=one.peak_bytes,
+        saved_bytes=one.saved_bytes,
     )
