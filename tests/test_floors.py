@@ -97,6 +97,7 @@ def test_an_op_may_import_what_it_builds():
         ["schema"],
         ["resolve", "specs/resnet18.yaml"],
         ["resolve", "specs/resnet18.yaml", "--explain", "conv1.stride"],
+        ["bench", "--help"],
     ],
 )
 def test_light_commands_load_nothing_heavy(command):

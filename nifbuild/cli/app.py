@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nifbuild.cli import evaluate, output, resolve, schema, train, validate
+from nifbuild.cli import bench, evaluate, output, resolve, schema, train, validate
 
 app = typer.Typer(
     name="nifbuild",
@@ -35,6 +35,7 @@ _commands: dict[str, Callable[..., None]] = {
     "schema": schema.schema,
     "train": train.train,
     "evaluate": evaluate.evaluate,
+    "bench": bench.bench,
 }
 for _name, _command in _commands.items():
     app.command(_name)(output.guard(_command, lambda: _options["traceback"]))

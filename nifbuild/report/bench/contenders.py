@@ -1,0 +1,171 @@
+"""What the layer is compared with, each a module that keeps the shape of its input."""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+from nifbuild.nn import ImplicitFrequencyConv2d
+
+Mixing = Literal["depthwise", "separable"]
+
+THIS_LAYER: Final = "implicit_frequency"
+"""Name of the layer itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputShape:
+    """Shape of a batch of images, or of activations inside a network."""
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def largest_odd(self) -> tuple[int, int]:
+        """The largest odd kernel that is not larger than the image, at least 1 x 1.
+
+        A kernel with a centre is what an ordinary convolution needs to keep the size.
+        """
+        return self.height - (self.height + 1) % 2, self.width - (self.width + 1) % 2
+
+    @property
+    def num_values(self) -> int:
+        """Numbers in one such batch."""
+        return self.batch * self.channels * self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.batch}x{self.channels}x{self.height}x{self.width}"
+
+
+class PublishedFormula(nn.Module):
+    """The layer as the paper states it, written down without further thought.
+
+    Two networks of 2-8-4-C channels with SiLU, one for the real and one for the imaginary part, are
+    evaluated at all integer frequencies with zero in the middle; the image's full complex spectrum
+    is shifted to the same order, multiplied, shifted back and inverted; the real part is the
+    result. Source: Grabinski, Keuper, Keuper, arXiv 2307.10001, section 3.
+
+    Images of half precision are transformed in float32, as there is no such transform of their own.
+
+    Args:
+        channels: Of input and output.
+
+    Shapes:
+        Input and output [batch, channels, H, W].
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.real = _plain_network(channels)
+        self.imaginary = _plain_network(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        height, width = x.shape[-2:]
+        weight = next(self.parameters())
+        v = torch.arange(height, dtype=weight.dtype, device=x.device) - height // 2
+        u = torch.arange(width, dtype=weight.dtype, device=x.device) - width // 2
+        grid = torch.stack(torch.meshgrid(u, v, indexing="xy"))[None]
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        filter_f = torch.complex(self.real(grid).to(dtype), self.imaginary(grid).to(dtype))
+        x_f = torch.fft.fftshift(torch.fft.fft2(x.to(dtype)), dim=(-2, -1))
+        y = torch.fft.ifft2(torch.fft.ifftshift(x_f * filter_f, dim=(-2, -1)))
+        real: Tensor = y.real.to(x.dtype)
+        return real
+
+
+def _plain_network(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 1), nn.SiLU(), nn.Conv2d(8, 4, 1), nn.SiLU(), nn.Conv2d(4, channels, 1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One of the modules that are compared.
+
+    Attributes:
+        name: As on the command line and in the JSON document.
+        kind: What it is.
+        size: Of an ordinary convolution's square kernel; None: the largest odd one in the image.
+    """
+
+    name: str
+    kind: Literal["implicit_frequency", "published", "depthwise", "full"]
+    size: int | None = None
+
+    def kernel_size(self, shape: InputShape) -> tuple[int, int] | None:
+        """Height and width of an ordinary convolution's kernel; None for the others."""
+        if self.kind not in ("depthwise", "full"):
+            return None
+        return shape.largest_odd if self.size is None else (self.size, self.size)
+
+    def label(self, shape: InputShape) -> str:
+        """For tables."""
+        kernel = self.kernel_size(shape)
+        if kernel is None:
+            return "this layer" if self.kind == THIS_LAYER else self.name
+        return f"{self.kind if self.size else 'image'} {kernel[0]}x{kernel[1]}"
+
+    def build(self, shape: InputShape, mixing: Mixing = "depthwise") -> nn.Module:
+        """The module, in float32 on the CPU.
+
+        Args:
+            shape: Of its input.
+            mixing: `depthwise` filters each channel. `separable` adds a 1x1 convolution, but for
+                the `full` convolution, which mixes channels anyway.
+        """
+        channels, kernel = shape.channels, self.kernel_size(shape)
+        if self.kind == THIS_LAYER:
+            return ImplicitFrequencyConv2d(channels, channels, mixing=mixing)
+        if kernel is None:
+            spatial: nn.Module = PublishedFormula(channels)
+        else:
+            spatial = nn.Conv2d(
+                channels,
+                channels,
+                kernel,
+                padding=(kernel[0] // 2, kernel[1] // 2),
+                groups=channels if self.kind == "depthwise" else 1,
+                bias=False,
+            )
+        if mixing == "depthwise" or self.kind == "full":
+            return spatial
+        return nn.Sequential(spatial, nn.Conv2d(channels, channels, 1, bias=False))
+
+
+def depthwise(size: int) -> Contender:
+    """An ordinary depthwise convolution with a square kernel of this odd size."""
+    return Contender(f"depthwise-{size}", "depthwise", size)
+
+
+LAYER = Contender(THIS_LAYER, THIS_LAYER)
+PUBLISHED = Contender("published", "published")
+IMAGE_SIZE = Contender("depthwise-image", "depthwise")
+DEFAULT_CONTENDERS = (
+    PUBLISHED,
+    depthwise(3),
+    depthwise(7),
+    depthwise(31),
+    IMAGE_SIZE,
+    Contender("full-3", "full", 3),
+)
+
+
+def parse_contender(name: str) -> Contender | None:
+    """The contender of that name: `published`, `depthwise-image`, `depthwise-K` or `full-K`.
+
+    K is odd. None where there is no such contender.
+    """
+    for contender in (PUBLISHED, IMAGE_SIZE):
+        if name == contender.name:
+            return contender
+    match = re.fullmatch(r"(depthwise|full)-(?!0)(\d{0,3}[13579])", name)
+    if match is None:
+        return None
+    kind: Literal["depthwise", "full"] = "depthwise" if match[1] == "depthwise" else "full"
+    return Contender(name, kind, int(match[2]))

@@ -1,0 +1,168 @@
+"""Reports as figures, fit for a README: colours that colour-blind readers can tell apart."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nifbuild.errors import RunError
+from nifbuild.report.bench.contenders import THIS_LAYER
+from nifbuild.report.bench.growth import GrowthReport
+from nifbuild.report.bench.layers import Figures, LayersReport
+from nifbuild.report.bench.step import StepReport
+from nifbuild.report.bench.table import Report, machine_text
+from nifbuild.report.timing import Quartiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito, "Color Universal Design", 2008; the yellow one is too pale for thin marks.
+_COLORS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000")
+_MARKERS = "osD^vPX"
+_GREY = "#555555"
+
+
+def plot_report(report: Report, path: Path) -> None:
+    """Draws a report to a file, in the format that its name ends in.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
+    if isinstance(report, LayersReport):
+        figure = plot_layers(report)
+    elif isinstance(report, GrowthReport):
+        figure = plot_growth(report)
+    else:
+        figure = plot_step(report)
+    figure.supxlabel(machine_text(report.environment), fontsize="small", color=_GREY)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise RunError(f"cannot write to {path}: {error.strerror}") from error
+
+
+def plot_layers(report: LayersReport) -> "Figure":
+    """Time and peak memory of the contenders over this layer's, a row for each shape."""
+    figure = _figure(10, 1.6 + 0.55 * len(report.shapes))
+    time, memory = figure.subplots(1, 2, sharey=True)
+    _rows(time, report, lambda figures, _: figures.forward_backward_ratio)
+    time.set_title("Forward + backward: time")
+    time.set_xscale("log")
+    time.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    time.set_xlabel("time / time of this layer (median, interquartile range)\nmore than 1: slower")
+    _rows(memory, report, lambda figures, layer: _exact(figures.peak_bytes / layer.peak_bytes))
+    memory.set_title("Forward + backward: peak memory")
+    memory.set_xlim(left=0)
+    memory.set_xlabel("bytes / bytes of this layer\nmore than 1: needs more")
+    time.set_yticks(range(len(report.shapes)), [str(shape.shape) for shape in report.shapes])
+    time.set_ylabel("batch x channels x height x width")
+    time.invert_yaxis()
+    handles, labels = time.get_legend_handles_labels()
+    distinct = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        distinct.values(),
+        distinct.keys(),
+        loc="outside upper center",
+        ncols=min(len(distinct), 7),
+        fontsize="small",
+        frameon=False,
+    )
+    return figure
+
+
+def _rows(
+    axes: "Axes", report: LayersReport, ratio: Callable[[Figures, Figures], Quartiles]
+) -> None:
+    names = [name for name in report.overall_ratios() if name != THIS_LAYER]
+    for row, shape in enumerate(report.shapes):
+        layer = next(figures for figures in shape.contenders if figures.name == THIS_LAYER)
+        for figures in shape.contenders:
+            if figures is layer:
+                continue
+            index = names.index(figures.name)
+            found = ratio(figures, layer)
+            axes.errorbar(
+                found.median,
+                row + 0.7 * ((index + 0.5) / len(names) - 0.5),
+                xerr=[[found.median - found.first], [found.third - found.median]],
+                fmt=_MARKERS[index % len(_MARKERS)],
+                color=_COLORS[index % len(_COLORS)],
+                markersize=5,
+                label=figures.name,
+            )
+        if row % 2:
+            axes.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0)
+    axes.axvline(1, color="black", linewidth=1.5, zorder=1, label="this layer")
+    axes.set_ylim(-0.5, len(report.shapes) - 0.5)
+    axes.grid(axis="x", color="0.88")
+    axes.set_axisbelow(True)
+
+
+def _exact(value: float) -> Quartiles:
+    return Quartiles(value, value, value, 1)
+
+
+def plot_growth(report: GrowthReport) -> "Figure":
+    """Time for a fixed number of values against the size of the image."""
+    figure = _figure(6, 4)
+    axes = figure.subplots()
+    sizes = [figures.size for figures in report.sizes]
+    medians = [figures.growth.median for figures in report.sizes]
+    below = [figures.growth.median - figures.growth.first for figures in report.sizes]
+    above = [figures.growth.third - figures.growth.median for figures in report.sizes]
+    axes.errorbar(
+        sizes,
+        medians,
+        yerr=[below, above],
+        fmt="o-",
+        capsize=3,
+        color=_COLORS[1],
+        label="this layer (median, interquartile range)",
+    )
+    predicted = [figures.n_log_n_growth for figures in report.sizes]
+    axes.plot(sizes, predicted, "s--", color=_COLORS[0], label="N log N in the number of pixels")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_ylim(bottom=0)
+    axes.set_title("Forward + backward, the same number of values at each size")
+    axes.set_xlabel("height and width of image and filter (pixels)")
+    axes.set_ylabel(f"time / time at {min(sizes)} pixels")
+    axes.legend(frameon=False)
+    axes.grid(axis="y", color="0.9")
+    return figure
+
+
+def plot_step(report: StepReport) -> "Figure":
+    """Time and peak memory of a training step of each spec."""
+    figure = _figure(9, 1.6 + 0.6 * len(report.specs))
+    time, memory = figure.subplots(1, 2, sharey=True)
+    rows = range(len(report.specs))
+    for row, figures in enumerate(report.specs):
+        step = figures.step_ms
+        time.barh(row, step.median, color=_COLORS[row], height=0.6)
+        time.errorbar(
+            step.median,
+            row,
+            xerr=[[step.median - step.first], [step.third - step.median]],
+            color="black",
+            capsize=3,
+        )
+        memory.barh(row, figures.peak_bytes / 2**20, color=_COLORS[row], height=0.6)
+        peak_ratio = figures.peak_bytes / report.specs[0].peak_bytes
+        for axes, ratio in ((time, figures.ratio.median), (memory, peak_ratio)):
+            place = {"va": "center", "color": "white", "weight": "bold"}
+            axes.text(0.02, row, f"{ratio:.2f}x", transform=axes.get_yaxis_transform(), **place)
+    time.set_yticks(rows, [figures.spec for figures in report.specs])
+    time.invert_yaxis()
+    shape = "x".join(map(str, report.specs[0].input_shape))
+    time.set_title(f"Training step of {report.batch} images of {shape}")
+    time.set_xlabel("ms (median, interquartile range)")
+    memory.set_title("Peak memory beyond weights")
+    memory.set_xlabel("MiB")
+    return figure
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")

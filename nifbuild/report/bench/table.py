@@ -1,0 +1,240 @@
+"""Reports as tables for people, within 80 columns."""
+
+import statistics
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nifbuild.report.bench.contenders import THIS_LAYER
+from nifbuild.report.bench.growth import GrowthReport
+from nifbuild.report.bench.layers import Figures, LayersReport, ShapeFigures
+from nifbuild.report.bench.step import StepReport
+from nifbuild.report.timing import Quartiles
+
+_MEDIAN = "median of n ± IQR/2"
+
+Report = LayersReport | GrowthReport | StepReport
+
+
+def print_report(report: Report) -> None:
+    """Prints a report on stdout."""
+    Console(highlight=False).print(render(report))
+
+
+def render(report: Report) -> RenderableType:
+    """The report as tables, with what one needs to know to read them."""
+    if isinstance(report, LayersReport):
+        parts = _layers(report)
+    elif isinstance(report, GrowthReport):
+        parts = _growth(report)
+    else:
+        parts = _step(report)
+    return Group(Text(machine_text(report.environment)), Text(), *parts)
+
+
+def machine_text(environment: dict[str, Any]) -> str:
+    """Device, threads, version, dtype and date in one line."""
+    words = [environment["device_name"]]
+    if environment["device"] == "cpu":
+        threads = environment["threads"]
+        words.append(f"{threads} thread{'s' if threads > 1 else ''}")
+    words += [f"torch {environment['packages']['torch']}", environment["precision"]]
+    return ", ".join([*words, environment["started"][:10]])
+
+
+def _layers(report: LayersReport) -> list[RenderableType]:
+    parts = [part for shape in report.shapes for part in _shape(shape)]
+    if len(report.shapes) > 1:
+        parts += [_overall(report), Text()]
+    lines = [
+        "published: the paper's formula, written naively",
+        "image: depthwise, with the largest odd kernel that is not larger than the image",
+        "fwd: eval mode, no gradients; fwd+bwd: training mode, all gradients",
+        f"ratio: time over this layer's in the same repeat, {_MEDIAN}",
+        "floors: time over that of one read and one write of the activations",
+        "peak: allocated at once in fwd+bwd, beyond input and output's gradient",
+        "saved: kept by the forward for the backward, the input included",
+        "crossover: the smallest depthwise kernel that is slower than this layer, fwd+bwd",
+    ]
+    if report.mixing == "separable":
+        lines.insert(0, "all but full have a 1x1 convolution as well")
+    return [*parts, _legend(*lines)]
+
+
+def _shape(shape: ShapeFigures) -> list[RenderableType]:
+    facts = [str(shape.shape), f"floor {number(shape.floor_ms.median)} ms"]
+    if shape.crossover is not None:
+        size, limit = shape.crossover.kernel_size, shape.crossover.limit
+        found = f"crossover at {size}x{size}" if size else f"no crossover up to {limit}x{limit}"
+        facts.append(found)
+    table = _table(
+        ",  ".join(facts),
+        ("", 15),
+        ("fwd\nms", 6),
+        ("ratio", 5),
+        ("fwd+bwd\nms", 7),
+        ("ratio", 10),
+        ("floors", 6),
+        ("peak\nMiB", 5),
+        ("saved\nMiB", 5),
+        ("n", 3),
+    )
+    for figures in shape.contenders:
+        table.add_row(*_cells(figures), style="bold" if figures.name == THIS_LAYER else "")
+    failures = [
+        Text(f"{failure.label} cannot be run here: {failure.reason}", style="red")
+        for failure in shape.failures
+    ]
+    return [table, *failures, Text()]
+
+
+def _cells(figures: Figures) -> list[str]:
+    is_reference = figures.name == THIS_LAYER
+    return [
+        figures.label,
+        number(figures.forward_ms.median),
+        "1" if is_reference else ratio_text(figures.forward_ratio.median),
+        number(figures.forward_backward_ms.median),
+        "1" if is_reference else with_spread(figures.forward_backward_ratio),
+        number(figures.forward_backward_floors.median),
+        mebibytes(figures.peak_bytes),
+        mebibytes(figures.saved_bytes),
+        str(figures.forward_backward_ratio.count),
+    ]
+
+
+def _overall(report: LayersReport) -> Table:
+    table = _table(
+        "over all shapes, fwd+bwd ratio",
+        ("", 15),
+        ("geometric mean", 0),
+        ("least", 6),
+        ("most", 6),
+        ("shapes", 0),
+    )
+    for name, medians in report.overall_ratios().items():
+        if name != THIS_LAYER:
+            figures = (statistics.geometric_mean(medians), min(medians), max(medians))
+            table.add_row(name, *map(ratio_text, figures), str(len(medians)))
+    return table
+
+
+def _growth(report: GrowthReport) -> list[RenderableType]:
+    smallest = report.sizes[0].size
+    table = _table(
+        "forward + backward by size of image and filter",
+        ("pixels", 0),
+        ("shape", 0),
+        ("ms", 6),
+        (f"over {smallest}x{smallest}", 0),
+        ("N log N", 0),
+        ("floors", 0),
+        ("n", 3),
+    )
+    for figures in report.sizes:
+        table.add_row(
+            f"{figures.size}x{figures.size}",
+            str(figures.shape),
+            number(figures.forward_backward_ms.median),
+            "1" if figures.size == smallest else with_spread(figures.growth),
+            ratio_text(figures.n_log_n_growth),
+            number(figures.floors.median),
+            str(figures.growth.count),
+        )
+    return [
+        table,
+        Text(),
+        _legend(
+            "all shapes have the same number of values: what grows is the work for each",
+            f"over {smallest}x{smallest}: time over that size's in the same repeat, {_MEDIAN}",
+            "N log N: the same, if the time of N pixels went with N log N",
+            "floors: time over that of one read and one write of the activations",
+        ),
+    ]
+
+
+def _step(report: StepReport) -> list[RenderableType]:
+    size = "x".join(map(str, report.specs[0].input_shape))
+    title = f"training step of {report.batch} images of {size}"
+    table = _table(
+        title,
+        ("spec", 0),
+        ("ms", 6),
+        ("images/s", 0),
+        ("ratio", 5),
+        ("peak\nMiB", 5),
+        ("ratio", 5),
+        ("saved\nMiB", 5),
+        ("n", 3),
+    )
+    first = report.specs[0]
+    for figures in report.specs:
+        table.add_row(
+            figures.spec,
+            number(figures.step_ms.median),
+            number(1e3 * report.batch / figures.step_ms.median),
+            "1" if figures is first else with_spread(figures.ratio),
+            mebibytes(figures.peak_bytes),
+            "1" if figures is first else ratio_text(figures.peak_bytes / first.peak_bytes),
+            mebibytes(figures.saved_bytes),
+            str(figures.step_ms.count),
+        )
+    lines = [
+        "step: forward, loss, backward, SGD with momentum, on noise",
+        f"ratio: time over the first spec's in the same repeat, {_MEDIAN};",
+        "    for the peak, bytes over the first spec's",
+        "peak: allocated at once during a step, beyond weights, momentum and images",
+        "saved: kept by the forward for the backward, images included",
+    ]
+    return [table, Text(), _legend(*lines)]
+
+
+def _table(title: str, *columns: tuple[str, int]) -> Table:
+    """An empty table; columns have a head and a least width, so that tables line up."""
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for index, (head, min_width) in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if index else "left"
+        table.add_column(head, justify=justify, no_wrap=True, min_width=min_width)
+    return table
+
+
+def _legend(*lines: str) -> Text:
+    return Text("\n".join(lines), style="dim")
+
+
+def number(value: float) -> str:
+    """Three digits, where that takes no more than three decimals: 0.051, 1.51, 57.4, 31,749."""
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    if value >= 9.995:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.995 else f"{value:.3f}"
+
+
+def ratio_text(value: float) -> str:
+    """As `number`, but two decimals are enough of a small ratio: 0.06, 7.43, 41.0."""
+    return number(value) if value >= 0.995 else f"{value:.2f}"
+
+
+def with_spread(ratio: Quartiles) -> str:
+    """The median, and half of the range between the quartiles to the same place: `7.43 ±0.37`."""
+    text = ratio_text(ratio.median)
+    if ratio.count == 1:
+        return text
+    decimals = len(text.partition(".")[2])
+    return f"{text} ±{(ratio.third - ratio.first) / 2:,.{decimals}f}"
+
+
+def mebibytes(count: int) -> str:
+    """Bytes as MiB."""
+    return number(count / 2**20)

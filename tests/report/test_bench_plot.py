@@ -1,0 +1,68 @@
+import struct
+
+import pytest
+
+from nifbuild.errors import RunError
+from nifbuild.report.bench.plot import plot_growth, plot_layers, plot_report, plot_step
+
+
+def png_size(path):
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", data[16:24])
+
+
+@pytest.mark.parametrize("name", ["layers_report", "growth_report", "step_report"])
+def test_png(name, request, tmp_path):
+    path = tmp_path / "plot.png"
+    plot_report(request.getfixturevalue(name), path)
+    width, height = png_size(path)
+    assert width >= 800 and height >= 300
+
+
+def test_other_formats(growth_report, tmp_path):
+    plot_report(growth_report, tmp_path / "plot.svg")
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+    plot_report(growth_report, tmp_path / "plot.pdf")
+    assert (tmp_path / "plot.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_layers_labels_and_places(layers_report):
+    figure = plot_layers(layers_report)
+    time, memory = figure.axes
+    assert time.get_xscale() == "log"
+    assert "time / time of this layer" in time.get_xlabel()
+    assert "bytes / bytes of this layer" in memory.get_xlabel()
+    assert time.get_ylabel() == "batch x channels x height x width"
+    assert [label.get_text() for label in time.get_yticklabels()] == ["2x4x8x8", "32x64x56x56"]
+    (legend,) = figure.legends
+    names = {text.get_text() for text in legend.get_texts()}
+    assert names == {"this layer", "published", "depthwise-31"}
+    # Each contender's point lies at its ratio, in its shape's row.
+    points = [container.lines[0].get_xydata()[0] for container in time.containers]
+    assert {x: round(y) for x, y in points} == {2: 0, 8: 1, 12345.6: 1}
+
+
+def test_growth_labels(growth_report):
+    (axes,) = plot_growth(growth_report).axes
+    assert "pixels" in axes.get_xlabel()
+    assert axes.get_ylabel() == "time / time at 32 pixels"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64"]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert any("N log N" in text for text in legend)
+
+
+def test_step_labels(step_report):
+    time, memory = plot_step(step_report).axes
+    assert time.get_xlabel().startswith("ms")
+    assert memory.get_xlabel() == "MiB"
+    assert [label.get_text() for label in time.get_yticklabels()] == [
+        "specs/light.yaml",
+        "specs/heavy.yaml",
+    ]
+    assert [text.get_text() for text in time.texts] == ["1.00x", "1.60x"]
+
+
+def test_a_file_that_cannot_be_written(growth_report, tmp_path):
+    with pytest.raises(RunError, match="cannot write to"):
+        plot_report(growth_report, tmp_path / "nowhere" / "plot.png")
