@@ -23,9 +23,10 @@ from nifbuild.data.images import (
     decode_all,
 )
 from nifbuild.data.sources import open_source
-from nifbuild.data.splits import Role, choose_splits, limited, random_stream, set_aside
+from nifbuild.data.splits import choose_splits, limited, random_stream, set_aside
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import CommonData, DataSpec, Table
+from nifbuild.spec.splits import Role
 
 if TYPE_CHECKING:
     import datasets

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from nifbuild.data.splits import Role, Rows
+from nifbuild.data.splits import Rows
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
+from nifbuild.spec.splits import Role
 
 if TYPE_CHECKING:
     import datasets

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 
 class Spec(BaseModel):
@@ -19,6 +20,17 @@ class Spec(BaseModel):
         use_attribute_docstrings=True,
         defer_build=True,  # most commands need few of the models, and building one takes a while
     )
+
+
+def finding(what: str, fix: str = "", at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """What a validator raises to say also how to mend it, and where within its value.
+
+    Args:
+        what: As in `nifbuild.errors.Problem`.
+        fix: As in `nifbuild.errors.Problem`.
+        at: Path from the value that is validated to the one to edit.
+    """
+    return PydanticCustomError("finding", "{what}", {"what": what, "fix": fix, "at": at})
 
 
 def _broadcast(value: object) -> object:

@@ -28,7 +28,8 @@ def check(kind: Any, tree: Node, prefix: str = "") -> tuple[Any, list[Problem]]:
     except ValidationError as error:
         found: dict[tuple[TreePath, str], list[dict[str, Any]]] = {}
         for detail in error.errors(include_url=False):
-            path = _tree_path(tree, detail["loc"], detail["type"])
+            loc = (*detail["loc"], *detail.get("ctx", {}).get("at", ()))
+            path = _tree_path(tree, loc, detail["type"])
             group = "unknown" if detail["type"] == "extra_forbidden" else "value"
             found.setdefault((path, group), []).append(dict(detail))
         _drop_consequences(found)
@@ -75,6 +76,8 @@ def _problem(
     if kind.startswith("union_tag"):
         return _tag_problem(node, mark, name, details[0])
     expected = list(dict.fromkeys(_expected(detail) for detail in details))
+    if kind == "finding":
+        return Problem(details[0]["msg"], mark, name, details[0]["ctx"]["fix"], "value")
     if kind == "value_error":
         return Problem(_sentence(details[0]["msg"]), node.mark, name, "", "value")
     words = [w for d in details for w in _words(d)]

@@ -331,7 +331,8 @@ def replace_at(node: Node, path: TreePath, new: Node) -> Node:
         child = node.entries.get(key)
         if child is None:
             child = Map({}, {}, new.mark)
-        return node.with_entry(key, replace_at(child, rest, new))
+        mark = None if rest else new.mark  # a key is written where its value is
+        return node.with_entry(key, replace_at(child, rest, new), mark)
     if isinstance(node, List) and isinstance(key, int) and 0 <= key < len(node.items):
         items = list(node.items)
         items[key] = replace_at(items[key], rest, new)

@@ -13,9 +13,9 @@ from torch import nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import Catalog, ImageData, Preprocess, open_data
-from nifbuild.data.splits import Role
 from nifbuild.errors import Problem, SpecError
 from nifbuild.nn.sync_batch_norm import sync_batch_norm
+from nifbuild.spec.splits import Role
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.batches import (
     check_batch_size,

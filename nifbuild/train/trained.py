@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import Catalog, Preprocess
-from nifbuild.data.splits import Role
 from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.data import Augment
 from nifbuild.spec.resolve import load_spec
+from nifbuild.spec.splits import Role
 from nifbuild.train.batches import evaluation_batches, micro_batch_size
 from nifbuild.train.checkpoint import load_weights
 from nifbuild.train.device import accelerator_on, determinism, resolve_device

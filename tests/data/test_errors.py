@@ -51,12 +51,6 @@ def problem_of(data: Any, kind: type[NifbuildError]) -> Problem:
             "name it: `label: ...`\nits columns are",
         ),
         (
-            {"splits": {"test": "tets"}},
-            "data.splits.test",
-            "the source has no split 'tets'",
-            "its splits are 'train'",
-        ),
-        (
             {"num_classes": 10},
             "data.num_classes",
             "the data has 2 classes (cat, dog), not 10",

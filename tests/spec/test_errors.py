@@ -127,3 +127,54 @@ def test_shapes(problems, ops, message):
     found = problems(f"version: 1\ninput: {{size: 8}}\nmodel: [{ops}]")
     assert len(found) == 1 and message in found[0], found
     assert found[0].startswith("spec.yaml:3:")
+
+
+FILES = "version: 1\nmodel: [relu]\ndata:\n  source: parquet\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (
+            "  files:\n    train: a\n    tset: b\n",
+            "spec.yaml:7:5: data.files.tset: nothing uses the split 'tset'\n"
+            "  did you mean 'test'?\n"
+            "  usual names: train, training, validation, val, valid, dev, test, testing\n"
+            "  for any other say what it is: `splits: {test: tset}`",
+        ),
+        ("  files: {train: a, val: b, dev: c}\n", "nothing uses the split 'dev'"),
+        (
+            "  splits: {test: tsets}\n  files: {train: a, tset: b}\n",
+            "spec.yaml:5:12: data.splits.test: `files` has no split 'tsets'\n"
+            "  did you mean 'tset'?\n"
+            "  `files` has: train, tset",
+        ),
+        (
+            "  files: {a: a, b: b}\n",
+            "spec.yaml:5:3: data.files: no split for training among a, b\n"
+            "  say which it is: `splits: {train: ...}`",
+        ),
+        ("  files: {test: a}\n", "data.files: no split for training among test"),
+    ],
+)
+def test_split_without_effect(problems, data, expected):
+    (problem,) = problems(FILES + data)
+    assert expected in problem
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "files: {all: a}",
+        "files: {training: a, valid: b, testing: c}",
+        "splits: {test: tset}, files: {train: a, tset: b}",
+    ],
+)
+def test_splits_with_an_effect(resolve, data):
+    assert resolve(f"version: 1\nmodel: [flatten]\ndata: {{source: parquet, {data}}}")
+
+
+def test_the_place_of_a_value_set_by_a_flag(problems):
+    text = FILES + "  files: {train: a}\n"
+    (problem,) = problems(text, overrides=["data.files={test: a}"])
+    assert problem.startswith("--set data.files={test: a}: data.files: no split for training")
