@@ -191,16 +191,23 @@ def _allowed_fields(model: type[BaseModel] | None, parent: Node, unknown: str) -
     if model is None:
         return ""
     names = [name for name in model.model_fields if name != "op"]
-    listed = f"fields{_label(parent)}: {', '.join(names)}"
+    label = _label(parent) or _default_name(model)
+    listed = f"fields{label}: {', '.join(names)}"
     return suggestion(unknown, names, listed)
 
 
 def _label(parent: Node) -> str:
-    words = (
-        [parent.text(key) for key in ("op", "kind", "source")] if isinstance(parent, Map) else []
-    )
+    if not isinstance(parent, Map):
+        return ""
+    words = [parent.text(key) for key in ("op", "kind", "source", "name")]
     known = [word for word in words if word]
     return f" of {known[0]}" + "".join(f" ({word})" for word in known[1:]) if known else ""
+
+
+def _default_name(model: type[BaseModel]) -> str:
+    info = model.model_fields.get("name")
+    default = info.default if info is not None else None
+    return f" of {default}, the default" if isinstance(default, str) else ""
 
 
 def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:

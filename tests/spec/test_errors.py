@@ -35,7 +35,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         'spec.yaml:6:42: train.ema: expected a number, got "yes"',
         "spec.yaml:6:65: train.optimizer.name: unknown name 'adam'\n"
         "  did you mean 'adamw'?\n"
-        "  name: sgd, adamw",
+        "  name: adamw, sgd",
         "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5",
         "spec.yaml:8:35: model[0].kernal_size: unknown field 'kernal_size'\n"
         "  did you mean 'kernel_size'?\n"
@@ -64,6 +64,18 @@ def test_all_problems_at_once_each_with_its_place(problems):
         ("version: 1\nmodel: [relu]\nname: a/b", "name: expected text of the form"),
         ("version: 1\nmodel: [relu]\ndata: {}", "data: missing field `source`"),
         ("version: 1\nmodel: [relu]\ndata: {source: digit}", "did you mean 'digits'?"),
+        (
+            "version: 1\nmodel: [relu]\ntrain: {optimizer: {momentum: 0}}",
+            "unknown field 'momentum'\n  fields of adamw, the default: name, lr, betas",
+        ),
+        (
+            "version: 1\nmodel: [relu]\ntrain: {optimizer: {name: sgd, eps: 0}}",
+            "unknown field 'eps'\n  fields of sgd: name, lr, momentum",
+        ),
+        (
+            "version: 1\nmodel: [relu]\ntrain: {optimizer: 3}",
+            "train.optimizer: expected a mapping\n  name: adamw, sgd",
+        ),
         ("version: 1\nmodel: [relu]\ntrain: [a]", "train: expected a mapping, got"),
         ("version: 1\nmodel: {relu: 3}", "an op is its name, or a mapping with `op`"),
         ("version: 1\nmodel: [{op: conv, padding: same}]", 'or auto, got "same"'),
