@@ -11,6 +11,7 @@
         optimizer.pt                          state of the optimizer and of the loss scaler
         progress.json                         how far the run was, and what must not change
     tensorboard/, wandb/    what trackers write
+    .lock                names the process that writes; there while it does
 
 The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
 written aside, flushed to disk and renamed, and old ones go after that: at every moment there is a
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.train.lock import locked
 
 Document = dict[str, Any]
 
@@ -120,6 +122,18 @@ class RunDirectory:
                     code="run-exists",
                 )
             )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing the run.
+
+        Raises:
+            RunError: If one does, or the directory cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            with self.writing():
+                stack.enter_context(locked(self.path))
+            yield
 
     def create(self, *, overwrite: bool) -> None:
         """Makes the directory, for a run from the beginning.

@@ -70,7 +70,8 @@ def train_run(
 
     Raises:
         SpecError: If the spec does not suit the data, the machine, or the run to be resumed.
-        RunError: If something fails on the way: data, disk, a loss that is not finite.
+        RunError: If another process writes to `directory`, or something fails on the way: data,
+            disk, a loss that is not finite.
         InterruptedRun: If a signal stopped it, after a checkpoint was saved.
     """
     report = report or Reporter()
@@ -79,12 +80,14 @@ def train_run(
     if is_first and not resume:
         run.require_free(overwrite=overwrite)
     spec = resolved.spec.train
-    device = resolve_device(spec.device)
-    require_trackers(spec.trackers)
-    catalog, resolved = open_for(resolved)
-    check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
     with ExitStack() as stack:
         stack.callback(report.close)
+        if is_first:
+            stack.enter_context(run.locked())
+        device = resolve_device(spec.device)
+        require_trackers(spec.trackers)
+        catalog, resolved = open_for(resolved)
+        check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
         accelerator = stack.enter_context(
             accelerator_on(
                 device, precision=spec.precision, accumulate=spec.accumulate, seed=spec.seed
