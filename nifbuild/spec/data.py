@@ -182,6 +182,14 @@ class DigitsData(CommonData):
     source: Literal["digits"]
     """Which kind of source this is."""
 
+    @model_validator(mode="after")
+    def _ten_classes(self) -> Self:
+        if self.num_classes not in (None, 10):
+            what = f"the data has 10 classes, not {self.num_classes}"
+            fix = "write `num_classes: 10`, or leave it out"
+            raise finding(what, fix, at=("num_classes",))
+        return self
+
     @property
     def known_num_classes(self) -> int:
         """The ten digits."""

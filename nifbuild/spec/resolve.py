@@ -238,9 +238,8 @@ def _adopted(
     assumed = scope.get("num_classes")
     if known is not None and assumed is not None:
         if _insists(assumed, place) and plain(assumed) != known:
-            what = f"num_classes is {plain(assumed)}, and the data has {known} classes"
-            fix = f"set it to {known}"
-            problems.append(Problem(what, assumed.mark, "vars.num_classes", fix, "conflict"))
+            claimed = at(source, ("data", "num_classes")) if num_classes is None else None
+            problems.append(_class_conflict(assumed, known, claimed))
         scope = {**scope, "num_classes": Scalar(known, place)}
     if data.size is not None:
         size = List(tuple(Scalar(extent, place) for extent in data.size), place)
@@ -255,6 +254,16 @@ def _adopted(
         assert isinstance(changed, Map)
         tree = changed
     return scope, tree, problems
+
+
+def _class_conflict(assumed: TreeNode, known: int, claimed: TreeNode | None) -> Problem:
+    """`claimed` is where the spec says of data that was not opened how many classes it has."""
+    if claimed is not None:
+        what = f"num_classes is {plain(assumed)} under vars ({assumed.mark}) and {known} under data"
+        fix = "make both the number that the data has; data.num_classes may be left out"
+        return Problem(what, claimed.mark, "data.num_classes", fix, "conflict")
+    what = f"num_classes is {plain(assumed)}, and the data has {known} classes"
+    return Problem(what, assumed.mark, "vars.num_classes", f"set it to {known}", "conflict")
 
 
 def _insists(node: TreeNode, data_place: Mark) -> bool:
