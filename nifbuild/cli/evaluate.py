@@ -40,7 +40,7 @@ def evaluate(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images at once.", show_default="as in the run")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Evaluate a trained run: its final figures again, or those on other images.
@@ -59,7 +59,7 @@ def evaluate(
         data=data,
         device=device,
         batch_size=batch_size,
-        report=reporter(quiet or not is_first),
+        report=reporter(quiet) if is_first else None,
     )
     if is_first:
         print_document(result) if json_output else print_summary(result)

@@ -49,7 +49,7 @@ def train(
         str | None, typer.Option(help="fp32, bf16 or fp16: --set train.precision=P.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set train.seed=N.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Train a spec, and evaluate the result on its test images.
@@ -113,7 +113,7 @@ def _train_here(
             directory,
             resume=resume,
             overwrite=overwrite,
-            report=reporter(quiet or not is_first),
+            report=reporter(quiet) if is_first else None,
         )
         if is_first:
             print_document(result) if json_output else print_summary(result)

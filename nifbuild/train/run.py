@@ -40,6 +40,8 @@ from nifbuild.train.trackers import require_trackers, trackers_on
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
+_NAMED_IMAGES = 3
+_NAMED_IMAGES = 3
 _COLOURS: dict[int, Literal[1, 3]] = {1: 1, 3: 3}
 
 
@@ -102,6 +104,7 @@ def train_run(
             report.note(f"{run.path} is complete already")
             return _with_directory(result, run)
         data = load_images(catalog, resolved, accelerator, report)
+        warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())
         trainer = _trainer(resolved, run, identity, data, accelerator, interrupt, report)
         accelerator.wait_for_everyone()  # before the first process changes what others look at
@@ -156,6 +159,18 @@ def load_images(
     shape = resolved.spec.input
     with accelerator.main_process_first():
         return catalog.load(_COLOURS[shape.channels], shape.size, report.loading)
+
+
+def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None:
+    """Says which images were left out, as `unreadable: skip` wants; `listed`: where to find all."""
+    count = len(data.unreadable)
+    if not count:
+        return
+    names = [f"{image}: {reason}" for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
+    if count > len(names):
+        names.append(f"and {count - len(names):,} more{listed}")
+    left = "1 image is" if count == 1 else f"{count:,} images are"
+    report.warning("\n  ".join([f"{left} left out, as they cannot be read:", *names]))
 
 
 def fresh_model(resolved: "Resolved") -> nn.Module:
@@ -238,7 +253,7 @@ def _trainer(
         example = place.input(torch.zeros(shape, device=accelerator.device))
         model, reason = compiled_or_eager(module.train(), example, accelerator)
         if reason:
-            report.note(f"warning: train.compile has no effect: {reason}")
+            report.warning(f"train.compile has no effect: {reason}")
     model, optimizer = accelerator.prepare(model, optimizer)
     watched: tuple[Role, ...] = ("validation", "test")
     split = next((s for s in watched if s in data.splits), None)

@@ -23,7 +23,7 @@ from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluate import evaluate
 from nifbuild.train.place import Placement
 from nifbuild.train.progress import Reporter
-from nifbuild.train.run import final_split, load_images, open_for
+from nifbuild.train.run import final_split, load_images, open_for, warn_unreadable
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -126,12 +126,13 @@ def evaluate_run(
     _require_same_classes(trained.class_names, catalog)
     role = _chosen_split(split, catalog)
     if data is None and catalog.fingerprint != RunDirectory(directory).data()["fingerprint"]:
-        report.note("warning: the data has changed since the run; its figures will differ")
+        report.warning("the data has changed since the run; its figures will differ")
     with ExitStack() as stack:
         stack.callback(report.close)
         accelerator = stack.enter_context(accelerator_on(place_at, precision=spec.precision))
         stack.enter_context(determinism(spec.deterministic))
         images = load_images(catalog, resolved, accelerator, report)
+        warn_unreadable(images, report)
         normalize = Preprocess(Augment(), catalog.num_classes, trained.mean, trained.std).eval
         place = Placement(accelerator.device, spec.channels_last, normalize)
         size = batch_size or micro_batch_size(spec)

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from nifbuild.cli.evaluate import evaluate
@@ -52,6 +53,29 @@ def test_quiet_says_only_the_result(call, spec_file):
     done = call("train", spec_file(), "--quiet", "--epochs", 1)
     assert done.stderr == ""
     assert "top-1" in done.stdout
+
+
+@pytest.mark.parametrize("broken", [1, 5])
+def test_images_that_are_left_out_are_said_even_when_quiet(call, spec_file, tmp_path, broken):
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (8, 8), i).save(tmp_path / "images" / label / f"{i}.png")
+    for i in range(broken):
+        (tmp_path / "images" / "a" / f"x{i}.png").write_text("no image")
+    (tmp_path / "data.yaml").write_text(
+        "data: {source: imagefolder, path: images, unreadable: skip, validation: 0}\n"
+    )
+    done = call("train", spec_file(), "--data", "data.yaml", "--epochs", 1, "-q")
+    assert done.exit_code == 0, done.output
+    said = done.stderr.splitlines()
+    left = "1 image is" if broken == 1 else "5 images are"
+    assert said[0] == f"warning: {left} left out, as they cannot be read:"
+    assert all("images/a/x" in line for line in said[1 : 1 + min(broken, 3)])
+    rest = ["  and 2 more; all are listed in runs/tiny/data.json"] if broken > 3 else []
+    assert said[1 + min(broken, 3) :] == rest
+    assert len(RunDirectory("runs/tiny").data()["unreadable"]) == broken
+    assert call("evaluate", "runs/tiny", "-q").stderr.splitlines()[0] == said[0]
 
 
 def test_short_options_are_settings(call, spec_file):
@@ -138,9 +162,8 @@ def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
     from rich.console import Console
 
     from nifbuild.train import train_run
-    from nifbuild.train.progress import Reporter, _Live, reporter
+    from nifbuild.train.progress import _Live
 
-    assert type(reporter(quiet=True)) is Reporter
     live = _Live()
     screen = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
     live._console = screen

@@ -423,7 +423,7 @@ def test_evaluate_on_other_data(resolve, tmp_path):
 
 def test_compile_works_or_says_why_not(resolve, tmp_path, monkeypatch):
     class Notes(Reporter):
-        def note(self, text):
+        def warning(self, text):
             notes.append(text)
 
     notes: list[str] = []
@@ -441,7 +441,7 @@ def test_compile_works_or_says_why_not(resolve, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module: original(module, backend=broken))
     train_run(resolved, tmp_path / "eager", report=Notes())
     (note,) = notes
-    assert note.startswith("warning: train.compile has no effect: ")
+    assert note.startswith("train.compile has no effect: ")
     assert "no compiler here" in note
     assert "\n" not in note
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-4)
