@@ -46,4 +46,5 @@ def main() -> None:
     if "--traceback" in arguments:
         # Accepted anywhere on the line: it is typed after the fact, at the end of what failed.
         arguments = ["--traceback", *(a for a in arguments if a != "--traceback")]
-    app(args=arguments, prog_name="nifbuild")
+    with output.careful_stdout():
+        app(args=arguments, prog_name="nifbuild")

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -103,9 +105,39 @@ def test_wrong_command_lines(arguments, message):
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_closed_pipe_is_not_an_error():
+OUTPUTS = [
+    ["schema"],
+    ["resolve", "specs/resnet18.yaml"],
+    ["validate", "specs/resnet18.yaml"],
+    ["validate", "nowhere.yaml", "--format", "json"],
+    ["train", "nowhere.yaml", "--json"],
+    ["train", "--help"],
+]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
+def test_output_that_cannot_be_written_is_one_error(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "nifbuild", *arguments],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: cannot write to standard output: No space left on device\n"
+        "  send it where there is room\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
+def test_a_closed_pipe_is_not_an_error(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
     done = subprocess.run(
-        f"{sys.executable} -m nifbuild schema | head -1",
-        shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "nifbuild", *arguments],
+        cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.stdout == "{\n" and done.stderr == ""
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
