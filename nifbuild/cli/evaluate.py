@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nifbuild.cli.loading import loading
 from nifbuild.cli.options import JsonOption
 from nifbuild.cli.output import print_document
 
@@ -47,9 +48,10 @@ def evaluate(
 
     On the device that the run was trained on, its figures are the same to the last digit.
     """
-    from nifbuild.train.progress import reporter
-    from nifbuild.train.summary import print_summary
-    from nifbuild.train.trained import evaluate_run
+    with loading():
+        from nifbuild.train.progress import reporter
+        from nifbuild.train.summary import print_summary
+        from nifbuild.train.trained import evaluate_run
 
     is_first = int(os.environ.get("RANK", 0)) == 0
     result = evaluate_run(

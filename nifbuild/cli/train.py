@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, JsonOption, SetOption, SpecArgument
 from nifbuild.cli.output import print_document
 
@@ -57,9 +58,10 @@ def train(
     The run directory holds all there is to know about it: `nifbuild evaluate` needs nothing else.
     Ctrl-C saves a checkpoint first; the same command with --resume continues exactly there.
     """
-    from nifbuild.errors import SpecError
-    from nifbuild.spec.resolve import load_spec
-    from nifbuild.train.launch import launch, require_processes
+    with loading():
+        from nifbuild.errors import SpecError
+        from nifbuild.spec.resolve import load_spec
+        from nifbuild.train.launch import launch, require_processes
 
     short = {
         "epochs": epochs,
@@ -103,9 +105,10 @@ def _train_here(
     from nifbuild.train.launch import reporting_failure
 
     with reporting_failure(), resolved.placing():
-        from nifbuild.train.progress import reporter
-        from nifbuild.train.run import train_run
-        from nifbuild.train.summary import print_summary
+        with loading():
+            from nifbuild.train.progress import reporter
+            from nifbuild.train.run import train_run
+            from nifbuild.train.summary import print_summary
 
         is_first = int(os.environ.get("RANK", 0)) == 0
         result = train_run(

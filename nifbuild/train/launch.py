@@ -143,7 +143,7 @@ def _report(failures: Sequence[Path], codes: Sequence[int | None]) -> None:
     written.sort(key=lambda failure: failure["time"])
     if said := next((f for f in written if f["problems"]), None):
         raise _as_error([_as_problem(p) for p in said["problems"]], said["exit_code"])
-    died = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
+    died = [(rank, number) for rank, code in enumerate(codes) if (number := _signal(code))]
     died.sort(key=lambda death: death[1] == signal.SIGABRT)
     if died and not (died[0][1] == signal.SIGABRT and written):
         raise _death(*died[0])
@@ -153,6 +153,13 @@ def _report(failures: Sequence[Path], codes: Sequence[int | None]) -> None:
     for rank, code in enumerate(codes):
         if code:
             raise RunError(Problem(f"process {rank} ended with exit code {code}", code="process"))
+
+
+def _signal(code: int | None) -> int:
+    """The signal that an exit code tells of; 0 where there is none."""
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        return code - 128
+    return -code if code is not None and code < 0 else 0
 
 
 def _as_problem(document: dict[str, Any]) -> Problem:

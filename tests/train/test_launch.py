@@ -73,6 +73,12 @@ def test_a_defect_shows_one_traceback(capfd):
     assert capfd.readouterr().err.count("LookupError: a defect") == 1
 
 
+def test_an_interruption_that_nothing_was_said_about():
+    with pytest.raises(InterruptedRun) as caught:
+        run("sys.exit(130 if rank == 1 else 0)")
+    assert caught.value.exit_code == 130
+
+
 def test_death_by_a_signal_is_the_cause():
     with pytest.raises(RunError, match="process 2 was ended by SIGKILL"):
         run(
