@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nifbuild import __version__
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -103,6 +105,30 @@ def test_schema_is_json():
 def test_wrong_command_lines(arguments, message):
     done = nifbuild(*arguments)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "fix"),
+    [
+        (["train", "--json"], "Missing argument", "see nifbuild --help"),
+        (["trian", "--json"], "No such command 'trian'", "did you mean 'train'?"),
+        (["train", "a", "--processes", "x", "--json"], "'--processes'", "see nifbuild --help"),
+        (["validate", "--format", "json"], "Missing argument", "see nifbuild --help"),
+        (["validate", "--format=json", "--jsn", "a"], "No such option: --jsn", "see nif"),
+    ],
+)
+def test_wrong_command_lines_as_json(arguments, what, fix):
+    done = nifbuild(*arguments)
+    document = json.loads(done.stdout)
+    (problem,) = document["problems"]
+    assert (done.returncode, done.stderr, document["ok"]) == (2, "", False)
+    assert what in problem["what"] and problem["fix"].startswith(fix)
+    assert problem["code"] == "usage"
+
+
+def test_version():
+    done = nifbuild("--version")
+    assert (done.returncode, done.stdout) == (0, f"nifbuild {__version__}\n")
 
 
 OUTPUTS = [
