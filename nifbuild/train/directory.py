@@ -25,12 +25,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.train.documents import Document, as_json, read_document
 from nifbuild.train.lock import locked
-
-Document = dict[str, Any]
 
 _FILES = (
     "spec.yaml",
@@ -178,9 +176,9 @@ class RunDirectory:
         final = self.checkpoint_path(step)
         with self.writing():
             if not final.exists():
-                _write_folder(final, {**files, "progress.json": _as_json(progress)})
+                _write_folder(final, {**files, "progress.json": as_json(progress)})
             else:
-                _write_atomically(final / "progress.json", _as_json(progress))
+                _write_atomically(final / "progress.json", as_json(progress))
         return final
 
     def point_to_best(self, best: Document) -> None:
@@ -202,7 +200,7 @@ class RunDirectory:
 
     def progress(self, checkpoint: Path) -> Document:
         """The content of a checkpoint's `progress.json`."""
-        return _read_json(checkpoint / "progress.json")
+        return read_document(checkpoint / "progress.json")
 
     # Figures
 
@@ -220,7 +218,7 @@ class RunDirectory:
         for line in path.read_text().splitlines() if path.exists() else ():
             with contextlib.suppress(json.JSONDecodeError):
                 lines.append(json.loads(line))
-        return lines
+        return [line for line in lines if isinstance(line, dict) and "epoch" in line]
 
     def rewind_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs after the given number: they will be written again."""
@@ -246,16 +244,16 @@ class RunDirectory:
             SpecError: If this is not a run directory.
         """
         self.require_run()
-        return _read_json(self.path / "data.json")
+        return read_document(self.path / "data.json")
 
     # Reading and writing
 
     def _read(self, name: str) -> Document | None:
         path = self.path / name
-        return _read_json(path) if path.exists() else None
+        return read_document(path) if path.exists() else None
 
     def _write_json(self, name: str, document: Document) -> None:
-        _write_atomically(self.path / name, _as_json(document))
+        _write_atomically(self.path / name, as_json(document))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -275,20 +273,6 @@ class RunDirectory:
             fix = f"{remedy}, or choose another directory with --out DIR"
         reason = error.strerror or str(error)
         return Problem(f"cannot write to {self.path}: {reason}", fix=fix, code="write")
-
-
-def _as_json(document: Document) -> bytes:
-    """JSON with one line for each key, so that long tables stay readable beside short figures."""
-    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _read_json(path: Path) -> Document:
-    try:
-        document: Document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    return document
 
 
 def _write_file(path: Path, content: bytes) -> None:
