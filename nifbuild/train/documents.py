@@ -103,12 +103,13 @@ def read_document(path: Path) -> Document:
     form, fix = _CONTENTS[path.name]
     try:
         document: Document = json.loads(path.read_text())
+        if not isinstance(document, dict):
+            raise ValueError("it holds no JSON object")
         form.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        reason = ": ".join(filter(None, (place, first["msg"])))
-        raise _damaged(path, reason, fix) from error
+        raise _damaged(path, f"{place}: {first['msg']}", fix) from error
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error), fix) from error
     return document

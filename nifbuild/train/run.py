@@ -13,7 +13,7 @@ from torch import nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import Catalog, ImageData, Preprocess, open_data
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.nn.sync_batch_norm import sync_batch_norm
 from nifbuild.spec.splits import Role
 from nifbuild.spec.training import TrainSpec
@@ -63,7 +63,7 @@ def train_run(
         resolved: With a `data` section.
         directory: Where the run is written; made if need be.
         resume: Continue the run in `directory`; start it where there is no checkpoint yet. A
-            complete run is left as it is.
+            complete run is left as it is, once its checkpoint is found to be sound.
         overwrite: Delete the run in `directory` first.
         report: Hears of the progress; None: nobody.
 
@@ -100,7 +100,8 @@ def train_run(
             resolved.text, accelerator.num_processes, spec.precision, catalog.fingerprint
         )
         checkpoint = _checkpoint_to_resume(run, identity) if resume else None
-        if checkpoint is not None and (result := run.result()) is not None:
+        if resume and (result := run.result()) is not None:
+            _check_complete(run, resolved, result["checkpoint"])
             report.note(f"{run.path} is complete already")
             return _with_directory(result, run)
         data = load_images(catalog, resolved, accelerator, report)
@@ -189,6 +190,21 @@ def _checkpoint_to_resume(run: RunDirectory, identity: Identity) -> Path | None:
         return None
     identity.require_same(run.progress(checkpoints[-1])["identity"])
     return checkpoints[-1]
+
+
+def _check_complete(run: RunDirectory, resolved: "Resolved", name: str) -> None:
+    """Raises RunError unless a complete run has all that its evaluation needs, in good order."""
+    checkpoint = run.path / "checkpoints" / name
+    if not checkpoint.is_dir():
+        fix = "copy it back, or start anew with --overwrite"
+        if run.checkpoints:
+            last = run.checkpoints[-1].name
+            fix = f"copy it back, or delete metrics.json: --resume then goes on from {last}"
+        what = f"{checkpoint} is missing, although metrics.json names it"
+        raise RunError(Problem(what, fix=fix, code="load"))
+    load_weights(build_model(resolved), run.evaluated_weights(checkpoint))
+    run.find_checkpoint("best")
+    run.data()
 
 
 def _open_directory(

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -176,6 +177,35 @@ def test_resume_refuses_a_changed_run(resolve, tmp_path, change, shown):
         train_run(resolve(change), tmp_path / "run", resume=True)
     assert "--overwrite" in str(caught.value)
     assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run, name: shutil.rmtree(run / "checkpoints" / name), r"delete metrics\.json"),
+        (lambda run, name: shutil.rmtree(run / "checkpoints"), "start anew with --overwrite"),
+        (
+            lambda run, name: (run / "checkpoints" / name / "model.safetensors").write_text("x"),
+            r"cannot load .*model\.safetensors",
+        ),
+        (lambda run, name: (run / "data.json").write_text("{}"), r"data\.json cannot be read"),
+        (lambda run, name: (run / "best.json").write_text("{}"), r"best\.json cannot be read"),
+    ],
+)
+def test_resume_notices_that_a_complete_run_was_damaged(resolve, tmp_path, damage, message):
+    result = train_run(resolve("train.epochs=2"), tmp_path / "run")
+    damage(tmp_path / "run", result["checkpoint"])
+    figures = (tmp_path / "run" / "metrics.json").read_text()
+    with pytest.raises(RunError, match=message):
+        train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.json").read_text() == figures
+
+
+def test_figures_that_were_deleted_are_found_again(resolve, tmp_path):
+    result = train_run(resolve("train.epochs=2"), tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    again = train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True)
+    assert without_times(again) == without_times(result)
 
 
 def test_resume_refuses_other_data_and_another_number_of_processes(resolve, tmp_path):
