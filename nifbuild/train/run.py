@@ -31,6 +31,7 @@ from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.loop import Trainer
+from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
@@ -104,6 +105,9 @@ def train_run(
             _check_complete(run, resolved, result["checkpoint"])
             report.note(f"{run.path} is complete already")
             return _with_directory(result, run)
+        require_memory(resolved, accelerator.device)
+        fix = "have fewer pass at once: --set train.accumulate=N cuts each batch into N parts"
+        stack.enter_context(explaining_lack_of_memory(resolved, micro_batch_size(spec), fix))
         data = load_images(catalog, resolved, accelerator, report)
         warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())

@@ -21,6 +21,7 @@ from nifbuild.train.checkpoint import load_weights
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluate import evaluate
+from nifbuild.train.memory import explaining_lack_of_memory
 from nifbuild.train.place import Placement
 from nifbuild.train.progress import Reporter
 from nifbuild.train.run import final_split, load_images, open_for, warn_unreadable
@@ -136,6 +137,8 @@ def evaluate_run(
         normalize = Preprocess(Augment(), catalog.num_classes, trained.mean, trained.std).eval
         place = Placement(accelerator.device, spec.channels_last, normalize)
         size = batch_size or micro_batch_size(spec)
+        fix = "have fewer pass at once: --batch-size"
+        stack.enter_context(explaining_lack_of_memory(resolved, size, fix))
         batches = evaluation_batches(images.splits[role], size, images.workers, accelerator)
         report.evaluating(role, len(batches))
         started = time.monotonic()
