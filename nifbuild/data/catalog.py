@@ -130,10 +130,15 @@ class Catalog:
             in_memory = images * channels * size[0] * size[1] <= _MEMORY_BYTES
         threads = min(spec.workers, _processors())
         loading = _Loading(decoder, spec, threads, _Counter(progress, sum(self.sizes.values())))
-        splits: dict[Role, ImageSet] = {
-            role: loading.in_memory(source) if in_memory else loading.lazy(source)
-            for role, source in self.sources.items()
-        }
+        splits: dict[Role, ImageSet] = {}
+        problems: list[Problem] = []
+        for role, source in self.sources.items():
+            try:
+                splits[role] = loading.in_memory(source) if in_memory else loading.lazy(source)
+            except RunError as error:  # the other splits are read nevertheless, to tell of all
+                problems += error.problems
+        if problems:
+            raise RunError(problems)
         mean, std = fixed or loading.statistics(splits["train"])
         return ImageData(
             splits,

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nifbuild.errors import Mark, Problem, did_you_mean, suggestion
-from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, plain
+from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, Variable, at, plain
 
 _adapter = cache(TypeAdapter)
 
@@ -33,7 +33,34 @@ def check(kind: Any, tree: Node, prefix: str = "") -> tuple[Any, list[Problem]]:
             group = "unknown" if detail["type"] == "extra_forbidden" else "value"
             found.setdefault((path, group), []).append(dict(detail))
         _drop_consequences(found)
-        return None, [_problem(kind, tree, path, d, prefix) for (path, _), d in found.items()]
+        problems = [_problem(kind, tree, path, d, prefix) for (path, _), d in found.items()]
+        origins = [_origin(tree, path) for path, _ in found]
+        return None, _merged(problems, origins)
+
+
+def _origin(tree: Node, path: TreePath) -> Variable | None:
+    node = at(tree, path)
+    return node.origin if isinstance(node, Scalar) else None
+
+
+def _merged(problems: list[Problem], origins: list[Variable | None]) -> list[Problem]:
+    """One problem for all that one variable causes, and for all repetitions of one op."""
+    groups: dict[object, list[Problem]] = {}
+    for problem, origin in zip(problems, origins, strict=True):
+        groups.setdefault(origin or (problem.where, problem.what), []).append(problem)
+    return [
+        _caused_by(origin, group) if isinstance(origin, Variable) else group[0]
+        for origin, group in groups.items()
+    ]
+
+
+def _caused_by(variable: Variable, problems: list[Problem]) -> Problem:
+    """The variable is what has to be edited; the first value that it spoils tells why."""
+    first, others = problems[0], len({problem.where for problem in problems}) - 1
+    place = f"used at {first.where}" + (f", and at {others} more places" if others else "")
+    fix = "\n".join(filter(None, (first.fix, place)))
+    what = f"{first.path}: {first.what}"
+    return Problem(what, variable.mark, f"vars.{variable.name}", fix, first.code)
 
 
 def _drop_consequences(found: dict[tuple[TreePath, str], Any]) -> None:

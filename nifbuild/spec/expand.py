@@ -4,12 +4,13 @@ What remains are the ops of `nifbuild.spec.ops` with plain values, each still at
 was written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion
 from nifbuild.spec.expressions import is_expression, names_within, substitute
-from nifbuild.spec.ops import OPS
-from nifbuild.spec.source import MAX_DEPTH, MAX_NODES, List, Map, Node, Scalar
+from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.source import MAX_DEPTH, MAX_NODES, List, Map, Node, Scalar, Variable
 
 Scope = Mapping[str, Node]
 
@@ -48,15 +49,19 @@ def variables(tree: Map) -> dict[str, Node]:
             mark = node.key_marks[next(iter(waiting))]
             raise _problem(f"variables refer to each other in a circle: {circle}", mark, "vars")
         for name in ready:
-            done[name] = substitute(waiting.pop(name), done)
+            value = substitute(waiting.pop(name), done)
+            if isinstance(value, Scalar) and value.origin is None:
+                value = replace(value, origin=Variable(name, value.mark))
+            done[name] = value
     return done
 
 
-def expand_model(model: Node, blocks: Map, scope: Scope) -> List:
+def expand_model(model: Node, blocks: Map, scope: Scope) -> tuple[List, list[Problem]]:
     """The model with blocks, repeats and variables written out.
 
-    Raises:
-        SpecError: With all problems of the model's ops and of the blocks it uses.
+    Returns:
+        The ops, and all problems of the model's ops and of the blocks it uses. In the place of an
+        op that cannot be written out stands `identity`, so that the others are checked as well.
     """
     expander = _Expander(blocks, scope)
     items = expander.body(model, scope, "model")
@@ -64,9 +69,7 @@ def expand_model(model: Node, blocks: Map, scope: Scope) -> List:
         for name in blocks.entries:
             if name not in expander.used:
                 expander.check_unused(name)
-    if expander.problems:
-        raise SpecError(dict.fromkeys(expander.problems))
-    return List(tuple(items), model.mark)
+    return List(tuple(items), model.mark), list(dict.fromkeys(expander.problems))
 
 
 class _Expander:
@@ -87,6 +90,7 @@ class _Expander:
                 result.append(self.op(entry, scope))
             except SpecError as error:
                 self.problems += error.problems
+                result.append(_identity(entry.mark))
         if not entries:
             self.problems.append(Problem("no ops here", node.mark, where, code="empty"))
         return result
@@ -134,7 +138,9 @@ class _Expander:
             if not isinstance(given, Scalar) or given.value not in kinds:
                 word = given.value if isinstance(given, Scalar) else "a collection"
                 fix = suggestion(str(word), kinds, f"kinds: {', '.join(kinds)}")
-                raise _problem(f"unknown kind '{word}'", given.mark, "kind", fix, "unknown-kind")
+                what = f"unknown kind '{word}'"
+                self.problems.append(Problem(what, given.mark, "kind", fix, "unknown-kind"))
+                node = _as_first_kind(node, list(classes.values()))
         bodies = next(iter(classes.values())).bodies
         for key, value in node.entries.items():
             if key in bodies and not _is_word(value, bodies[key]):
@@ -281,6 +287,16 @@ def _kind_of(value: object) -> str:
 def _fits(node: Node, kind: str) -> bool:
     types = _TYPES[kind]
     return not types or (isinstance(node, Scalar) and type(node.value) in types)
+
+
+def _identity(mark: Mark) -> Map:
+    return Map({"op": Scalar("identity", mark)}, {"op": mark}, mark)
+
+
+def _as_first_kind(node: Map, kinds: Sequence[type[Op]]) -> Map:
+    """Without an unknown kind and the fields of others, so that what is left can be checked."""
+    of_others = {name for kind in kinds[1:] for name in kind.model_fields}
+    return node.without("kind", *(of_others - kinds[0].model_fields.keys()))
 
 
 def _overridden(node: Map, call: Map, which: str) -> Map:

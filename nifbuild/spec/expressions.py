@@ -8,10 +8,11 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from nifbuild.errors import Problem, SpecError, suggestion
-from nifbuild.spec.source import List, Map, Node, Scalar, ScalarValue
+from nifbuild.spec.source import List, Map, Node, Scalar, ScalarValue, Variable
 
 MAX_LENGTH = 200
 MAX_MAGNITUDE = 10**15
@@ -67,9 +68,10 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
     bare = _NAME.fullmatch(text)
     if bare:
         value = scope[bare[1]]
-        return Scalar(value.value, node.mark) if isinstance(value, Scalar) else value
+        return replace(value, mark=node.mark) if isinstance(value, Scalar) else value
     try:
-        return Scalar(_Evaluator(scope).run(text), node.mark)
+        result = _Evaluator(scope).run(text)
+        return Scalar(result, node.mark, origin=_origin(scope[n] for n in names_within(node)))
     except _ExpressionError as error:
         raise SpecError(
             Problem(
@@ -79,6 +81,14 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
                 code="expression",
             )
         ) from None
+
+
+def _origin(values: Iterable[Node]) -> Variable | None:
+    """The one variable behind the values; of several, the one that a flag sets."""
+    found = {v.origin for v in values if isinstance(v, Scalar) and v.origin is not None}
+    by_flag = [origin for origin in found if origin.mark.line == 0]
+    candidates = by_flag or list(found)
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def round_to(value: Number, divisor: int) -> int:

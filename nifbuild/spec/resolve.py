@@ -143,7 +143,9 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
 
     model, found = _model(source, blocks, scope)
     problems += found
-    rest = substitute(tree.without("model"), scope)
+    # Sections with problems of their own are not checked twice.
+    told = ("data",) if data is None else ()
+    rest = substitute(tree.without("model", *told), scope)
     assert isinstance(rest, Map)  # substitution keeps the kind of a node
     tree = rest.with_entry("model", model)
     spec, graph, found = _typed(tree, defaults, lower_it=not problems)
@@ -181,19 +183,33 @@ def _unknown_sections(source: Map) -> list[Problem]:
 
 
 def _unused_variables(source: Map) -> list[Problem]:
-    """A variable that nothing uses is most often another one misspelt."""
+    """A variable of this file or of a flag that nothing uses is most often another one misspelt.
+
+    Those of extended files may have served what this one replaces. Where it is the name in use that
+    is misspelt, that is told as an unknown variable.
+    """
     declared = source.get("vars")
     if not isinstance(declared, Map):
         return []
     used = names_within(source)
+    unknown = used - set(declared.entries) - _block_arguments(source)
     problems = []
     for name in declared.entries:
-        if name not in used:
-            mark = declared.key_marks[name]
+        mark = declared.key_marks[name]
+        own = mark.line == 0 or mark.file == source.mark.file
+        if own and name not in used and not did_you_mean(name, unknown):
             fix = did_you_mean(name, used) or f"write ${name} where it should stand"
             what = f"nothing uses the variable '{name}'"
             problems.append(Problem(what, mark, f"vars.{name}", fix, "unused-variable"))
     return problems
+
+
+def _block_arguments(source: Map) -> set[str]:
+    blocks = source.get("blocks")
+    if not isinstance(blocks, Map):
+        return set()
+    declared = [at(block, ("args",)) for block in blocks.entries.values()]
+    return {name for args in declared if isinstance(args, Map) for name in args.entries}
 
 
 def _section(source: Map, name: str) -> tuple[Map, list[Problem]]:
@@ -271,17 +287,15 @@ def _insists(node: TreeNode, data_place: Mark) -> bool:
 
 
 def _model(source: Map, blocks: Map, scope: dict[str, TreeNode]) -> tuple[TreeNode, list[Problem]]:
-    """The model written out; where it is absent or broken, one op so that the rest is checked."""
+    """The model written out; where it is absent, one op so that the rest is checked."""
     placeholder = Map({"op": Scalar("identity", source.mark)}, {"op": source.mark}, source.mark)
     node = source.get("model")
     if node is None:
         fix = "write `model:` with a list of ops, or `extends:` an architecture"
         problem = Problem("missing section `model`", source.mark, "model", fix, "missing-field")
         return List((placeholder,), source.mark), [problem]
-    try:
-        return expand_model(node, blocks, scope), []
-    except SpecError as error:
-        return List((placeholder,), source.mark), list(error.problems)
+    model, problems = expand_model(node, blocks, scope)
+    return model if model.items else List((placeholder,), source.mark), problems
 
 
 def _typed(

@@ -29,12 +29,21 @@ _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
+class Variable:
+    """Where a value comes from: the name of a variable, and where that was given its value."""
+
+    name: str
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value."""
+    """A single value; `origin` is the variable that it was computed from, where there is one."""
 
     value: ScalarValue
     mark: Mark
     num_nodes: int = 1
+    origin: Variable | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

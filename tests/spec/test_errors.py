@@ -190,3 +190,74 @@ def test_the_place_of_a_value_set_by_a_flag(problems):
     text = FILES + "  files: {train: a}\n"
     (problem,) = problems(text, overrides=["data.files={test: a}"])
     assert problem.startswith("--set data.files={test: a}: data.files: no split for training")
+
+
+def test_an_op_that_cannot_be_read_hides_nothing(problems):
+    found = problems(
+        """\
+        version: 1
+        model:
+          - {op: conv, kind: implict_frequency, hidden: [8], out_chanels: 3, bias: x}
+          - {op: cnov, kernel_size: x}
+          - {op: dropout, p: 2}
+        """
+    )
+    assert [problem.splitlines()[0] for problem in found] == [
+        "spec.yaml:3:22: kind: unknown kind 'implict_frequency'",
+        "spec.yaml:3:54: model[0].out_chanels: unknown field 'out_chanels'",
+        'spec.yaml:3:76: model[0].bias: expected true or false, got "x"',
+        "spec.yaml:4:10: model: unknown op 'cnov'",
+        "spec.yaml:5:22: model[2].p: expected at most 1, got 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model: [relu]\ndata: {source: imagefolder}", "spec.yaml:3:7: data.path: missing field"),
+        (
+            "vars: {widht: 3}\nmodel: [{op: conv, out_channels: $width}]",
+            "spec.yaml:3:34: unknown variable $width\n  did you mean 'widht'?",
+        ),
+        (
+            "model: [{op: dropout, probability: 1, repeat: 3}]",
+            "spec.yaml:2:23: model[0].body[0].probability: unknown field 'probability'",
+        ),
+        (
+            "vars: {n: 0}\nmodel: [{op: conv, out_channels: $n}, {op: conv, groups: $n}]",
+            "spec.yaml:2:11: vars.n: model[0].out_channels: expected at least 1, got 0\n"
+            "  used at spec.yaml:3:34, and at 1 more places",
+        ),
+    ],
+)
+def test_one_mistake_is_one_problem(problems, text, expected):
+    (problem,) = problems("version: 1\n" + text)
+    assert expected in problem
+
+
+WIDE = """
+version: 1
+vars: {width: 4, twice: $width * 2}
+blocks: {b: {args: {out: int}, body: [{op: conv, out_channels: $out}]}}
+model:
+  - {op: conv, out_channels: $width}
+  - {op: b, out: $twice, repeat: 3}
+  - {op: b, out: $width - $twice + 4}
+"""
+
+
+def test_values_that_come_from_a_flag_name_it_once(problems):
+    assert problems(WIDE.lstrip("\n"), overrides=["vars.width=0"]) == [
+        "--set vars.width=0: vars.width: model[0].out_channels: expected at least 1, got 0\n"
+        "  used at spec.yaml:5:30, and at 1 more places"
+    ]
+
+
+def test_variables_of_an_extended_file_need_no_use(problems, resolve, write):
+    write(WIDE, "base.yaml")
+    text = "extends: base.yaml\nmodel: [relu]\n"
+    assert resolve(text).graph.nodes
+    (mine,) = problems(text + "vars: {mine: 3}\n")
+    assert mine.startswith("spec.yaml:3:8: vars.mine: nothing uses the variable 'mine'")
+    (flag,) = problems(text, overrides=["vars.twice=3"])
+    assert flag.startswith("--set vars.twice=3: vars.twice: nothing uses")
