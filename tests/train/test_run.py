@@ -201,6 +201,24 @@ def test_resume_notices_that_a_complete_run_was_damaged(resolve, tmp_path, damag
     assert (tmp_path / "run" / "metrics.json").read_text() == figures
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_the_end_of_the_terminal_saves_a_checkpoint(resolve, tmp_path):
+    with pytest.raises(InterruptedRun, match="SIGHUP after step 2; saved") as caught:
+        train_run(resolve(), tmp_path / "run", report=Stop(at_step=2, number=signal.SIGHUP))
+    assert caught.value.exit_code == 128 + signal.SIGHUP
+    assert RunDirectory(tmp_path / "run").checkpoints
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_nohup_lets_a_run_outlive_its_terminal(resolve, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        report = Stop(at_step=2, number=signal.SIGHUP)
+        assert train_run(resolve("train.epochs=1"), tmp_path / "run", report=report)["step"] == 5
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_figures_that_were_deleted_are_found_again(resolve, tmp_path):
     result = train_run(resolve("train.epochs=2"), tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
