@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from nifbuild.data.columns import find_column, number_classes, read_labels
+from nifbuild.data.columns import check_paths, find_column, number_classes, read_labels
 from nifbuild.data.decode import Decoder, UnreadableImageError
 from nifbuild.data.fingerprint import fingerprint
 from nifbuild.data.images import (
@@ -53,6 +53,7 @@ def open_data(spec: DataSpec) -> "Catalog":
             find_column("image", image, features, split),
             find_column("label", label, features, split),
         )
+        check_paths(found[split], columns[role][0], split)
     # After the columns of all splits are known: reading labels takes longer.
     class_names, labels = number_classes(
         [read_labels(found[split], columns[role][1], split, role) for role, split in roles.items()]
