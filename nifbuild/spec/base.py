@@ -1,6 +1,6 @@
 """The base of every model that YAML may say, and the field types they share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
@@ -31,6 +31,16 @@ def finding(what: str, fix: str = "", at: tuple[str | int, ...] = ()) -> Pydanti
         at: Path from the value that is validated to the one to edit.
     """
     return PydanticCustomError("finding", "{what}", {"what": what, "fix": fix, "at": at})
+
+
+FORMS: dict[str, str] = {}
+"""In words, what a text must look like that a pattern describes; by pattern."""
+
+
+def text_like(pattern: str, words: str, **limits: Any) -> Any:
+    """A field's texts must match `pattern`; errors say it in `words`."""
+    FORMS[pattern] = words
+    return Field(pattern=pattern, **limits)
 
 
 def _broadcast(value: object) -> object:
@@ -65,5 +75,7 @@ NonNegativePair = Annotated[
 ]
 """Height and width, zero allowed; one number stands for both."""
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=100)]
+Identifier = Annotated[
+    str, text_like(r"^[A-Za-z0-9_]+$", "letters, digits and underscores", max_length=100)
+]
 """A module name: letters, digits and underscores."""

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nifbuild.errors import Mark, Problem, did_you_mean, suggestion
+from nifbuild.spec.base import FORMS
 from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, Variable, at, plain
 
 _adapter = cache(TypeAdapter)
@@ -161,7 +162,7 @@ def _expected(detail: dict[str, Any]) -> str:
     if kind in names:
         return names[kind]
     if kind == "string_pattern_mismatch":
-        return f"text of the form {context['pattern']}"
+        return FORMS[context["pattern"]]
     if kind in ("too_short", "too_long"):
         few = kind == "too_short"
         count = context["min_length" if few else "max_length"]

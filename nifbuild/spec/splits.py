@@ -3,12 +3,12 @@
 from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from nifbuild.spec.base import Spec
+from nifbuild.spec.base import Spec, text_like
 
 Role = Literal["train", "validation", "test"]
-SplitName = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")]
+SplitName = Annotated[str, text_like(r"^\w+(\.\w+)*$", "words joined by dots")]
 
 USUAL_NAMES: dict[Role, tuple[str, ...]] = {
     "train": ("train", "training"),

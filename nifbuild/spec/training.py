@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from nifbuild.spec.base import Spec
+from nifbuild.spec.base import Spec, text_like
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -171,7 +171,9 @@ class TrainSpec(Spec):
     then equal those of one process. False: each uses its own share, and the first one's running
     statistics are evaluated."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[
+        str, text_like(r"^(auto|cpu|mps|cuda(:\d+)?)$", "auto, cpu, cuda, cuda:1 or mps")
+    ] = "auto"
     """`auto` (a CUDA GPU, else `mps`, else `cpu`), `cpu`, `cuda`, `cuda:1` (the second GPU) or
     `mps`."""
 

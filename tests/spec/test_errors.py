@@ -61,7 +61,11 @@ def test_all_problems_at_once_each_with_its_place(problems):
         ("version: 1\nmodel: [relu]\ndefaults: {conv: 3}", "the defaults of an op are a mapping"),
         ("version: 1\nmodel: [relu]\ninput: {size: 0}", "input.size: expected at least 1, got 0"),
         ("version: 1\nmodel: [relu]\ninput: {size: [1, 2, 3]}", "input.size: expected"),
-        ("version: 1\nmodel: [relu]\nname: a/b", "name: expected text of the form"),
+        ("version: 1\nmodel: [relu]\nname: a/b", "name: expected letters, digits, dots, hyphens"),
+        (
+            "version: 1\nmodel: [relu]\ntrain: {device: gpu}",
+            'train.device: expected auto, cpu, cuda, cuda:1 or mps, got "gpu"',
+        ),
         ("version: 1\nmodel: [relu]\ndata: {}", "data: missing field `source`"),
         ("version: 1\nmodel: [relu]\ndata: {source: digit}", "did you mean 'digits'?"),
         (
