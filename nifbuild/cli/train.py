@@ -14,9 +14,23 @@ from nifbuild.cli.output import print_document
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
+
+def _named(directory: str) -> Path:
+    # An empty variable in a script would mean the working directory, and --overwrite delete there.
+    if not directory.strip():
+        raise typer.BadParameter("it is empty: name a directory, or leave --out away")
+    return Path(directory)
+
+
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", help="The run directory.", show_default="runs/<name of the spec>"),
+    typer.Option(
+        "--out",
+        help="The run directory.",
+        show_default="runs/<name of the spec>",
+        parser=_named,
+        metavar="PATH",
+    ),
 ]
 ProcessesOption = Annotated[
     int | None,
@@ -82,8 +96,7 @@ def train(
     elif processes is not None and processes > 1:
         from nifbuild.train.directory import RunDirectory
 
-        if not resume:
-            RunDirectory(directory).require_free(overwrite=overwrite)
+        RunDirectory(directory).require_free(overwrite=overwrite or resume)
         command = [sys.executable, "-m", "nifbuild", "train", str(spec), "--out", str(directory)]
         command += ["--data", str(data)] if data is not None else []
         command += [word for setting in settings for word in ("--set", setting)]

@@ -100,7 +100,9 @@ class RunDirectory:
     def require_run(self) -> None:
         """Raises SpecError unless this is a run directory."""
         if not self.spec.is_file():
-            what = "is not a run directory" if self.path.is_dir() else "does not exist"
+            what = "does not exist"
+            if self.path.exists():
+                what = "is not a run directory" if self.path.is_dir() else "is a file"
             raise SpecError(
                 Problem(
                     f"{self.path} {what}",
@@ -111,6 +113,11 @@ class RunDirectory:
 
     def require_free(self, *, overwrite: bool) -> None:
         """Raises SpecError where a run is there that must not be overwritten."""
+        for path in (self.path, *self.path.parents):
+            if path.exists() and not path.is_dir():
+                what = f"{path} is a file, and a run is a directory"
+                fix = "write elsewhere with --out DIR"
+                raise SpecError(Problem(what, fix=fix, code="not-a-folder"))
         if self.holds_run and not overwrite:
             raise SpecError(
                 Problem(
@@ -237,6 +244,11 @@ class RunDirectory:
         """The final figures, or None while the run is not complete."""
         return self._read("metrics.json")
 
+    def trained_in(self) -> str | None:
+        """The working directory of the last start, from which paths of data count."""
+        starts = (self._read("environment.json") or {"starts": []})["starts"]
+        return starts[-1].get("working_directory") if starts else None
+
     def data(self) -> Document:
         """The content of `data.json`.
 
@@ -270,7 +282,7 @@ class RunDirectory:
         if saved:
             fix = f"{saved[-1].name} is intact: {remedy}, then continue with --resume"
         else:
-            fix = f"{remedy}, or choose another directory with --out DIR"
+            fix = f"{remedy}, then start again with --resume; or write elsewhere with --out DIR"
         reason = error.strerror or str(error)
         return Problem(f"cannot write to {self.path}: {reason}", fix=fix, code="write")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ def describe_environment(device: torch.device, processes: int, precision: str) -
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
+        "working_directory": str(Path.cwd()),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),

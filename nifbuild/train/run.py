@@ -80,8 +80,8 @@ def train_run(
     report = report or Reporter()
     run = RunDirectory(directory)
     is_first = int(os.environ.get("RANK", 0)) == 0
-    if is_first and not resume:
-        run.require_free(overwrite=overwrite)
+    if is_first:
+        run.require_free(overwrite=overwrite or resume)
     spec = resolved.spec.train
     with ExitStack() as stack:
         stack.callback(report.close)

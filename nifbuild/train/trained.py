@@ -2,8 +2,9 @@
 
 import os
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,7 +124,8 @@ def evaluate_run(
     trained = load_run(directory, checkpoint=checkpoint, data=data)
     spec = trained.resolved.spec.train
     place_at = resolve_device(device or spec.device)
-    catalog, resolved = open_for(trained.resolved)
+    with _hint_at_directory(RunDirectory(directory) if data is None else None):
+        catalog, resolved = open_for(trained.resolved)
     _require_same_classes(trained.class_names, catalog)
     role = _chosen_split(split, catalog)
     if data is None and catalog.fingerprint != RunDirectory(directory).data()["fingerprint"]:
@@ -163,6 +165,25 @@ def evaluate_run(
         "images_per_second": round(figures.num_samples / seconds, 1),
         "directory": str(directory),
     }
+
+
+@contextmanager
+def _hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
+    """Where a run's own data is missing, tells that its paths count from where it was trained."""
+    try:
+        yield
+    except SpecError as error:
+        there = run.trained_in() if run is not None else None
+        missing = any(problem.code.startswith("missing-") for problem in error.problems)
+        if not missing or there in (None, str(Path.cwd())):
+            raise
+        hint = (
+            f"paths of data are relative to the working directory; the run was trained in {there}:"
+            "\nevaluate it there, or name the data with --data FILE"
+        )
+        raise SpecError(
+            replace(problem, fix=f"{problem.fix}\n{hint}") for problem in error.problems
+        ) from error
 
 
 def _chosen_split(split: str | None, catalog: Catalog) -> Role:

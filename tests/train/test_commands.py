@@ -123,6 +123,33 @@ def test_evaluate_says_what_is_not_a_run(call):
     assert "nowhere does not exist" in done.stderr
 
 
+@pytest.mark.parametrize("resume", [(), ("--resume",), ("--processes", 2)])
+def test_where_a_run_cannot_be(call, spec_file, tmp_path, resume):
+    (tmp_path / "file").touch()
+    done = call("train", spec_file(), "--out", "file", *resume)
+    assert done.exit_code == 2 and "file is a file, and a run is a directory" in done.stderr
+    done = call("train", spec_file(), "--out", "", *resume)
+    assert done.exit_code == 2 and "it is empty: name a directory" in done.stderr
+
+
+def test_evaluate_elsewhere_says_where_paths_count_from(call, spec_file, tmp_path, monkeypatch):
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (8, 8), i).save(tmp_path / "images" / label / f"{i}.png")
+    (tmp_path / "data.yaml").write_text("data: {source: imagefolder, path: images}\n")
+    call("train", spec_file(), "--data", "data.yaml", "--epochs", 1, "-q")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = call("evaluate", "../runs/tiny")
+    assert done.exit_code == 2
+    assert f"the run was trained in {tmp_path}:" in done.stderr
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "gone")
+    done = call("evaluate", "runs/tiny")
+    assert done.exit_code == 2 and "was trained in" not in done.stderr
+
+
 def test_data_from_another_file(call, spec_file, tmp_path):
     (tmp_path / "few.yaml").write_text("data: {source: digits, limit: {train: 24, test: 12}}\n")
     done = call("train", spec_file(), "--data", "few.yaml", "--epochs", 1, "--json")

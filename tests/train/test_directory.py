@@ -190,6 +190,7 @@ def test_a_failing_write_is_one_clear_error(run, number, fix):
     assert str(run.path) in str(caught.value)
     assert os.strerror(number) in str(caught.value)
     assert fix in str(caught.value)
+    assert "--resume" in str(caught.value)  # the directory holds the start of a run
     save(run, 3)
     with pytest.raises(RunError, match="step_00000003 is intact") as caught, run.writing():
         raise OSError(number, os.strerror(number))
@@ -239,5 +240,8 @@ def test_a_directory_that_cannot_be_written(tmp_path):
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(RunError, match="cannot write"):
-        RunDirectory(tmp_path / "run").create(overwrite=False)
+    for path in ("run", "run/within"):
+        with pytest.raises(SpecError, match="run is a file, and a run is a directory"):
+            RunDirectory(tmp_path / path).create(overwrite=True)
+    with pytest.raises(SpecError, match="run is a file\n"):
+        RunDirectory(tmp_path / "run").require_run()
