@@ -46,7 +46,9 @@ def text_like(pattern: str, words: str, **limits: Any) -> Any:
 def _broadcast(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise PydanticCustomError("pair_type", "a whole number or a list of two")
 
 
 def _collapse(value: tuple[int, int]) -> int | list[int]:

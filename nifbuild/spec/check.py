@@ -1,6 +1,7 @@
 """Pydantic's findings as problems with a place, what was allowed, and a guess at what was meant."""
 
 import json
+import re
 from functools import cache
 from typing import Any, get_args
 
@@ -58,7 +59,7 @@ def _merged(problems: list[Problem], origins: list[Variable | None]) -> list[Pro
 def _caused_by(variable: Variable, problems: list[Problem]) -> Problem:
     """The variable is what has to be edited; the first value that it spoils tells why."""
     first, others = problems[0], len({problem.where for problem in problems}) - 1
-    place = f"used at {first.where}" + (f", and at {others} more places" if others else "")
+    place = f"used at {first.where}" + (f", and at {others} more" if others else "")
     fix = "\n".join(filter(None, (first.fix, place)))
     what = f"{first.path}: {first.what}"
     return Problem(what, variable.mark, f"vars.{variable.name}", fix, first.code)
@@ -100,7 +101,8 @@ def _problem(
         fix = _allowed_fields(model, parent, str(path[-1]))
         return Problem(f"unknown field '{path[-1]}'", mark, name, fix, "unknown-field")
     if kind == "missing":
-        return Problem(f"missing field `{path[-1]}`", mark, name, "", "missing-field")
+        fix = _about_field(root, details[0]["loc"])
+        return Problem(f"missing field `{path[-1]}`", mark, name, fix, "missing-field")
     if kind.startswith("union_tag"):
         return _tag_problem(node, mark, name, details[0])
     expected = list(dict.fromkeys(_expected(detail) for detail in details))
@@ -111,7 +113,21 @@ def _problem(
     words = [w for d in details for w in _words(d)]
     fix = did_you_mean(str(node.value), words) if isinstance(node, Scalar) else ""
     what = f"expected {' or '.join(expected)}, got {_shown(node)}"
-    return Problem(what, node.mark, name, fix or _type_hint(node, details), "value")
+    fix = fix or _type_hint(node, details) or _about_field(root, details[0]["loc"])
+    return Problem(what, node.mark, name, fix, "value")
+
+
+def _about_field(root: Any, loc: tuple[int | str, ...]) -> str:
+    """What the field at or around a pydantic location means, in a line, and its default."""
+    for end in range(len(loc), 0, -1):
+        model = _model_at(root, loc[: end - 1])
+        info = model.model_fields.get(str(loc[end - 1])) if model is not None else None
+        if info is not None:
+            meaning = re.split(r"[.;:](?:\s|$)", " ".join((info.description or "").split()))[0]
+            is_plain = isinstance(info.default, bool | int | float | str)
+            default = f" (default {json.dumps(info.default)})" if is_plain else ""
+            return f"{loc[end - 1]}: {meaning}{default}" if meaning else ""
+    return ""
 
 
 def _place(tree: Node, path: TreePath) -> tuple[Node, Node, Mark]:
@@ -153,6 +169,7 @@ def _expected(detail: dict[str, Any]) -> str:
         "string_type": "text",
         "tuple_type": "a list",
         "list_type": "a list",
+        "pair_type": "a whole number or a list of two",
         "dict_type": "a mapping",
         "model_type": "a mapping",
         "model_attributes_type": "a mapping",

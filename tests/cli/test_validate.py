@@ -59,7 +59,7 @@ def test_problems_as_json(bad):
         "path": "train.epochs",
         "code": "value",
         "what": 'expected a whole number, got "x"',
-        "fix": None,
+        "fix": "epochs: Passes over the training images (default 50)",
     }
     assert json.loads(nifbuild("validate", "specs/resnet18.yaml", "--format=json").stdout)["ok"]
 
@@ -70,6 +70,7 @@ def test_problems_as_annotations(bad):
     assert first.startswith(f"::error file={bad},line=2,col=14::model: unknown op 'cnov'%0Adid you")
     assert second == (
         f'::error file={bad},line=3,col=17::train.epochs: expected a whole number, got "x"'
+        "%0Aepochs: Passes over the training images (default 50)"
     )
 
 

@@ -24,25 +24,32 @@ def test_all_problems_at_once_each_with_its_place(problems):
         "patch",
         "spec.yaml:3:8: vars.widht: nothing uses the variable 'widht'\n"
         "  write $widht where it should stand",
-        'spec.yaml:4:32: input.size[1]: expected a whole number, got "x"',
+        'spec.yaml:4:32: input.size[1]: expected a whole number, got "x"\n'
+        "  size: Height and width, in pixels",
         "spec.yaml:5:24: data.tst: unknown field 'tst'\n"
         "  did you mean 'test'?\n"
         "  fields of digits: validation, test, limit, seed, num_classes, size, resize, "
         "interpolation, normalize, unreadable, in_memory, workers, augment, source",
-        "spec.yaml:6:17: train.epochs: expected at least 1, got 0",
+        "spec.yaml:6:17: train.epochs: expected at least 1, got 0\n"
+        "  epochs: Passes over the training images (default 50)",
         'spec.yaml:6:31: train.precision: expected fp32, bf16 or fp16, got "bf15"\n'
         "  did you mean 'bf16'?",
-        'spec.yaml:6:42: train.ema: expected a number, got "yes"',
+        'spec.yaml:6:42: train.ema: expected a number, got "yes"\n'
+        "  ema: Decay of an exponential moving average of the weights, which is then what is "
+        "evaluated and selected",
         "spec.yaml:6:65: train.optimizer.name: unknown name 'adam'\n"
         "  did you mean 'adamw'?\n"
         "  name: adamw, sgd",
-        "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5",
+        "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5\n"
+        "  out_channels: Output channels",
         "spec.yaml:8:35: model[0].kernal_size: unknown field 'kernal_size'\n"
         "  did you mean 'kernel_size'?\n"
         "  fields of conv: id, kind, out_channels, kernel_size, stride, padding, dilation, groups, "
         "bias, padding_mode",
-        "spec.yaml:9:22: model[1].p: expected at most 1, got 2",
-        "spec.yaml:10:5: model[2].out_features: missing field `out_features`",
+        "spec.yaml:9:22: model[1].p: expected at most 1, got 2\n"
+        "  p: Probability of a zero (default 0.5)",
+        "spec.yaml:10:5: model[2].out_features: missing field `out_features`\n"
+        "  out_features: Length of the output vector",
     ]
 
 
@@ -82,7 +89,11 @@ def test_all_problems_at_once_each_with_its_place(problems):
         ),
         ("version: 1\nmodel: [relu]\ntrain: [a]", "train: expected a mapping, got"),
         ("version: 1\nmodel: {relu: 3}", "an op is its name, or a mapping with `op`"),
-        ("version: 1\nmodel: [{op: conv, padding: same}]", 'or auto, got "same"'),
+        (
+            "version: 1\nmodel: [{op: conv, padding: same}]",
+            'expected a whole number or a list of two or auto, got "same"\n'
+            '  padding: Pixels added on each side (default "auto")',
+        ),
         ("version: 1\nmodel: [{op: conv, bias: no}]", 'true or false, got "no"\n  write true or'),
     ],
 )
@@ -230,7 +241,8 @@ def test_an_op_that_cannot_be_read_hides_nothing(problems):
         (
             "vars: {n: 0}\nmodel: [{op: conv, out_channels: $n}, {op: conv, groups: $n}]",
             "spec.yaml:2:11: vars.n: model[0].out_channels: expected at least 1, got 0\n"
-            "  used at spec.yaml:3:34, and at 1 more places",
+            "  out_channels: Output channels\n"
+            "  used at spec.yaml:3:34, and at 1 more",
         ),
     ],
 )
@@ -253,7 +265,8 @@ model:
 def test_values_that_come_from_a_flag_name_it_once(problems):
     assert problems(WIDE.lstrip("\n"), overrides=["vars.width=0"]) == [
         "--set vars.width=0: vars.width: model[0].out_channels: expected at least 1, got 0\n"
-        "  used at spec.yaml:5:30, and at 1 more places"
+        "  out_channels: Output channels\n"
+        "  used at spec.yaml:5:30, and at 1 more"
     ]
 
 
