@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import Catalog, Preprocess
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import Augment
 from nifbuild.spec.resolve import load_spec
 from nifbuild.spec.splits import Role
@@ -78,6 +78,16 @@ def load_run(
     path = run.find_checkpoint(checkpoint)
     described = run.data()
     resolved = load_spec(run.spec, data=None if data is None else Path(data))
+    channels = resolved.spec.input.channels
+    if not len(described["mean"]) == len(described["std"]) == channels:
+        raise RunError(
+            Problem(
+                f"{run.path / 'data.json'} does not fit the run: its normalisation is not for "
+                f"{channels} channel{'s' if channels > 1 else ''}",
+                fix="copy it back, or train again: --overwrite",
+                code="load",
+            )
+        )
     model = build_model(resolved)
     load_weights(model, run.evaluated_weights(path))
     return TrainedModel(

@@ -251,6 +251,23 @@ def test_a_damaged_checkpoint_is_named(resolve, tmp_path):
         train_run(resolve(), tmp_path / "run", resume=True)
 
 
+def test_damaged_optimizer_state_is_named_without_advice_to_load_it_unsafely(resolve, tmp_path):
+    with pytest.raises(InterruptedRun):
+        train_run(resolve(), tmp_path / "run", report=Stop(at_step=2))
+    (tmp_path / "run" / "checkpoints" / "step_00000002" / "optimizer.pt").write_text("{}")
+    with pytest.raises(RunError, match=r"cannot load .*optimizer\.pt: it is damaged") as caught:
+        train_run(resolve(), tmp_path / "run", resume=True)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_normalisation_that_does_not_fit_the_run_is_named(resolve, tmp_path):
+    train_run(resolve("train.epochs=1"), tmp_path / "run")
+    path = tmp_path / "run" / "data.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mean": [0.5, 0.5]}))
+    with pytest.raises(RunError, match=r"data\.json does not fit the run: .* not for 1 channel\b"):
+        evaluate_run(tmp_path / "run")
+
+
 def test_without_validation_nothing_is_chosen_on_the_test_images(resolve, tmp_path):
     result = train_run(resolve("data.validation=0"), tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
