@@ -1,7 +1,7 @@
 """CNNs from YAML specs, in which any convolution can learn its filter in the frequency domain.
 
-`load_spec` reads a spec, `build_model` makes its torch module. The layer itself is
-`nifbuild.nn.ImplicitFrequencyConv2d`.
+`load_spec` reads a spec, `build_model` makes its torch module. `replace_convs` exchanges
+convolutions of any torch model; the layer itself is `nifbuild.nn.ImplicitFrequencyConv2d`.
 """
 
 from importlib import import_module
@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nifbuild.compile import build_model
+    from nifbuild.replace import Replaced, Replacement, replace_convs
     from nifbuild.spec.resolve import Resolved, load_spec
 
-__all__ = ["Resolved", "__version__", "build_model", "load_spec"]
+__all__ = [
+    "Replaced",
+    "Replacement",
+    "Resolved",
+    "__version__",
+    "build_model",
+    "load_spec",
+    "replace_convs",
+]
 
 __version__ = "0.1.0"
 
@@ -19,6 +28,9 @@ _HOMES = {
     "build_model": "nifbuild.compile",
     "Resolved": "nifbuild.spec.resolve",
     "load_spec": "nifbuild.spec.resolve",
+    "Replaced": "nifbuild.replace",
+    "Replacement": "nifbuild.replace",
+    "replace_convs": "nifbuild.replace",
 }
 
 

@@ -30,7 +30,7 @@ def _build_scope(
     for index in members:
         name = graph.nodes[index].path[len(prefix) :].split(".")[0]
         groups.setdefault(name, []).append(index)
-    modules: dict[str, nn.Module] = {}
+    children: dict[str, nn.Module | nn.Parameter] = {}
     steps: list[Step] = []
     for name, group in groups.items():
         inside = set(group)
@@ -38,11 +38,13 @@ def _build_scope(
         produced = tuple(i for i in group if i in used_outside or i in outputs)
         node = graph.nodes[group[0]]
         if node.path == prefix + name:
-            modules[name] = node.op.build(*node.input_shapes)
+            children[name] = node.op.build(*node.input_shapes)
+            taken = node.inputs
         else:
-            modules[name] = _build_scope(graph, f"{prefix}{name}.", tuple(group), produced)
-        steps.append(Step(name, _inputs(graph, group), produced))
-    return StepGraph(modules, steps, _inputs(graph, members), outputs)
+            children[name] = _build_scope(graph, f"{prefix}{name}.", tuple(group), produced)
+            taken = _inputs(graph, group)
+        steps.append(Step(name, taken, produced))
+    return StepGraph(children, steps, _inputs(graph, members), outputs)
 
 
 def _inputs(graph: Graph, members: Sequence[int]) -> tuple[int, ...]:

@@ -83,7 +83,10 @@ class InterruptedRun(NifbuildError):
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A hint that names the closest candidates, or an empty string where nothing is close."""
-    close = get_close_matches(word, sorted(set(candidates)), n=2, cutoff=0.6)
+    names = sorted(set(candidates))
+    close = get_close_matches(word, names, n=2, cutoff=0.6)
+    if get_close_matches(word, close, cutoff=0.9):  # a slip of one letter leaves no doubt
+        close = close[:1]
     return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?" if close else ""
 
 

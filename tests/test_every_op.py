@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from nifbuild.nn.graph import Step, StepGraph
 from nifbuild.spec.ops import OP_CLASSES, OPS, Layer, Shape, ShapeError
 
 CASES: dict[str, list[dict]] = {
@@ -30,7 +31,22 @@ CASES: dict[str, list[dict]] = {
         {"kind": "implicit_frequency", "stride": [1, 2]},
         {"kind": "implicit_frequency", "mixing": "separable", "hidden": [3]},
         {"kind": "implicit_frequency", "activation": "sine", "coordinates": "cycles_per_pixel"},
-        {"kind": "implicit_frequency", "activation": "gelu"},
+        {"kind": "implicit_frequency", "activation": "gelu", "networks": "shared"},
+        {"kind": "implicit_frequency", "mixing": "low_rank", "rank": 2, "out_channels": 8},
+        {"kind": "free_frequency", "coordinates": "cycles_per_pixel"},
+        {"kind": "implicit_spatial", "hidden": [3], "activation": "sine", "positions": "pixels"},
+    ]
+    + [
+        {"kind": kind, "kernel_size": 3, **fields}
+        for kind in ("implicit_frequency", "free_frequency", "implicit_spatial")
+        for fields in (
+            {"mixing": "full", "out_channels": 6, "stride": 2, "downsample": "low_pass"},
+            {"mixing": "low_rank", "out_channels": 6, "groups": 2},
+            {"padding": 0, "padding_mode": "zeros"},
+            {"padding": 2, "padding_mode": "reflect", "dilation": 3},
+            {"padding_mode": "replicate", "stride": [3, 1]},
+            {"kernel_size": [2, 4], "padding": [3, 0], "stride": 2},
+        )
     ],
     "batch_norm": [{}, {"affine": False, "momentum": 0.5, "eps": 1e-3}],
     "layer_norm": [{}, {"affine": False}],
@@ -50,7 +66,20 @@ CASES: dict[str, list[dict]] = {
         {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
         {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True},
     ],
-    "linear": [{"out_features": 5}, {"out_features": 1, "bias": False}],
+    "linear": [
+        {"out_features": 5},
+        {"out_features": 1, "bias": False},
+        {"out_features": 5, "per_pixel": True},
+    ],
+    "upsample": [{}, {"scale": [3, 1], "mode": "bilinear"}],
+    "conv_transpose": [
+        {},
+        {"out_channels": 3, "kernel_size": [3, 4], "stride": [1, 2], "padding": [0, 1]},
+        {"kernel_size": 4, "padding": 2, "bias": False},
+    ],
+    "channel_slice": [{"stop": 3}, {"start": 1, "stop": 6}],
+    "channel_shuffle": [{"groups": 2}],
+    "layer_scale": [{}, {"init": 0.5}],
 }
 SHAPES = [Shape(4, (8, 8)), Shape(6, (7, 10)), Shape(4, (1, 5)), Shape(4, (16, 3)), Shape(12)]
 
@@ -86,7 +115,8 @@ def test_shape_rule_is_true_and_the_module_behaves(name, fields):
             assert error.what
             continue
         torch.manual_seed(0)
-        module = op.build(shape)
+        # As in a model: what an op builds may be a parameter, which has no forward of its own.
+        module = StepGraph({"op": op.build(shape)}, [Step("op", (0,), (1,))], [0], [1])
         x = torch.randn(3, shape.channels, *shape.size, requires_grad=True)
         y = module(x)
         assert tuple(y.shape) == (3, out.channels, *out.size), (shape, out)
@@ -100,6 +130,38 @@ def test_shape_rule_is_true_and_the_module_behaves(name, fields):
     assert fitting >= 1, "no shape of the table fits this op"
 
 
+GEOMETRIES = [
+    {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    for kernel in (1, 2, 3, 5, 7)
+    for stride in (1, 2, 3, 4)
+    for padding in ("auto", 0, 1, 3)
+    for dilation in (1, 2)
+]
+
+
+@pytest.mark.parametrize("groups", [1, 2, "depthwise"])
+@pytest.mark.parametrize("kind", [kind for kind in OPS["conv"] if kind != "standard"])
+def test_a_conv_of_any_geometry_keeps_its_output_shape(kind, groups):
+    shape = Shape(4, (9, 12))
+    x = torch.randn(2, 4, 9, 12)
+    for geometry in GEOMETRIES:
+        fields = {**geometry, "groups": groups, "out_channels": 8, "kernel_size": (3, 3)}
+        for name in ("kernel_size", "stride", "dilation"):
+            fields[name] = (geometry[name], geometry[name])
+        padding = geometry["padding"]
+        fields["padding"] = padding if padding == "auto" else (padding, padding)
+        ordinary = OPS["conv"]["standard"](op="conv", **fields)
+        try:
+            expected = ordinary.output_shape(shape)
+        except ShapeError:
+            continue
+        y = ordinary.build(shape)(x)
+        for mode in ("circular", "zeros"):
+            op = OPS["conv"][kind](op="conv", kind=kind, **fields, padding_mode=mode)
+            assert op.output_shape(shape) == expected
+            assert op.build(shape)(x).shape == y.shape
+
+
 def test_a_shape_rule_refuses_what_torch_refuses():
     for name, fields in LAYERS:
         op = make(name, fields)
@@ -108,4 +170,5 @@ def test_a_shape_rule_refuses_what_torch_refuses():
                 op.output_shape(shape)
             except ShapeError:
                 continue
-            op.build(shape)(torch.zeros(2, shape.channels, *shape.size))
+            module = StepGraph({"op": op.build(shape)}, [Step("op", (0,), (1,))], [0], [1])
+            module(torch.zeros(2, shape.channels, *shape.size))

@@ -6,8 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+from nifbuild import build_model, load_spec
+from nifbuild.errors import SpecError
+
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+PAGE = (FOLDER / "language.md").read_text()
+BLOCKS = re.findall(r"```yaml\n(.*?)```(?:\n```text\n(.*?)```)?", PAGE, re.DOTALL)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
@@ -18,3 +25,36 @@ def test_example_runs(path):
     assert done.returncode == 0, done.stderr
     accuracy = re.search(r"test accuracy: ([\d.]+)%", done.stdout)
     assert accuracy is not None and float(accuracy[1]) > 90, done.stdout
+
+
+@pytest.mark.parametrize(("text", "errors"), BLOCKS, ids=lambda text: text.split("\n")[0])
+def test_specs_of_the_language_page(text, errors, tmp_path):
+    """Each compiles, learns in every weight, and has the shapes that its first line states."""
+    head = re.match(r"# (\w+\.yaml)(?:: ([\dx]+) -> ([\dx]+))?\n", text)
+    assert head is not None
+    path = tmp_path / head[1]
+    path.write_text(text)
+    if errors:
+        with pytest.raises(SpecError) as caught:
+            load_spec(path)
+        assert str(caught.value).replace(f"{tmp_path}/", "") == errors.rstrip("\n")
+        return
+    model = build_model(load_spec(path))
+    given, expected = ([int(n) for n in head[i].split("x")] for i in (2, 3))
+    logits = model(torch.randn(2, *given))
+    assert list(logits.shape) == [2, *expected]
+    logits.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_page_has_the_networks_that_it_promises():
+    assert len(BLOCKS) == PAGE.count("```yaml") == 8
+    assert sum(1 for _, errors in BLOCKS if errors) == PAGE.count("```text") == 1
+
+
+def test_resnet20_has_its_published_size(tmp_path):
+    path = tmp_path / "resnet20.yaml"
+    path.write_text(next(text for text, _ in BLOCKS if "resnet20" in text.split("\n")[0]))
+    for depth, count in ((3, 272_474), (9, 855_770)):
+        model = build_model(load_spec(path, overrides=[f"vars.depth={depth}"]))
+        assert sum(p.numel() for p in model.parameters()) == count

@@ -97,6 +97,7 @@ def test_an_op_may_import_what_it_builds():
         ["validate", "specs/resnet18_nif.yaml"],
         ["schema"],
         ["resolve", "specs/resnet18.yaml"],
+        ["resolve", "specs/resnet18.yaml", "--explain", "conv1.stride"],
     ],
 )
 def test_light_commands_load_nothing_heavy(command):

@@ -1,14 +1,35 @@
 """`nifbuild resolve`."""
 
+from typing import Annotated
+
 import typer
 
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, SetOption, SpecArgument
 
 
-def resolve(spec: SpecArgument, data: DataOption = None, overrides: SetOption = None) -> None:
+def resolve(
+    spec: SpecArgument,
+    data: DataOption = None,
+    overrides: SetOption = None,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            "--explain",
+            metavar="PATH",
+            help="Show where a value was written instead: train.epochs, layer1.0.conv1.stride, "
+            "or a whole section or module.",
+        ),
+    ] = None,
+) -> None:
     """Print the spec written out: nothing left to extend, substitute, repeat or patch."""
     with loading():
+        from nifbuild.spec.explain import explain
         from nifbuild.spec.resolve import load_spec
 
-    typer.echo(load_spec(spec, data=data, overrides=overrides or ()).text, nl=False)
+    resolved = load_spec(spec, data=data, overrides=overrides or ())
+    if path is None:
+        typer.echo(resolved.text, nl=False)
+        return
+    for origin in explain(resolved, path):
+        typer.echo(origin)

@@ -1,23 +1,24 @@
-"""Frequency grids, and circular convolution on the half plane of a real image's spectrum.
+"""The half plane of a real image's spectrum: its grid, its transforms, and what strides do to it.
 
 The spectrum of a real image is Hermitian, X(-k) = conj X(k), so `rfft2` computes only the columns
 0 ... W // 2. In shapes, `half` is W // 2 + 1. Zero frequency is at index (0, 0), unshifted.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 Coordinates = Literal["cycles_per_image", "cycles_per_pixel"]
-Memory = Literal["recompute", "save"]
 
-_GRIDS: dict[tuple[object, ...], Tensor] = {}
-_MAX_GRIDS = 64
-_CPU_CHUNK_BYTES = 2**21
+_CONSTANTS: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
+_MAX_CONSTANTS = 128
+# Up to here (as at 8x8) a product with the transform's matrix is faster on a CPU than its FFT.
+_MAX_MATRIX_ELEMENTS = 64 * 80
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
@@ -58,22 +59,41 @@ def frequency_grid(
         Indexed by (k or -k; horizontal or vertical frequency; row; column). It is cached, so it is
         not to be written to.
     """
-    key = (height, width, coordinates, dtype, device)
-    compiling = torch.compiler.is_compiling()
-    if not compiling and key in _GRIDS:
-        return _GRIDS[key]
-    with torch.inference_mode(False):  # a grid first used in inference must serve training later
-        rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-        grid = torch.stack([_signed_grid(rows, columns), _signed_grid(-rows, -columns)])
-        grid = grid[..., : width // 2 + 1].to(dtype)
-        if coordinates == "cycles_per_pixel":
-            grid = torch.stack([grid[:, 0] / width, grid[:, 1] / height], dim=1)
-        grid = grid.contiguous()
-    if not compiling and type(grid) is Tensor:  # a fake tensor must not outlive its mode
-        if len(_GRIDS) >= _MAX_GRIDS:
-            _GRIDS.clear()
-        _GRIDS[key] = grid
-    return grid
+    arguments = (height, width, coordinates, dtype, device)
+    return _constant(("grid", *arguments), lambda: (_make_grid(*arguments),))[0]
+
+
+def _make_grid(
+    height: int,
+    width: int,
+    coordinates: Coordinates,
+    dtype: torch.dtype,
+    device: torch.device | None,
+) -> Tensor:
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    grid = torch.stack([_signed_grid(rows, columns), _signed_grid(-rows, -columns)])
+    grid = grid[..., : width // 2 + 1].to(dtype)
+    if coordinates == "cycles_per_pixel":
+        grid = torch.stack([grid[:, 0] / width, grid[:, 1] / height], dim=1)
+    return grid.contiguous()
+
+
+def _constant(
+    key: tuple[object, ...], make: Callable[[], tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """Tensors that depend on `key` alone, made once."""
+    if torch.compiler.is_compiling():
+        return make()
+    found = _CONSTANTS.get(key)
+    if found is not None:
+        return found
+    with torch.inference_mode(False):  # what is first used in inference must serve training later
+        made = make()
+    if all(type(tensor) is Tensor for tensor in made):  # a fake one must not outlive its mode
+        if len(_CONSTANTS) >= _MAX_CONSTANTS:
+            _CONSTANTS.clear()
+        _CONSTANTS[key] = made
+    return made
 
 
 def _signed_grid(rows: Tensor, columns: Tensor) -> Tensor:
@@ -97,195 +117,114 @@ def half_plane_weight(
     return weight / (height * width)
 
 
-def circular_convolution(
-    x: Float[Tensor, "batch channels height width"],
-    kernel_f: Complex[Tensor, "channels height half"],
-    mix: Float[Tensor, "groups out_per_group in_per_group"] | None = None,
-    *,
-    stride: tuple[int, int] = (1, 1),
-    memory: Memory = "recompute",
-) -> Float[Tensor, "batch out_channels out_height out_width"]:
-    """Convolves each channel circularly with the filter whose half-plane spectrum is given.
+def rfft2(
+    x: Float[Tensor, "batch channels height width"], period: tuple[int, int]
+) -> Complex[Tensor, "batch channels {period[0]} {period[1]//2+1}"]:
+    """The half-plane spectrum of images that are continued with zeros to the size `period`.
 
-    Computes irfft2(mix(fold(kernel_f * rfft2(x)))): the product of the spectra is folded where the
-    output is strided, mixed over channels, and transformed back. All of it runs in float32 (float64
-    for a float64 `x`) with autocast off.
+    Contiguous. Small images are multiplied by the matrix of the transform: a CPU's FFT spends its
+    time on the calls there.
+    """
+    matrix = _matrices(x, x.shape[-2:], period)
+    if matrix is None:
+        spectrum_f: Tensor = torch.fft.rfft2(x, s=period)
+        return spectrum_f.contiguous()
+    values = (x.flatten(-2) @ matrix[0]).unflatten(-1, (period[0], period[1] // 2 + 1, 2))
+    return torch.view_as_complex(values)
+
+
+def irfft2(
+    x_f: Complex[Tensor, "batch channels period_height half"],
+    period: tuple[int, int],
+    size: tuple[int, int],
+) -> Float[Tensor, "batch channels {size[0]} {size[1]}"]:
+    """The top left `size` of the images of size `period` whose half-plane spectra are given.
+
+    Columns 0 and (for an even width) W / 2 must be Hermitian in the rows: CPU and GPU disagree
+    about anything else.
+    """
+    matrix = _matrices(x_f.real, size, period)
+    if matrix is None:
+        x: Tensor = torch.fft.irfft2(x_f, s=period)
+        return x[..., : size[0], : size[1]]
+    x = torch.view_as_real(x_f).flatten(-3) @ matrix[1]
+    return x.reshape(*x.shape[:-1], *size)
+
+
+def _matrices(
+    x: Tensor, size: tuple[int, int] | torch.Size, period: tuple[int, int]
+) -> tuple[Tensor, Tensor] | None:
+    """The transform of images of `size`, and its inverse, as matrices where that is faster."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    spectrum = 2 * period[0] * (period[1] // 2 + 1)
+    if size[0] * size[1] * spectrum > _MAX_MATRIX_ELEMENTS:
+        return None
+    sizes, dtype = (size[0], size[1]), transform_dtype(x.dtype)
+    forward, inverse = _constant(
+        ("transform", sizes, period, dtype), lambda: _transform_matrices(sizes, period, dtype)
+    )
+    return forward, inverse
+
+
+def _transform_matrices(
+    size: tuple[int, int], period: tuple[int, int], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """[H * W, 2 * period_height * half] of `rfft2`, and [the same, H * W] of `irfft2`."""
+    pixels, frequencies = (
+        torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).double()
+        for rows, columns in (size, (period[0], period[1] // 2 + 1))
+    )
+    cycles = (pixels / torch.tensor(period)) @ frequencies.T
+    turns = torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles)
+    forward = torch.view_as_real(turns).flatten(1)
+    weight = half_plane_weight(*period, dtype=cycles.dtype, device=cycles.device)
+    weights = weight.repeat(period[0])[:, None].expand(-1, 2).flatten()
+    return forward.to(dtype), (forward * weights).T.contiguous().to(dtype)
+
+
+def fold(
+    spectrum_f: Complex[Tensor, "*batch height half"], width: int, stride: tuple[int, int]
+) -> Complex[Tensor, "*batch out_height out_half"]:
+    """The spectrum of the image's every stride-th pixel: the mean of the frequencies that alias.
 
     Args:
-        x: Images, of any floating dtype.
-        kernel_f: Spectra of real filters: columns 0 and (for an even width) W / 2 are Hermitian in
-            the rows. CPU and GPU disagree about `irfft2` of anything else.
-        mix: Weight of a grouped 1x1 convolution of the filtered channels. It commutes with the
-            transform; in here, it saves inverse transforms where it reduces channels.
-        stride: Vertical and horizontal. Each divides its size. The result is the
-            unstrided one's `[::stride]`; the aliases' mean makes it so, not a low-pass.
-        memory: What is kept for the gradients of `kernel_f` and `mix`. `recompute` keeps `x`, which
-            the layer before has often kept anyway, and transforms it again in the backward;
-            `save` keeps its spectrum in float32.
-
-    Returns:
-        Contiguous, in the dtype of `x`.
-
-    Raises:
-        RuntimeError: In a double backward with `memory="save"`; `recompute` supports it.
+        spectrum_f: Half plane of images of this width. Each stride divides its size.
+        width: Of the images.
+        stride: Vertical and horizontal.
     """
-    y: Tensor = _CircularConvolution.apply(x, kernel_f, mix, stride, memory)
-    return y
-
-
-class _CircularConvolution(torch.autograd.Function):
-    """The half-plane product, with `irfft2` in its backward too.
-
-    Autograd's own derivative of a real transform goes through a complex one of the full plane.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        kernel_f: Tensor,
-        mix: Tensor | None,
-        stride: tuple[int, int],
-        memory: Memory,
-    ) -> Tensor:
-        batch, channels, height, width = x.shape
-        out_channels = channels if mix is None else mix.shape[0] * mix.shape[1]
-        y = x.new_empty(batch, out_channels, height // stride[0], width // stride[1])
-        keeps = any(ctx.needs_input_grad[1:3])
-        keeps_spectrum = keeps and memory == "save"
-        spectrum = kernel_f.new_empty(batch, *kernel_f.shape) if keeps_spectrum else None
-        with full_precision(x.device):
-            for part in _chunks(x):
-                x_f = torch.fft.rfft2(_real(x[part]))
-                if spectrum is not None:
-                    spectrum[part] = x_f
-                y[part] = _synthesise(x_f.mul_(kernel_f), mix, x.shape, stride)
-        kept = spectrum if keeps_spectrum else x if keeps else None
-        ctx.save_for_backward(kept, kernel_f, mix)
-        ctx.stride, ctx.shape, ctx.memory = stride, x.shape, memory
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        kept, kernel_f, mix = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable_backward(ctx, kept, kernel_f, mix, grad)
-        needs_x, needs_kernel, needs_mix = ctx.needs_input_grad[:3]
-        grad_x = grad.new_empty(ctx.shape) if needs_x else None
-        grad_kernel = torch.zeros_like(kernel_f) if needs_kernel else None
-        grad_mix = torch.zeros_like(mix) if mix is not None and needs_mix else None
-        conj_kernel_f = kernel_f.conj().resolve_conj()
-        real_dtype, device = conj_kernel_f.real.dtype, grad.device
-        with full_precision(grad.device):
-            for part in _chunks(grad):
-                grad_f = torch.fft.rfft2(_real(grad[part]))
-                if kept is not None:
-                    x_f = kept[part] if kept.is_complex() else torch.fft.rfft2(_real(kept[part]))
-                if mix is not None:
-                    if grad_mix is not None:
-                        folded_f = _fold(x_f * kernel_f, ctx.shape, ctx.stride)
-                        weight = half_plane_weight(
-                            *grad.shape[-2:], dtype=real_dtype, device=device
-                        )
-                        grad_mix += _mix_gradient(folded_f, grad_f * weight, len(mix))
-                    grad_f = _mix(grad_f, mix.mT)
-                grad_f = _unfold(grad_f, ctx.shape, ctx.stride)
-                if grad_kernel is not None:
-                    grad_kernel += torch.conj_physical(x_f).mul_(grad_f).sum(0)
-                if grad_x is not None:
-                    grad_x[part] = torch.fft.irfft2(grad_f.mul_(conj_kernel_f), s=ctx.shape[-2:])
-            if grad_kernel is not None:
-                grad_kernel *= half_plane_weight(*ctx.shape[-2:], dtype=real_dtype, device=device)
-        return grad_x, grad_kernel, grad_mix, None, None
-
-
-def _differentiable_backward(
-    ctx: Any, kept: Tensor | None, kernel_f: Tensor, mix: Tensor | None, grad: Tensor
-) -> tuple[Tensor | None, ...]:
-    """The gradients as functions of the inputs, for a double backward."""
-    if kept is not None and ctx.memory == "save":
-        raise RuntimeError(
-            "`memory` (='save') keeps no input to differentiate twice; use `memory='recompute'`"
-        )
-    with torch.enable_grad(), full_precision(grad.device):
-        # Without `kept` only the input's gradient is wanted, and it does not depend on the input.
-        x = kept if kept is not None else grad.new_zeros(ctx.shape, requires_grad=True)
-        product_f = torch.fft.rfft2(_real(x)) * kernel_f
-        y = _synthesise(product_f, mix, ctx.shape, ctx.stride).to(grad.dtype)
-        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[:3]) if needed]
-        inputs = [tensor for tensor in (x, kernel_f, mix) if tensor is not None]
-        inputs = [inputs[i] for i in wanted]
-        found = torch.autograd.grad(y, inputs, grad, create_graph=True)
-    grads: list[Tensor | None] = [None] * 5
-    for i, gradient in zip(wanted, found, strict=True):
-        grads[i] = gradient
-    return tuple(grads)
-
-
-def _real(x: Tensor) -> Tensor:
-    return x.to(transform_dtype(x.dtype))
-
-
-def _chunks(x: Tensor) -> Iterator[slice]:
-    """Slices of the batch; on a CPU their spectra stay in its cache from one step to the next."""
-    size = max(1, x.shape[0])
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        size = max(1, _CPU_CHUNK_BYTES // max(1, x[:1].numel() * _real(x[:0]).element_size()))
-    return (slice(start, start + size) for start in range(0, x.shape[0], size))
-
-
-def _synthesise(
-    product_f: Tensor, mix: Tensor | None, shape: torch.Size, stride: tuple[int, int]
-) -> Tensor:
-    """Back to the image: fold for the stride, mix channels, and invert the transform."""
-    product_f = _fold(product_f, shape, stride)
-    if mix is not None:
-        product_f = _mix(product_f, mix)
-    y: Tensor = torch.fft.irfft2(product_f, s=(shape[-2] // stride[0], shape[-1] // stride[1]))
-    return y
-
-
-def _fold(product_f: Tensor, shape: torch.Size, stride: tuple[int, int]) -> Tensor:
-    """The spectrum of the image's every stride-th pixel: the mean of the frequencies that alias."""
     rows, columns = stride
     if rows > 1:
-        product_f = product_f.unflatten(-2, (rows, shape[-2] // rows)).mean(-3)
+        spectrum_f = spectrum_f.unflatten(-2, (rows, spectrum_f.shape[-2] // rows)).mean(-3)
     if columns > 1:
-        width = shape[-1] // columns
-        aliases = _full_plane(product_f, shape[-1]).unflatten(-1, (columns, width))
-        product_f = aliases[..., : width // 2 + 1].mean(-2)
-    return product_f
+        aliases = full_plane(spectrum_f, width).unflatten(-1, (columns, width // columns))
+        spectrum_f = aliases[..., : width // columns // 2 + 1].mean(-2)
+    return spectrum_f
 
 
-def _unfold(grad_f: Tensor, shape: torch.Size, stride: tuple[int, int]) -> Tensor:
-    """The spectrum of the strided image, filled with zeros between its pixels: it repeats."""
+def unfold(
+    spectrum_f: Complex[Tensor, "*batch height half"], width: int, stride: tuple[int, int]
+) -> Complex[Tensor, "*batch full_height full_half"]:
+    """The spectrum of images filled with zeros between their pixels: it repeats.
+
+    Args:
+        spectrum_f: Half plane of images of size width / stride.
+        width: Of the images that are filled.
+        stride: Vertical and horizontal.
+    """
     rows, columns = stride
     if columns > 1:
-        grad_f = _full_plane(grad_f, shape[-1] // columns).repeat(1, 1, 1, columns)
+        repeats = [1] * (spectrum_f.ndim - 1) + [columns]
+        spectrum_f = full_plane(spectrum_f, width // columns).repeat(repeats)
+        spectrum_f = spectrum_f[..., : width // 2 + 1]
     if rows > 1:
-        grad_f = grad_f.repeat(1, 1, rows, 1)
-    return grad_f[..., : shape[-1] // 2 + 1]
+        spectrum_f = spectrum_f.repeat([1] * (spectrum_f.ndim - 2) + [rows, 1])
+    return spectrum_f
 
 
-def _full_plane(half_f: Tensor, width: int) -> Tensor:
+def full_plane(
+    half_f: Complex[Tensor, "*batch height half"], width: int
+) -> Complex[Tensor, "*batch height {width}"]:
     """All columns of a Hermitian spectrum: column W - c at row -r is the conjugate of c at r."""
     mirrored = half_f[..., 1 : width - width // 2].flip(-2, -1).roll(1, -2)
     return torch.cat([half_f, mirrored.conj()], dim=-1)
-
-
-def _mix(spectrum_f: Tensor, mix: Tensor) -> Tensor:
-    """A real 1x1 convolution, which acts on real and imaginary parts alike."""
-    batch, _, height, half = spectrum_f.shape
-    mixed = mix @ _grouped(spectrum_f, mix.shape[0])
-    return torch.view_as_complex(mixed.reshape(batch, -1, height, half, 2))
-
-
-def _grouped(spectrum_f: Tensor, groups: int) -> Tensor:
-    """As a real tensor [batch, groups, channels per group, values]."""
-    values = torch.view_as_real(spectrum_f)
-    return values.reshape(len(values), groups, values.shape[1] // groups, -1)
-
-
-def _mix_gradient(folded_f: Tensor, weighted_grad_f: Tensor, groups: int) -> Tensor:
-    by_image = _grouped(weighted_grad_f, groups) @ _grouped(folded_f, groups).mT
-    return by_image.sum(0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class Step(NamedTuple):
     """One child and the values it takes and makes, each value a number of the caller's choosing."""
 
-    module: str
+    child: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
@@ -17,10 +17,13 @@ class Step(NamedTuple):
 class StepGraph(nn.Module):
     """Runs its children in order, each on the input or on what earlier ones made.
 
+    A child may be a parameter: its step multiplies by it. So a scale can be named as published
+    models name theirs, `block.layer_scale`, where a module would add another level to the name.
+
     A value is dropped after its last use, so that inference holds no more than the graph needs.
 
     Args:
-        modules: The children by name, in the order in which they run.
+        children: The children by name, in the order in which they run.
         steps: One for each child, in the same order.
         inputs: The values that the caller gives, in the order of `forward`'s arguments.
         outputs: The values that are returned: one tensor, or a tuple of several.
@@ -28,33 +31,38 @@ class StepGraph(nn.Module):
 
     def __init__(
         self,
-        modules: Mapping[str, nn.Module],
+        children: Mapping[str, nn.Module | nn.Parameter],
         steps: Sequence[Step],
         inputs: Sequence[int],
         outputs: Sequence[int],
     ) -> None:
         super().__init__()
-        for name, module in modules.items():
-            self.add_module(name, module)
-        self.steps = tuple(steps)
-        self.inputs = tuple(inputs)
-        self.outputs = tuple(outputs)
-        self._last_uses = _last_uses(self.steps, self.outputs)
+        for name, child in children.items():
+            if isinstance(child, nn.Parameter):
+                self.register_parameter(name, child)
+            else:
+                self.add_module(name, child)
+        # Underscores, as a child may well be called `outputs`.
+        self._steps = tuple(steps)
+        self._inputs = tuple(inputs)
+        self._outputs = tuple(outputs)
+        self._last_uses = _last_uses(self._steps, self._outputs)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs for the given inputs; shapes are those of the children."""
-        values = dict(zip(self.inputs, inputs, strict=True))
+        values = dict(zip(self._inputs, inputs, strict=True))
         del inputs
-        for step, done in zip(self.steps, self._last_uses, strict=True):
+        for step, done in zip(self._steps, self._last_uses, strict=True):
             arguments = [values[index] for index in step.inputs]
             for index in done:
                 del values[index]
-            result = self.get_submodule(step.module)(*arguments)
+            child = getattr(self, step.child)
+            result = child(*arguments) if isinstance(child, nn.Module) else arguments[0] * child
             del arguments
             made = result if isinstance(result, tuple) else (result,)
             values.update(zip(step.outputs, made, strict=True))
             del result, made
-        outputs = tuple(values[index] for index in self.outputs)
+        outputs = tuple(values[index] for index in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
 

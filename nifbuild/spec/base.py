@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 
@@ -20,6 +21,16 @@ class Spec(BaseModel):
         use_attribute_docstrings=True,
         defer_build=True,  # most commands need few of the models, and building one takes a while
     )
+
+
+def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model, by what YAML calls them."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The fields of a model as YAML calls them."""
+    return list(fields(model))
 
 
 def finding(what: str, fix: str = "", at: tuple[str | int, ...] = ()) -> PydanticCustomError:
@@ -78,6 +89,17 @@ NonNegativePair = Annotated[
 """Height and width, zero allowed; one number stands for both."""
 
 Identifier = Annotated[
-    str, text_like(r"^[A-Za-z0-9_]+$", "letters, digits and underscores", max_length=100)
+    str,
+    text_like(
+        r"^[A-Za-z0-9][A-Za-z0-9_]*$",
+        "letters, digits and underscores, a letter or digit first",
+        max_length=100,
+    ),
 ]
-"""A module name: letters, digits and underscores."""
+"""A module name: letters, digits and, but for the first character, underscores."""
+
+Reference = Annotated[
+    str,
+    text_like(r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", "an id, or ids joined by dots", max_length=500),
+]
+"""The id of an earlier op, with the ids of the levels around it where it stands in another one."""

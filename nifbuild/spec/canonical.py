@@ -10,7 +10,7 @@ from nifbuild.spec.source import resolve_scalar
 
 def canonical_text(spec: RunSpec) -> str:
     """The spec written out in full, one line for each op, defaults included, nulls left out."""
-    content = spec.model_dump(mode="json", exclude_none=True)
+    content = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return yaml.dump(
         _flowed(content), Dumper=_Dumper, sort_keys=False, width=2**20, allow_unicode=True
     )

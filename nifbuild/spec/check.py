@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nifbuild.errors import Mark, Problem, did_you_mean, suggestion
-from nifbuild.spec.base import FORMS
+from nifbuild.spec.base import FORMS, field_names, fields
 from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, Variable, at, plain
 
 _adapter = cache(TypeAdapter)
@@ -67,9 +67,9 @@ def _caused_by(variable: Variable, problems: list[Problem]) -> Problem:
 
 def _drop_consequences(found: dict[tuple[TreePath, str], Any]) -> None:
     """Leaves out that a value is wrong as a whole where something within it is."""
+    outer = {path[:end] for path, _ in found for end in range(len(path))}
     for path, group in list(found):
-        within = (other for other, _ in found if len(other) > len(path))
-        if group == "value" and any(other[: len(path)] == path for other in within):
+        if group == "value" and path in outer:
             del found[path, group]
 
 
@@ -121,7 +121,7 @@ def _about_field(root: Any, loc: tuple[int | str, ...]) -> str:
     """What the field at or around a pydantic location means, in a line, and its default."""
     for end in range(len(loc), 0, -1):
         model = _model_at(root, loc[: end - 1])
-        info = model.model_fields.get(str(loc[end - 1])) if model is not None else None
+        info = fields(model).get(str(loc[end - 1])) if model is not None else None
         if info is not None:
             meaning = re.split(r"[.;:](?:\s|$)", " ".join((info.description or "").split()))[0]
             is_plain = isinstance(info.default, bool | int | float | str)
@@ -235,7 +235,7 @@ def _allowed_fields(model: type[BaseModel] | None, parent: Node, unknown: str) -
     """The fields that could stand there, closest first."""
     if model is None:
         return ""
-    names = [name for name in model.model_fields if name != "op"]
+    names = [name for name in field_names(model) if name != "op"]
     label = _label(parent) or _default_name(model)
     listed = f"fields{label}: {', '.join(names)}"
     return suggestion(unknown, names, listed)
@@ -265,8 +265,8 @@ def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
         candidates = tagged or [
             inner
             for model in candidates
-            if part in model.model_fields
-            for inner in _models_in(model.model_fields[part].annotation)
+            if part in fields(model)
+            for inner in _models_in(fields(model)[part].annotation)
         ]
     return candidates[0] if candidates else None
 

@@ -1,6 +1,7 @@
 """The `defaults` section: values for the fields that ops leave out."""
 
 from nifbuild.errors import Problem, did_you_mean, suggestion
+from nifbuild.spec.base import field_names
 from nifbuild.spec.ops import OPS, Op
 from nifbuild.spec.source import List, Map, Node
 
@@ -18,7 +19,7 @@ def with_defaults(node: Node, defaults: Map) -> Node:
     if isinstance(chosen, Map) and name in OPS:
         op_class = op_class_of(node)
         for key, value in chosen.entries.items():
-            if key not in entries and (op_class is None or key in op_class.model_fields):
+            if key not in entries and (op_class is None or key in field_names(op_class)):
                 result = result.with_entry(key, value, chosen.key_marks[key])
     return result
 
@@ -43,7 +44,7 @@ def check_defaults(defaults: Map) -> list[Problem]:
             what = "the defaults of an op are a mapping of fields"
             problems.append(Problem(what, fields.mark, f"defaults.{name}", code="type"))
             continue
-        allowed = {f for c in OPS[name].values() for f in c.model_fields} - {"op", "id"}
+        allowed = {f for c in OPS[name].values() for f in field_names(c)} - {"op", "id", "from"}
         for key in fields.entries:
             if key not in allowed:
                 listed = f"fields of {name}: {', '.join(sorted(allowed))}"

@@ -4,56 +4,27 @@ What remains are the ops of `nifbuild.spec.ops` with plain values, each still at
 was written.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion
-from nifbuild.spec.expressions import is_expression, names_within, substitute
+from nifbuild.spec.base import field_names
+from nifbuild.spec.blocks import REPEAT_KEYS, Block, Scope
+from nifbuild.spec.expressions import interpolate, is_expression, names_within, substitute
+from nifbuild.spec.names import POSITION
 from nifbuild.spec.ops import OPS, Op
-from nifbuild.spec.source import MAX_DEPTH, MAX_NODES, List, Map, Node, Scalar, Variable
+from nifbuild.spec.source import MAX_DEPTH, MAX_NODES, List, Map, Node, Scalar, plain
 
-Scope = Mapping[str, Node]
+_NAMES = ("id", "from")
+"""Fields that hold names, in which `$i` and `$($i + 1)` are parts of the text."""
 
-_REPEAT_KEYS = ("repeat", "first", "last")
-_CALL_KEYS = ("op", "id", *_REPEAT_KEYS)
-_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-    "any": (),
-}
+MAX_OPS = MAX_NODES // 4
+"""Most ops that a model may come to."""
+MAX_LEVELS = MAX_DEPTH // 2 - 2
+"""Deepest nesting of ops. Written out as YAML, which has its own limit, it takes twice as many."""
 
 
-def variables(tree: Map) -> dict[str, Node]:
-    """The values of `vars`, expressions among them evaluated in the order of their need.
-
-    Raises:
-        SpecError: If `vars` is no mapping of names, or variables refer to each other in a circle.
-    """
-    node = tree.get("vars")
-    if node is None or (isinstance(node, Scalar) and node.value is None):
-        return {}
-    if not isinstance(node, Map):
-        raise _problem("vars is a mapping of names to values", node.mark, "vars")
-    waiting = dict(node.entries)
-    for name in waiting:
-        if not name.isidentifier():
-            fix = "use letters, digits and underscores"
-            raise _problem(f"'{name}' is not a variable name", node.key_marks[name], "vars", fix)
-    done: dict[str, Node] = {}
-    while waiting:
-        ready = [n for n, value in waiting.items() if not names_within(value) & waiting.keys()]
-        if not ready:
-            circle = ", ".join(sorted(waiting))
-            mark = node.key_marks[next(iter(waiting))]
-            raise _problem(f"variables refer to each other in a circle: {circle}", mark, "vars")
-        for name in ready:
-            value = substitute(waiting.pop(name), done)
-            if isinstance(value, Scalar) and value.origin is None:
-                value = replace(value, origin=Variable(name, value.mark))
-            done[name] = value
-    return done
+class _TooLarge(SpecError):
+    """Ends the expansion at once, where other problems are collected."""
 
 
 def expand_model(model: Node, blocks: Map, scope: Scope) -> tuple[List, list[Problem]]:
@@ -64,7 +35,11 @@ def expand_model(model: Node, blocks: Map, scope: Scope) -> tuple[List, list[Pro
         op that cannot be written out stands `identity`, so that the others are checked as well.
     """
     expander = _Expander(blocks, scope)
-    items = expander.body(model, scope, "model")
+    try:
+        items = expander.body(model, scope, "model")
+    except _TooLarge as error:
+        expander.problems += error.problems
+        items = [_identity(model.mark)]
     if not expander.problems:
         for name in blocks.entries:
             if name not in expander.used:
@@ -80,22 +55,34 @@ class _Expander:
         self.used: set[str] = set()
         self.stack: list[str] = []
         self.count = 0
+        self.depth = 0
 
     def body(self, node: Node, scope: Scope, where: str) -> list[Node]:
         """The ops of a body; a single op may stand without brackets."""
         entries = node.items if isinstance(node, List) else (node,)
+        self.depth += 1
+        if self.depth > MAX_LEVELS:
+            what = f"ops are nested more than {MAX_LEVELS} levels deep"
+            fix = "put ops after one another, or repeat them, instead of into each other"
+            raise _TooLarge(Problem(what, node.mark, where, fix, "too-large"))
         result: list[Node] = []
         for entry in entries:
             try:
-                result.append(self.op(entry, scope))
+                result += self.op(entry, scope)
+            except _TooLarge:
+                raise
             except SpecError as error:
                 self.problems += error.problems
                 result.append(_identity(entry.mark))
+        self.depth -= 1
         if not entries:
-            self.problems.append(Problem("no ops here", node.mark, where, code="empty"))
+            fix = "write an op; `identity` does nothing"
+            self.problems.append(Problem("no ops here", node.mark, where, fix, "empty"))
+            result.append(_identity(node.mark))
         return result
 
-    def op(self, node: Node, scope: Scope) -> Node:
+    def op(self, node: Node, scope: Scope) -> list[Node]:
+        """What one op comes to: itself, or as many as its `repeat` says."""
         if (
             isinstance(node, Scalar)
             and isinstance(node.value, str)
@@ -108,15 +95,17 @@ class _Expander:
             close = did_you_mean("op", keys)
             hint = close.replace("did you mean", "is `op` meant by") or fix
             raise _problem("an op is its name, or a mapping with `op`", node.mark, "model", hint)
-        if any(key in node.entries for key in _REPEAT_KEYS):
+        if any(key in node.entries for key in REPEAT_KEYS):
             return self.repeated(node, scope)
         self.count += 1
-        if self.count > MAX_NODES // 4:
-            raise _problem(f"the model has more than {MAX_NODES // 4:,} ops", node.mark, "model")
+        if self.count > MAX_OPS:
+            what = f"the model has more than {MAX_OPS:,} ops"
+            fix = "repeat fewer times"
+            raise _TooLarge(Problem(what, node.mark, "model", fix, "too-large"))
         name = self.name_of(node, scope)
         if name in self.blocks.entries:
-            return self.call(name, node, scope)
-        return self.builtin(name, node, scope)
+            return [self.call(name, node, scope)]
+        return [self.builtin(name, node, scope)]
 
     def name_of(self, node: Map, scope: Scope) -> str:
         given = substitute(node.entries["op"], scope)
@@ -141,54 +130,86 @@ class _Expander:
                 what = f"unknown kind '{word}'"
                 self.problems.append(Problem(what, given.mark, "kind", fix, "unknown-kind"))
                 node = _as_first_kind(node, list(classes.values()))
-        bodies = next(iter(classes.values())).bodies
+        op_class = next(iter(classes.values()))
         for key, value in node.entries.items():
-            if key in bodies and not _is_word(value, bodies[key]):
-                entries[key] = List(tuple(self.body(value, scope, key)), value.mark)
+            if key in op_class.bodies and not _is_word(value, op_class.bodies[key]):
+                ops = _branches(value) if key in op_class.parallel else value
+                entries[key] = List(tuple(self.body(ops, scope, key)), value.mark)
+            elif key in _NAMES:
+                entries[key] = _name(value, scope)
             else:
                 entries[key] = substitute(value, scope)
-        return _with_text_id(Map(entries, node.key_marks, node.mark))
+        return Map(entries, node.key_marks, node.mark)
 
-    def repeated(self, node: Map, scope: Scope) -> Map:
-        count = substitute(node.entries.get("repeat", Scalar(None, node.mark)), scope)
-        times = count.value if isinstance(count, Scalar) else None
-        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
-            what = f"repeat is a whole number of at least 1, not {times!r}"
-            raise _problem(what, count.mark, "repeat", code="type")
-        if times > MAX_NODES // 4:
-            what = f"repeat: {times:,} gives more ops than a model may have ({MAX_NODES // 4:,})"
-            raise _problem(what, count.mark, "repeat", code="too-large")
-        plain = node.without("id", *_REPEAT_KEYS)
+    def repeated(self, node: Map, scope: Scope) -> list[Node]:
+        """The op once for each repetition; with an id, in a level in which they are numbered.
+
+        An id that differs from one repetition to the next names each of them, without a level.
+        """
+        rounds = self.rounds(node, scope)
+        index = _index_name(node)
+        own = [key for key in _NAMES if _differs(node.get(key), index)]
+        has_level = "id" in node.entries and "id" not in own
+        common = node.without(*REPEAT_KEYS, *(key for key in _NAMES if key not in own))
         items: list[Node] = []
-        for index in range(times):
-            one = plain
-            if index == 0:
-                one = _overridden(one, node, "first")
-            if index == times - 1:
-                one = _overridden(one, node, "last")
-            if "id" in node.entries:
-                mark = node.key_marks["id"]
-                one = one.with_entry("id", Scalar(str(index), mark), mark)
-            items += self.body(one, scope, "repeat")
-        return self.sequence(node, items, scope)
+        for number, fields in enumerate(rounds):
+            one = common
+            if has_level:
+                one = one.with_entry("id", Scalar(str(number), node.key_marks["id"]))
+            elif number == 0 and "from" in node.entries:
+                # What comes after the first repetition takes the output of the one before it.
+                one = one.with_entry("from", node.entries["from"], node.key_marks["from"])
+            one = _with_fields(one, fields)
+            if number == 0:
+                one = _with_fields(one, _overrides(node, "first"))
+            if number == len(rounds) - 1:
+                one = _with_fields(one, _overrides(node, "last"))
+            inner = {**scope, index: Scalar(number, node.mark)} if index else scope
+            items += self.body(one, inner, "repeat")
+        return [self.sequence(node.without(*own), items, scope)] if has_level else items
+
+    def rounds(self, node: Map, scope: Scope) -> list[Map]:
+        """For each repetition the fields that are its own."""
+        if "repeat" not in node.entries:
+            key = next(key for key in REPEAT_KEYS if key in node.entries)
+            what = f"`{key}` is for ops that have `repeat`"
+            raise _problem(what, node.key_marks[key], key, "add `repeat: 2`, or leave it out")
+        given = substitute(node.entries["repeat"], scope)
+        if isinstance(given, List) and given.items:
+            fields = [item for item in given.items if isinstance(item, Map)]
+            if len(fields) < len(given.items):
+                what = "an entry of a list under repeat is a mapping of fields"
+                fix = "write repeat: [{stride: 2}, {}]"
+                raise _problem(what, given.mark, "repeat", fix, "type")
+            return fields
+        times = given.value if isinstance(given, Scalar) else plain(given)
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            what = "repeat is a whole number of at least 1, or a list with the fields of each "
+            what += f"repetition, not {times!r}"
+            raise _problem(what, given.mark, "repeat", "write repeat: 2", "type")
+        if times > MAX_OPS:
+            what = f"repeat: {times:,} gives more ops than a model may have ({MAX_OPS:,})"
+            raise _problem(what, given.mark, "repeat", "repeat fewer times", "too-large")
+        return [Map({}, {}, given.mark)] * times
 
     def sequence(self, node: Map, items: list[Node], scope: Scope) -> Map:
         entries: dict[str, Node] = {"op": Scalar("sequence", node.mark)}
-        if "id" in node.entries:
-            entries["id"] = substitute(node.entries["id"], scope)
+        for key in _NAMES:
+            if key in node.entries:
+                entries[key] = _name(node.entries[key], scope)
         entries["body"] = List(tuple(items), node.mark)
         marks = {key: node.key_marks.get(key, node.mark) for key in entries}
-        return _with_text_id(Map(entries, marks, node.mark))
+        return Map(entries, marks, node.mark)
 
     def call(self, name: str, node: Map, scope: Scope) -> Map:
-        if name in self.stack or len(self.stack) >= MAX_DEPTH:
+        if name in self.stack:
             chain = " -> ".join((*self.stack, name))
-            raise _problem(
-                f"the block contains itself: {chain}", node.mark, name, code="block-cycle"
-            )
-        block = _Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
+            what = f"the block contains itself: {chain}"
+            fix = "take this op out of the body; `repeat` puts a block several times"
+            raise _problem(what, node.mark, name, fix, "block-cycle")
+        block = Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
         # A block sees the spec's variables and its own arguments, not those of its caller.
-        inner = {**self.variables, **block.bind(node, scope)}
+        inner = {**self.variables, **block.bind(node, scope, self.variables)}
         self.used.add(name)
         self.stack.append(name)
         try:
@@ -200,12 +221,13 @@ class _Expander:
     def check_unused(self, name: str) -> None:
         """Finds mistakes in an unused block, as far as they do not depend on its arguments."""
         try:
-            block = _Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
+            block = Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
         except SpecError as error:
             self.problems += error.problems
             return
-        known = {*self.variables, *block.arguments}
-        for node in _ops_within(block.body):
+        ops = _ops_within(block.body)
+        known = {*self.variables, *block.arguments, *(node.text("index") for node in ops)}
+        for node in ops:
             given = node.text("op") or ""
             if not is_expression(given):
                 try:
@@ -214,79 +236,13 @@ class _Expander:
                     self.problems += error.problems
             for missing in sorted(names_within(node) - known):
                 what = f"unknown variable ${missing} in block '{name}'"
-                fix = did_you_mean(missing, known)
+                fix = did_you_mean(missing, {*self.variables, *block.arguments})
                 self.problems.append(Problem(what, node.mark, name, fix, "unknown-variable"))
 
 
-class _Block:
-    """A block's declaration."""
-
-    def __init__(self, name: str, node: Node, mark: Mark) -> None:
-        self.name = name
-        if name in OPS:
-            raise _problem(f"'{name}' is an op already", mark, f"blocks.{name}", "rename the block")
-        if not isinstance(node, Map):
-            raise _problem("a block is a mapping with `body`", mark, f"blocks.{name}")
-        for key in node.entries:
-            if key not in ("args", "body"):
-                fix = did_you_mean(key, ["args", "body"]) or "a block has `args` and `body`"
-                place = node.key_marks[key]
-                raise _problem(
-                    f"unknown field '{key}'", place, f"blocks.{name}", fix, "unknown-field"
-                )
-        body = node.get("body")
-        if body is None:
-            raise _problem("missing field `body`", mark, f"blocks.{name}", code="missing-field")
-        self.body = body
-        arguments = node.get("args")
-        if arguments is not None and not isinstance(arguments, Map):
-            fix = "write args: {out_channels: int, stride: 1}"
-            raise _problem("args is a mapping", arguments.mark, f"blocks.{name}.args", fix)
-        self.arguments = dict(arguments.entries) if isinstance(arguments, Map) else {}
-
-    def bind(self, call: Map, scope: Scope) -> dict[str, Node]:
-        """The arguments of one call: a type name declares a required one, a value a default."""
-        problems = []
-        given = {k: substitute(v, scope) for k, v in call.entries.items() if k not in _CALL_KEYS}
-        listed = f"arguments of {self.name}: {', '.join(self.arguments) or 'none'}"
-        for key in given:
-            if key not in self.arguments:
-                fix = suggestion(key, self.arguments, listed)
-                what = f"block '{self.name}' has no argument '{key}'"
-                problems.append(Problem(what, call.key_marks[key], key, fix, "unknown-field"))
-        bound: dict[str, Node] = {}
-        for key, declared in self.arguments.items():
-            word = declared.value if isinstance(declared, Scalar) else None
-            required = isinstance(word, str) and word in _TYPES
-            if key not in given:
-                if required:
-                    what = f"block '{self.name}' needs the argument '{key}' ({word})"
-                    problems.append(Problem(what, call.mark, key, listed, "missing-field"))
-                else:
-                    bound[key] = substitute(declared, {**scope, **bound})
-                continue
-            bound[key] = given[key]
-            kind = str(word) if required else _kind_of(word) if word is not None else "any"
-            if not _fits(given[key], kind):
-                value = given[key]
-                got = repr(value.value) if isinstance(value, Scalar) else "a collection"
-                what = f"the argument '{key}' of block '{self.name}' is {kind}, not {got}"
-                problems.append(Problem(what, value.mark, key, code="type"))
-        if problems:
-            raise SpecError(problems)
-        return bound
-
-
-def _kind_of(value: object) -> str:
-    """The type that a default implies; an expression implies none."""
-    if is_expression(value):
-        return "any"
-    return next((k for k, types in _TYPES.items() if type(value) in types), "any")
-
-
-def _fits(node: Node, kind: str) -> bool:
-    types = _TYPES[kind]
-    return not types or (isinstance(node, Scalar) and type(node.value) in types)
+def _differs(name: Node | None, index: str) -> bool:
+    """Whether an id or `from` is another one in each repetition."""
+    return name is not None and (index in names_within(name) or plain(name) == POSITION)
 
 
 def _identity(mark: Mark) -> Map:
@@ -295,27 +251,65 @@ def _identity(mark: Mark) -> Map:
 
 def _as_first_kind(node: Map, kinds: Sequence[type[Op]]) -> Map:
     """Without an unknown kind and the fields of others, so that what is left can be checked."""
-    of_others = {name for kind in kinds[1:] for name in kind.model_fields}
-    return node.without("kind", *(of_others - kinds[0].model_fields.keys()))
+    of_others = {name for kind in kinds[1:] for name in field_names(kind)}
+    return node.without("kind", *(of_others - {*field_names(kinds[0])}))
 
 
-def _overridden(node: Map, call: Map, which: str) -> Map:
-    extra = call.get(which)
+def _overrides(node: Map, which: str) -> Map:
+    extra = node.get(which)
     if extra is None:
-        return node
+        return Map({}, {}, node.mark)
     if not isinstance(extra, Map):
-        raise _problem(f"{which} is a mapping of fields", extra.mark, which, code="type")
-    for key, value in extra.entries.items():
-        node = node.with_entry(key, value, extra.key_marks[key])
+        fix = f"write {which}: {{stride: 2}}"
+        raise _problem(f"{which} is a mapping of fields", extra.mark, which, fix, "type")
+    return extra
+
+
+def _with_fields(node: Map, fields: Map) -> Map:
+    for key, value in fields.entries.items():
+        node = node.with_entry(key, value, fields.key_marks[key])
     return node
 
 
-def _with_text_id(node: Map) -> Map:
-    """Ids such as 0 are names, however they are written."""
-    given = node.get("id")
-    if isinstance(given, Scalar) and type(given.value) is int:
-        return node.with_entry("id", Scalar(str(given.value), given.mark))
-    return node
+def _index_name(node: Map) -> str:
+    """The variable that counts the repetitions; empty where there is none."""
+    given = node.get("index")
+    if given is None:
+        return ""
+    name = node.text("index")
+    if name is None or not name.isidentifier():
+        fix = "write `index: i`, and $i where the number should stand"
+        raise _problem("index is the name of a variable", given.mark, "index", fix, "type")
+    return name
+
+
+def _branches(value: Node) -> Node:
+    """Branches as ops: a list of ops is a sequence, a mapping of names holds named sequences."""
+    if isinstance(value, Map) and "op" not in value.entries:
+        named = value.entries.items()
+        items = [_sequence_of(ops, Scalar(id, value.key_marks[id])) for id, ops in named]
+        return List(tuple(items), value.mark)
+    if not isinstance(value, List):
+        return value
+    return List(
+        tuple(_sequence_of(i) if isinstance(i, List) else i for i in value.items), value.mark
+    )
+
+
+def _sequence_of(ops: Node, id: Scalar | None = None) -> Map:
+    entries: dict[str, Node] = {"op": Scalar("sequence", ops.mark), "body": ops}
+    if id is not None:
+        entries["id"] = id
+    return Map(entries, {key: node.mark for key, node in entries.items()}, ops.mark)
+
+
+def _name(node: Node, scope: Scope) -> Node:
+    """An id, or what `from` holds. Ids such as 0 are names, however they are written."""
+    if isinstance(node, List):
+        return List(tuple(_name(item, scope) for item in node.items), node.mark)
+    if isinstance(node, Scalar) and type(node.value) is int:
+        return Scalar(str(node.value), node.mark)
+    return interpolate(node, scope) if isinstance(node, Scalar) and node.value else node
 
 
 def _ops_within(node: Node) -> list[Map]:
@@ -324,14 +318,13 @@ def _ops_within(node: Node) -> list[Map]:
         return [Map({"op": node}, {"op": node.mark}, node.mark)] if named else []
     if isinstance(node, List):
         return [found for item in node.items for found in _ops_within(item)]
-    kinds = OPS.get(node.text("op") or "")
-    bodies = next(iter(kinds.values())).bodies if kinds else {}
-    inner = [
-        found
-        for key, words in bodies.items()
-        if key in node.entries and not _is_word(node.entries[key], words)
-        for found in _ops_within(node.entries[key])
-    ]
+    inner: list[Map] = []
+    for op_class in list(OPS.get(node.text("op") or "", {}).values())[:1]:
+        for key, words in op_class.bodies.items():
+            value = node.get(key)
+            if value is not None and not _is_word(value, words):
+                ops = _branches(value) if key in op_class.parallel else value
+                inner += _ops_within(ops)
     return [node, *inner]
 
 
@@ -339,7 +332,5 @@ def _is_word(node: Node, words: tuple[str, ...]) -> bool:
     return isinstance(node, Scalar) and (node.value is None or node.value in words)
 
 
-def _problem(
-    what: str, mark: Mark, path: str = "", fix: str = "", code: str = "invalid"
-) -> SpecError:
+def _problem(what: str, mark: Mark, path: str, fix: str, code: str = "invalid") -> SpecError:
     return SpecError(Problem(what, mark, path, fix, code))

@@ -1,4 +1,4 @@
-"""`$name` and arithmetic in values: `$width * 2`, `round_to($width * $ratio, 8)`.
+"""`$name` and arithmetic in values: `$width * 2`, `round_to($width * $ratio, 8)`, `$depths[$i]`.
 
 A string that contains `$name` is an expression. It is parsed by Python's own parser and then
 walked over a short list of allowed forms; nothing is ever evaluated as code.
@@ -8,17 +8,18 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from nifbuild.errors import Problem, SpecError, suggestion
-from nifbuild.spec.source import List, Map, Node, Scalar, ScalarValue, Variable
+from nifbuild.errors import Mark, Problem, SpecError, suggestion
+from nifbuild.spec.source import MAX_NODES, List, Map, Node, Scalar, ScalarValue, Variable
 
 MAX_LENGTH = 200
 MAX_MAGNITUDE = 10**15
 """Largest result; a width or a count beyond it is a slip."""
 
 _NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+_INSERTION = re.compile(r"\$\(([^()]*)\)|\$[A-Za-z_][A-Za-z0-9_]*")
 
 Number = int | float
 
@@ -36,25 +37,72 @@ def names_within(node: Node) -> set[str]:
     return set().union(*(names_within(child) for child in children))
 
 
+def variables(tree: Map) -> dict[str, Node]:
+    """The values of `vars`, expressions among them evaluated in the order of their need.
+
+    Raises:
+        SpecError: If `vars` is no mapping of names, or variables refer to each other in a circle.
+    """
+    node = tree.get("vars")
+    if node is None or (isinstance(node, Scalar) and node.value is None):
+        return {}
+    if not isinstance(node, Map):
+        raise _invalid_variables(
+            "vars is a mapping of names to values", node.mark, "write vars: {width: 64}"
+        )
+    waiting = dict(node.entries)
+    for name in waiting:
+        if not name.isidentifier():
+            fix = "use letters, digits and underscores"
+            what = f"'{name}' is not a variable name"
+            raise _invalid_variables(what, node.key_marks[name], fix)
+    done: dict[str, Node] = {}
+    while waiting:
+        ready = [n for n, value in waiting.items() if not names_within(value) & waiting.keys()]
+        if not ready:
+            circle = ", ".join(sorted(waiting))
+            mark = node.key_marks[next(iter(waiting))]
+            what = f"variables refer to each other in a circle: {circle}"
+            raise _invalid_variables(what, mark, "give one of them a value without the others")
+        for name in ready:
+            value = substitute(waiting.pop(name), done)
+            if isinstance(value, Scalar) and value.origin is None:
+                value = replace(value, origin=Variable(name, value.mark))
+            done[name] = value
+    return done
+
+
+def _invalid_variables(what: str, mark: Mark, fix: str) -> SpecError:
+    return SpecError(Problem(what, mark, "vars", fix))
+
+
 def substitute(node: Node, scope: Mapping[str, Node]) -> Node:
     """A copy of the tree with every expression replaced by its value; places stay.
 
     Raises:
         SpecError: With the place of the expression, if it cannot be evaluated.
     """
+    if isinstance(node, Scalar):
+        return evaluate(node, scope) if is_expression(node.value) else node
+    result: List | Map
     if isinstance(node, List):
-        return List(tuple(substitute(item, scope) for item in node.items), node.mark)
-    if isinstance(node, Map):
+        result = List(tuple(substitute(item, scope) for item in node.items), node.mark)
+    else:
         entries = {key: substitute(value, scope) for key, value in node.entries.items()}
-        return Map(entries, node.key_marks, node.mark)
-    return evaluate(node, scope) if is_expression(node.value) else node
+        result = Map(entries, node.key_marks, node.mark)
+    if result.num_nodes > MAX_NODES:
+        what = f"variables expand to more than {MAX_NODES:,} values"
+        fix = "let fewer lists hold lists of other variables"
+        raise SpecError(Problem(what, node.mark, fix=fix, code="too-large"))
+    return result
 
 
 def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
     """The value of the expression that `node` holds.
 
-    A bare `$name` gives the variable's value whatever it is; in arithmetic it must be a number.
-    Results that are whole numbers are ints, so that `$width / 2` may be a number of channels.
+    A bare `$name`, or an entry `$name[0]` of a list, gives its value whatever it is; in arithmetic
+    it must be a number. Results that are whole numbers are ints, so that `$width / 2` may be a
+    number of channels.
     """
     text = str(node.value).strip()
     for name in sorted(names_within(node)):
@@ -65,30 +113,62 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
                 f"unknown variable ${name}", node.mark, fix=fix, code="unknown-variable"
             )
             raise SpecError(problem)
-    bare = _NAME.fullmatch(text)
-    if bare:
-        value = scope[bare[1]]
-        return replace(value, mark=node.mark) if isinstance(value, Scalar) else value
     try:
-        result = _Evaluator(scope).run(text)
-        return Scalar(result, node.mark, origin=_origin(scope[n] for n in names_within(node)))
+        value = _Evaluator(scope).run(text)
     except _ExpressionError as error:
         raise SpecError(
             Problem(
                 f"cannot evaluate '{text[:MAX_LENGTH]}': {error}",
                 node.mark,
-                fix=f"allowed: numbers, $names, + - * / // %, parentheses, {', '.join(_FUNCTIONS)}",
+                fix=_hint(text),
                 code="expression",
             )
         ) from None
+    if isinstance(value, List | Map):
+        return value
+    if isinstance(value, Scalar):
+        return _made_of([value], value.value, node.mark)
+    return _made_of([scope[name] for name in sorted(names_within(node))], value, node.mark)
 
 
-def _origin(values: Iterable[Node]) -> Variable | None:
+def _made_of(used: Sequence[Node], value: ScalarValue, mark: Mark) -> Scalar:
+    """The value of the expression at `mark`, which remembers what it was computed from."""
+    via = (m for n in used for m in (n.mark, *(n.via if isinstance(n, Scalar) else ())))
+    return Scalar(value, mark, via=tuple(dict.fromkeys(via)), origin=_origin(used))
+
+
+def _origin(values: Sequence[Node]) -> Variable | None:
     """The one variable behind the values; of several, the one that a flag sets."""
     found = {v.origin for v in values if isinstance(v, Scalar) and v.origin is not None}
     by_flag = [origin for origin in found if origin.mark.line == 0]
     candidates = by_flag or list(found)
     return candidates[0] if len(candidates) == 1 else None
+
+
+def _hint(text: str) -> str:
+    if text.count("(") > text.count(")"):
+        return "within {...} a comma ends the value: quote it, or write one field on each line"
+    functions = ", ".join(_FUNCTIONS)
+    return f"allowed: numbers, $names, $lists[index], + - * / // %, parentheses, {functions}"
+
+
+def interpolate(node: Scalar, scope: Mapping[str, Node]) -> Scalar:
+    """Text in which each `$name` and each `$($i + 1)` stands for its value, as ids may have.
+
+    Raises:
+        SpecError: As `evaluate`; also if a value is no whole number or text.
+    """
+
+    def written(found: re.Match[str]) -> str:
+        value = evaluate(Scalar(found[1] or found[0], node.mark), scope)
+        content = value.value if isinstance(value, Scalar) else None
+        if isinstance(content, bool) or not isinstance(content, int | str):
+            what = f"'{found[0]}' is no whole number or text, and cannot be a part of a name"
+            fix = "use a variable that holds one"
+            raise SpecError(Problem(what, node.mark, fix=fix, code="expression"))
+        return str(content)
+
+    return Scalar(_INSERTION.sub(written, str(node.value)), node.mark)
 
 
 def round_to(value: Number, divisor: int) -> int:
@@ -122,25 +202,37 @@ class _ExpressionError(Exception):
     pass
 
 
+def _is_value(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name | ast.Subscript)
+
+
+def _written(node: ast.expr) -> str:
+    return ast.unparse(node).replace("var_", "$")
+
+
 class _Evaluator:
     def __init__(self, scope: Mapping[str, Node]) -> None:
         self.scope = scope
 
-    def run(self, text: str) -> ScalarValue:
+    def run(self, text: str) -> Node | Number:
         if len(text) > MAX_LENGTH:
             raise _ExpressionError(f"longer than {MAX_LENGTH} characters")
         try:
             # A prefix keeps Python's keywords usable as variables and bare words recognisable.
-            tree = ast.parse(_NAME.sub(r"var_\1", text), mode="eval")
-            return self.number(tree.body)
+            body = ast.parse(_NAME.sub(r"var_\1", text), mode="eval").body
+            return self.value(body) if _is_value(body) else self.number(body)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise _ExpressionError("not an arithmetic expression") from None
 
     def number(self, node: ast.expr) -> Number:
         if isinstance(node, ast.Constant):
             return self.constant(node.value)
-        if isinstance(node, ast.Name):
-            return self.variable(node.id)
+        if _is_value(node):
+            found = self.value(node)
+            value = found.value if isinstance(found, Scalar) else None
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise _ExpressionError(f"{_written(node)} is not a number")
+            return value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -self.number(node.operand)
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
@@ -151,22 +243,29 @@ class _Evaluator:
             if function is None:
                 raise _ExpressionError(f"unknown function '{node.func.id}'")
             return self.apply(function, *(self.number(argument) for argument in node.args))
-        raise _ExpressionError(f"'{ast.unparse(node)}' is not arithmetic".replace("var_", "$"))
+        raise _ExpressionError(f"'{_written(node)}' is not arithmetic")
+
+    def value(self, node: ast.expr) -> Node:
+        """What a variable, or an entry of a list, holds."""
+        if isinstance(node, ast.Subscript):
+            found, index = self.value(node.value), self.number(node.slice)
+            if not isinstance(found, List):
+                raise _ExpressionError(f"{_written(node.value)} is not a list")
+            if not isinstance(index, int) or not -len(found.items) <= index < len(found.items):
+                count = f"has {len(found.items)} entries, counted from 0"
+                raise _ExpressionError(f"{_written(node.value)} {count}: there is no [{index}]")
+            return found.items[index]
+        if not isinstance(node, ast.Name):
+            raise _ExpressionError(f"'{_written(node)}' is not a variable")
+        name = node.id.removeprefix("var_")
+        if name == node.id:
+            raise _ExpressionError(f"write ${node.id} for the variable")
+        return self.scope[name]
 
     def constant(self, value: object) -> Number:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _ExpressionError(f"{value!r} is not a number")
         return self.bounded(value)
-
-    def variable(self, identifier: str) -> Number:
-        name = identifier.removeprefix("var_")
-        if name == identifier:
-            raise _ExpressionError(f"write ${identifier} for the variable")
-        node = self.scope[name]
-        value = node.value if isinstance(node, Scalar) else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _ExpressionError(f"${name} is not a number")
-        return value
 
     def apply(self, function: Callable[..., Number], *arguments: Number) -> Number:
         try:

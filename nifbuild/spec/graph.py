@@ -3,11 +3,14 @@
 Patches, the compiler and every report read the same nodes.
 """
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.spec.names import POSITION, Leaf, Level, module_names, why_unknown
 from nifbuild.spec.ops import AnyOp, Layer, Merge, Shape, ShapeError, Structure, Value
-from nifbuild.spec.source import Map, TreePath, at
+from nifbuild.spec.source import List, TreePath, at, plain
 from nifbuild.spec.source import Node as TreeNode
 
 INPUT = -1
@@ -67,29 +70,22 @@ def lower(model: tuple[AnyOp, ...], input_shape: Shape, tree: TreeNode) -> Graph
             the ops.
 
     Raises:
-        SpecError: If shapes do not fit or two modules have one name.
+        SpecError: If shapes do not fit, a reference or an id is wrong, or an output goes unused.
     """
-    builder = _Builder(tree)
-    output = builder.ops(model, ("model",), Value(INPUT, input_shape))
-    names = builder.names()
+    builder = _Builder(model, input_shape, tree)
+    output = builder.ops(model, ("model",), builder.input)
+    names = module_names(builder.root, tree)
+    drafts = _placed(builder.drafts)
     nodes = tuple(
         Node(names[i], d.op, d.inputs, d.input_shapes, d.output_shape, d.where)
-        for i, d in enumerate(builder.drafts)
+        for i, d in enumerate(drafts)
     )
-    return Graph(input_shape, nodes, output.node, builder.implied_ops)
+    graph = Graph(input_shape, nodes, output.node, builder.implied_ops)
+    _refuse_unused(graph, tree)
+    return graph
 
 
-@dataclass
-class _Scope:
-    """A level of module names."""
-
-    prefix: "_Scope | None"
-    id: str | None
-    where: TreePath
-    members: list["_Scope | _Draft"] = field(default_factory=list)
-
-
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Draft:
     """A node that has no name yet."""
 
@@ -98,21 +94,48 @@ class _Draft:
     input_shapes: tuple[Shape, ...]
     output_shape: Shape
     where: TreePath
-    index: int
 
-    @property
-    def id(self) -> str | None:
-        return self.op.id
+
+def _placed(drafts: list[_Draft]) -> list[_Draft]:
+    """The drafts with ops that know their place among those of their class."""
+    counts = Counter(type(draft.op) for draft in drafts)
+    seen: Counter[type] = Counter()
+    placed = []
+    for draft in drafts:
+        op = draft.op
+        if isinstance(op, Layer):
+            op = op.placed(seen[type(op)], counts[type(op)])
+        seen[type(draft.op)] += 1
+        placed.append(replace(draft, op=op))
+    return placed
+
+
+def _refuse_unused(graph: Graph, tree: TreeNode) -> None:
+    """With `from:` the op before may go unused: its weights would never learn anything."""
+    used = {graph.output, *(i for node in graph.nodes for i in node.inputs)}
+    problems = []
+    for index, node in enumerate(graph.nodes):
+        if index not in used:
+            place = at(tree, node.where)
+            fix = "refer to it by a later `from`, or leave the op out"
+            what = "nothing takes the output of this op"
+            mark = place.mark if place is not None else None
+            problems.append(Problem(what, mark, node.path, fix, "unused-output"))
+    if problems:
+        raise SpecError(problems)
 
 
 class _Builder:
     """Implements `nifbuild.spec.ops.base.GraphBuilder`."""
 
-    def __init__(self, tree: TreeNode) -> None:
+    def __init__(self, model: tuple[AnyOp, ...], input_shape: Shape, tree: TreeNode) -> None:
+        self.model = model
+        self.input = Value(INPUT, input_shape)
         self.tree = tree
         self.drafts: list[_Draft] = []
-        self.scope = self.root = _Scope(None, None, ())
+        self.level = self.root = Level()
         self.where: TreePath = ()
+        self.id: str | None = None
         self.structure: Structure | None = None
         self.implied_ops: dict[TreePath, tuple[AnyOp, ...]] = {}
 
@@ -122,21 +145,27 @@ class _Builder:
         return x
 
     def op(self, op: AnyOp, where: TreePath, x: Value) -> Value:
-        outer = (self.where, self.scope, self.structure)
-        self.where = where
+        outer = (self.where, self.level, self.structure, self.id)
+        if op.id == POSITION:
+            op = op.model_copy(update={"id": str(len(self.level.members))})
+        self.where, self.id = where, op.id
         try:
+            if isinstance(op.from_, str):
+                x = self.source(op.from_, x)
             if isinstance(op, Structure):
                 if op.id is not None:
-                    inner = _Scope(self.scope, op.id, where)
-                    self.scope.members.append(inner)
-                    self.scope = inner
+                    self.level = self.level.enter(op.id, where)
                 self.structure = op
-                return op.lower(self, x)
-            return self.add(op, x)
+                value = op.lower(self, x)
+            else:
+                value = self.add(op, x)
         except ShapeError as error:
             raise self.problem(error, op) from None
         finally:
-            self.where, self.scope, self.structure = outer
+            self.where, self.level, self.structure, self.id = outer
+        if op.id is not None:
+            self.level.outputs[op.id] = value
+        return value
 
     def add(self, op: Layer | Merge, *inputs: Value, field: str = "") -> Value:
         shapes = tuple(value.shape for value in inputs)
@@ -146,31 +175,45 @@ class _Builder:
             if field and not error.field:
                 error.field = field
             raise
+        index = len(self.drafts)
         sources = tuple(value.node for value in inputs)
-        draft = _Draft(op, sources, shapes, shape, self.where, len(self.drafts))
-        self.drafts.append(draft)
-        self.scope.members.append(draft)
-        return Value(draft.index, shape)
+        self.drafts.append(_Draft(op, sources, shapes, shape, self.where))
+        self.level.members.append(Leaf(op.id, op.op, index, self.where))
+        return Value(index, shape)
 
     def body(self, field: str, x: Value) -> Value:
         return self.ops(getattr(self.structure, field), (*self.where, field), x)
+
+    def branches(self, field: str, inputs: Sequence[Value]) -> list[Value]:
+        ops: tuple[AnyOp, ...] = getattr(self.structure, field)
+        return [
+            self.op(op, (*self.where, field, index), x)
+            for index, (op, x) in enumerate(zip(ops, inputs, strict=True))
+        ]
+
+    def source(self, reference: str, previous: Value) -> Value:
+        if reference in ("previous", "input"):
+            return previous if reference == "previous" else self.input
+        found = self.level.find(reference)
+        if found is not None:
+            return found
+        what, fix = why_unknown(reference, self.level, self.id, self.model)
+        given = at(self.tree, (*self.where, "from"))
+        options = given.items if isinstance(given, List) else (given,)
+        mark = next((o.mark for o in options if o is not None and plain(o) == reference), None)
+        raise SpecError(
+            Problem(what, mark, f"{self.level.path}.from".lstrip("."), fix, "reference")
+        )
 
     def implied(self, field: str, ops: tuple[AnyOp, ...], x: Value) -> Value:
         self.implied_ops[*self.where, field] = ops
         return self.ops(ops, (*self.where, field), x)
 
     def problem(self, error: ShapeError, op: AnyOp) -> SpecError:
-        names = [scope.id for scope in self._scopes()] + [op.id or op.op]
-        path = ".".join(name for name in names if name)
+        path = self.level.path
+        if not isinstance(op, Structure) or op.id is None:
+            path = f"{path}.{op.id or op.op}".lstrip(".")
         return SpecError(Problem(error.what, self._mark(error.field), path, error.fix, "shape"))
-
-    def _scopes(self) -> list[_Scope]:
-        scopes: list[_Scope] = []
-        scope: _Scope | None = self.scope
-        while scope is not None:
-            scopes.insert(0, scope)
-            scope = scope.prefix
-        return scopes
 
     def _mark(self, field: str) -> Mark | None:
         node = at(self.tree, (*self.where, field)) if field else None
@@ -180,49 +223,3 @@ class _Builder:
             node = at(self.tree, where)
             where = where[:-1]
         return node.mark if node is not None else None
-
-    def names(self) -> dict[int, str]:
-        """Dotted names of all drafts, by index.
-
-        Raises:
-            SpecError: If two members of a scope have one id.
-        """
-        names: dict[int, str] = {}
-        problems: list[Problem] = []
-        self._name(self.root, "", names, problems)
-        if problems:
-            raise SpecError(problems)
-        return names
-
-    def _name(
-        self, scope: _Scope, prefix: str, names: dict[int, str], problems: list[Problem]
-    ) -> None:
-        taken = {member.id for member in scope.members if member.id is not None}
-        seen: set[str] = set()
-        for member in scope.members:
-            name = member.id
-            if name is None:
-                assert isinstance(member, _Draft)  # a scope exists because of its id
-                name = _free_name(member.op.op, taken | seen)
-            elif name in seen:
-                problems.append(self._duplicate(member, prefix + name))
-            seen.add(name)
-            if isinstance(member, _Draft):
-                names[member.index] = prefix + name
-            else:
-                self._name(member, f"{prefix}{name}.", names, problems)
-
-    def _duplicate(self, member: _Scope | _Draft, path: str) -> Problem:
-        op = at(self.tree, member.where)
-        given = op.get("id") if isinstance(op, Map) else None
-        mark = given.mark if given is not None else op.mark if op is not None else None
-        fix = "give one of them another id, or the structure around one of them an id of its own"
-        return Problem(f"two modules are named '{path}'", mark, path, fix, "duplicate-id")
-
-
-def _free_name(base: str, taken: set[str]) -> str:
-    name, number = base, 1
-    while name in taken:
-        number += 1
-        name = f"{base}_{number}"
-    return name

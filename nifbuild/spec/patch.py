@@ -3,6 +3,7 @@
 from typing import Any
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.spec.base import field_names
 from nifbuild.spec.defaults import op_class_of
 from nifbuild.spec.document import Patch
 from nifbuild.spec.graph import Graph, Node
@@ -37,14 +38,14 @@ def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
 
 
 def _fields(node: Node) -> dict[str, Any]:
-    fields = node.op.model_dump(mode="json")
+    fields = node.op.model_dump(mode="json", by_alias=True)
     if fields.get("out_channels", 0) is None:
         fields["out_channels"] = node.output_shape.channels
     return {**fields, "in_channels": node.input_shapes[0].channels}
 
 
 def _check_where(patch: Patch, place: TreeNode) -> None:
-    known = {name for op_class in OP_CLASSES for name in op_class.model_fields} | {"in_channels"}
+    known = {name for op_class in OP_CLASSES for name in field_names(op_class)} | {"in_channels"}
     for name in patch.where:
         if name not in known:
             where = at(place, ("where",))
@@ -82,7 +83,7 @@ def _set_fields(tree: Map, graph: Graph, node: Node, patch: Patch, place: TreeNo
     if "kind" in values.entries or "op" in values.entries:
         op_class = op_class_of(target)
         if op_class is not None:
-            stale = [k for k in target.entries if k not in op_class.model_fields]
+            stale = [k for k in target.entries if k not in field_names(op_class)]
             target = target.without(*(k for k in stale if k not in values.entries))
     changed = replace_at(tree, node.where, target)
     assert isinstance(changed, Map)  # the root stays
@@ -97,17 +98,18 @@ def _with_implied_ops(tree: Map, graph: Graph, where: TreePath) -> Map:
             continue
         structure = at(tree, where[: end - 1])
         assert structure is not None  # the op that implies them
-        fields = [op.model_dump(mode="json", exclude_unset=True) for op in ops]
-        changed = replace_at(tree, where[:end], _as_tree(fields, structure.mark))
+        fields = [op.model_dump(mode="json", by_alias=True, exclude_unset=True) for op in ops]
+        changed = replace_at(tree, where[:end], as_tree(fields, structure.mark))
         assert isinstance(changed, Map)  # the root stays
         tree = changed
     return tree
 
 
-def _as_tree(value: Any, mark: Mark) -> TreeNode:
+def as_tree(value: Any, mark: Mark) -> TreeNode:
+    """Dicts, lists and plain values as a tree that was all written at `mark`."""
     if isinstance(value, dict):
-        entries = {key: _as_tree(item, mark) for key, item in value.items()}
+        entries = {key: as_tree(item, mark) for key, item in value.items()}
         return Map(entries, dict.fromkeys(entries, mark), mark)
     if isinstance(value, list):
-        return List(tuple(_as_tree(item, mark) for item in value), mark)
+        return List(tuple(as_tree(item, mark) for item in value), mark)
     return Scalar(value, mark)

@@ -15,8 +15,8 @@ from nifbuild.spec.compose import compose
 from nifbuild.spec.data import CommonData, DataSpec
 from nifbuild.spec.defaults import check_defaults, with_defaults
 from nifbuild.spec.document import Patch, RunSpec, SpecFile
-from nifbuild.spec.expand import expand_model, variables
-from nifbuild.spec.expressions import names_within, substitute
+from nifbuild.spec.expand import expand_model
+from nifbuild.spec.expressions import names_within, substitute, variables
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
@@ -35,7 +35,7 @@ class Resolved:
         spec: The typed sections.
         graph: The model's nodes with their shapes.
         text: The spec written out, as YAML that loads to the same `Resolved`.
-        tree: The values with the places where they were written.
+        tree: The values with the places where they were written, those under `defaults` included.
         source: The composed tree that this was resolved from.
     """
 
@@ -146,9 +146,11 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
     # Sections with problems of their own are not checked twice.
     told = ("data",) if data is None else ()
     rest = substitute(tree.without("model", *told), scope)
-    assert isinstance(rest, Map)  # substitution keeps the kind of a node
+    filled = substitute(defaults, scope)
+    assert isinstance(rest, Map) and isinstance(filled, Map)  # substitution keeps their kind
+    defaults = filled
     tree = rest.with_entry("model", model)
-    spec, graph, found = _typed(tree, defaults, lower_it=not problems)
+    full, spec, graph, found = _typed(tree, defaults, lower_it=not problems)
     problems += found
     if problems or spec is None or graph is None:
         raise SpecError(sorted(dict.fromkeys(problems), key=_reading_order))
@@ -157,12 +159,12 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
         place = at(patch_tree, (index,))
         assert place is not None  # the patch was read from there
         tree = apply_patch(tree, graph, patch, place)
-        spec, graph, found = _typed(tree, defaults)
+        full, spec, graph, found = _typed(tree, defaults)
         if spec is None or graph is None:
             raise SpecError(found)
 
     _check_output(spec, graph, tree, num_classes)
-    return Resolved(spec, graph, canonical_text(spec), tree, source)
+    return Resolved(spec, graph, canonical_text(spec), full, source)
 
 
 def _reading_order(problem: Problem) -> tuple[str, int, int]:
@@ -294,22 +296,21 @@ def _model(source: Map, blocks: Map, scope: dict[str, TreeNode]) -> tuple[TreeNo
         fix = "write `model:` with a list of ops, or `extends:` an architecture"
         problem = Problem("missing section `model`", source.mark, "model", fix, "missing-field")
         return List((placeholder,), source.mark), [problem]
-    model, problems = expand_model(node, blocks, scope)
-    return model if model.items else List((placeholder,), source.mark), problems
+    return expand_model(node, blocks, scope)
 
 
 def _typed(
     tree: Map, defaults: Map, lower_it: bool = True
-) -> tuple[RunSpec | None, Graph | None, list[Problem]]:
+) -> tuple[Map, RunSpec | None, Graph | None, list[Problem]]:
     full = tree.with_entry("model", with_defaults(tree.entries["model"], defaults))
     spec, problems = check(RunSpec, full)
     if spec is None or not lower_it:
-        return spec, None, problems
+        return full, spec, None, problems
     shape = Shape(spec.input.channels, spec.input.size)
     try:
-        return spec, lower(spec.model, shape, full), problems
+        return full, spec, lower(spec.model, shape, full), problems
     except SpecError as error:
-        return spec, None, list(error.problems)
+        return full, spec, None, list(error.problems)
 
 
 def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | None) -> None:

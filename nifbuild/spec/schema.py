@@ -8,7 +8,7 @@ that another file may give.
 from typing import Any
 
 from nifbuild.spec.document import SpecFile
-from nifbuild.spec.ops import OP_CLASSES, OPS
+from nifbuild.spec.ops import OP_CLASSES, OPS, Op
 
 _EXPRESSION = {
     "type": "string",
@@ -24,7 +24,7 @@ def json_schema() -> dict[str, Any]:
     schema = SpecFile.model_json_schema()
     definitions: dict[str, Any] = schema["$defs"]
     for op_class in OP_CLASSES:
-        _loosen_op(definitions[op_class.__name__], op_class.bodies)
+        _loosen_op(definitions[op_class.__name__], op_class)
     bodies = {c.__name__ for c in OP_CLASSES}
     for name, definition in definitions.items():
         _loosen(definition, keep_required=("op", "body") if name in bodies else ())
@@ -33,6 +33,7 @@ def json_schema() -> dict[str, Any]:
             schema["properties"][name] = _or_expression(field)
     schema.pop("required", None)
     definitions["Body"] = _body(definitions)
+    definitions["Branches"] = _branches()
     schema["properties"]["model"] = _described(schema["properties"]["model"], "#/$defs/Body")
     definitions["Block"]["properties"]["body"] = {"$ref": "#/$defs/Body"}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -57,24 +58,42 @@ def _body(definitions: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [item, {"type": "array", "items": item}]}
 
 
+def _branches() -> dict[str, Any]:
+    """Bodies side by side, with names or without."""
+    body = {"$ref": "#/$defs/Body"}
+    listed = {"type": "array", "items": body}
+    named = {"type": "object", "not": {"required": ["op"]}, "additionalProperties": body}
+    return {"anyOf": [{"$ref": "#/$defs/OpItem"}, listed, named]}
+
+
 def _repeat_fields() -> dict[str, Any]:
-    count = {"anyOf": [{"type": "integer", "minimum": 1}, _EXPRESSION]}
+    count = {"type": "integer", "minimum": 1}
+    fields = {"type": "array", "items": {"type": "object"}, "minItems": 1}
     return {
-        "repeat": {**count, "description": "How often the op stands here, one after another."},
+        "repeat": {
+            "anyOf": [count, fields, _EXPRESSION],
+            "description": "How often the op stands here, one after another; or a list with the "
+            "fields of each repetition.",
+        },
         "first": {"type": "object", "description": "Fields of the first repetition."},
         "last": {"type": "object", "description": "Fields of the last repetition."},
+        "index": {
+            "type": "string",
+            "description": "A variable that holds the number of the repetition, from 0.",
+        },
     }
 
 
-def _loosen_op(definition: dict[str, Any], bodies: Any) -> None:
+def _loosen_op(definition: dict[str, Any], op_class: type[Op]) -> None:
     properties = definition["properties"]
-    for field, words in bodies.items():
-        old = properties[field]
-        properties[field] = _described(old, "#/$defs/Body", words)
-    properties["id"] = {
-        **properties["id"],
-        "anyOf": [*properties["id"]["anyOf"], {"type": "integer", "minimum": 0}],
-    }
+    for field, words in op_class.bodies.items():
+        ref = "#/$defs/Branches" if field in op_class.parallel else "#/$defs/Body"
+        properties[field] = _described(properties[field], ref, words)
+    for field in ("id", "from"):
+        properties[field] = {
+            **properties[field],
+            "anyOf": [*properties[field]["anyOf"], {"type": "integer", "minimum": 0}],
+        }
     properties.update(_repeat_fields())
 
 

@@ -38,12 +38,18 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value; `origin` is the variable that it was computed from, where there is one."""
+    """A single value, or what the expression at `mark` comes to.
+
+    Attributes:
+        via: Where the values that went into the expression were written, for people who ask.
+        origin: The one variable to edit where the value is wrong, if there is one.
+    """
 
     value: ScalarValue
     mark: Mark
     num_nodes: int = 1
-    origin: Variable | None = field(default=None, compare=False)
+    via: tuple[Mark, ...] = field(default=(), compare=False, repr=False)
+    origin: Variable | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str, flag: boo
         fix = f"{error.context} that starts at line {context.line + 1}"
     if "mapping values are not allowed" in what:
         fix = "is a quote missing, or is the indentation of this line off?"
+    if re.search(r"\$\w+\[", line):
+        fix = "within {...} quote an entry of a list: '$widths[0]'"
     return Problem(what, mark, fix=fix, code="yaml")
 
 

@@ -145,6 +145,11 @@ class TrainSpec(Spec):
     """Share of each target that is spread evenly over all classes while training; evaluation uses
     the labels as they are. 0: none."""
 
+    kernel_spread: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Weight of a penalty on filters as large as the image that reach far: it is added to the loss,
+    times the mean over layers and filters of sum |k| r^2 / sum |k|, where r is a tap's distance
+    from the centre in halves of the image. 0: none."""
+
     clip_norm: Rate | None = None
     """Largest norm of the gradient of all parameters together; longer ones are scaled down. Null:
     no limit."""

@@ -19,6 +19,7 @@ from nifbuild.train.directory import RunDirectory
 from nifbuild.train.ema import Ema
 from nifbuild.train.evaluate import Figures, evaluate
 from nifbuild.train.interrupt import Interrupt
+from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.losses import StepLosses
 from nifbuild.train.optim import lr_factor, set_lr
 from nifbuild.train.place import Placement, share_from_first
@@ -46,6 +47,7 @@ class Trainer:
         train_batches: A prepared loader; one batch for each optimizer step.
         validate_on: The split that is evaluated during training; None where there is none.
         chooses: Whether that split may tell which checkpoint is best.
+        spread: What is penalised beside the loss; None where nothing is.
     """
 
     spec: TrainSpec
@@ -62,6 +64,7 @@ class Trainer:
     validation_batches: Any
     validate_on: str | None
     chooses: bool
+    spread: KernelSpread | None
     num_classes: int
     interrupt: Interrupt
     report: Reporter
@@ -122,7 +125,8 @@ class Trainer:
             with self.accelerator.accumulate(self.model):
                 logits = self.model(self.place.input(images))
                 loss = F.cross_entropy(logits, targets, label_smoothing=spec.label_smoothing)
-                self.accelerator.backward(loss)
+                penalty = 0 if self.spread is None else spec.kernel_spread * self.spread()
+                self.accelerator.backward(loss + penalty)
                 if spec.clip_norm is not None and self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
                 self.optimizer.step()

@@ -12,16 +12,17 @@ from nifbuild.spec.training import AdamW, Cosine, Sgd, Step, TrainSpec
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Two groups: parameters with weight decay, and those without.
 
-    Without: all vectors and scalars (biases, scales and offsets of normalisation), and every
-    parameter whose name ends in `bias`, whatever its shape: the networks that make filters stack
-    the biases of several layers in one matrix.
+    Without: all that hold one number for each channel (biases, scales and offsets of normalisation,
+    layer scales), scalars, and every parameter whose name ends in `bias`, whatever its shape: the
+    networks that make filters stack the biases of several layers in one matrix.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_bias = name.rpartition(".")[2].endswith("bias")
-            (plain if parameter.ndim <= 1 or is_bias else decayed).append(parameter)
+            is_per_channel = all(extent == 1 for extent in parameter.shape[1:])
+            (plain if is_per_channel or is_bias else decayed).append(parameter)
     groups: list[dict[str, object]] = [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},

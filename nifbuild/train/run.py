@@ -30,6 +30,7 @@ from nifbuild.train.directory import RunDirectory
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.interrupt import Interrupt
+from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.loop import Trainer
 from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
@@ -262,6 +263,7 @@ def _trainer(
     place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
     module = place.module(fresh_model(resolved))
     ema = None if spec.ema is None else Ema(module, spec.ema)
+    spread = KernelSpread(module, resolved) if spec.kernel_spread else None
     if spec.sync_batch_norm and accelerator.num_processes > 1:
         module = sync_batch_norm(module)
     optimizer = build_optimizer(module, spec.optimizer)
@@ -292,6 +294,7 @@ def _trainer(
         validation_batches=None if split is None else _evaluation(data, split, spec, accelerator),
         validate_on=split,
         chooses=split == "validation",
+        spread=spread,
         num_classes=num_classes,
         interrupt=interrupt,
         report=report,

@@ -147,8 +147,9 @@ def test_fake_tensors_leave_nothing_behind() -> None:
     layer = make_layer().eval()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         layer(torch.empty(1, 4, 10, 14))
+    x = torch.randn(1, 4, 10, 14)
     with torch.no_grad():
-        assert layer(torch.randn(1, 4, 10, 14)).isfinite().all()
+        torch.testing.assert_close(layer(x).double(), in_float64(layer, x), atol=1e-5, rtol=1e-5)
 
 
 def test_state_dict_holds_weights_only() -> None:
@@ -175,7 +176,7 @@ def test_batch_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(7, 4, 6, 6, requires_grad=True)
     inputs = [x, *layer.parameters()]
     whole = torch.autograd.grad(layer(x).square().sum(), inputs)
-    monkeypatch.setattr("nifbuild.nn.fourier._CPU_CHUNK_BYTES", 2 * 4 * 36 * 4)
+    monkeypatch.setattr("nifbuild.nn.spectral_convolution._CHUNK_BYTES", 2 * 4 * 36 * 4)
     for memory in ("recompute", "save"):
         layer.memory = memory
         parts = torch.autograd.grad(layer(x).square().sum(), inputs)
@@ -242,6 +243,8 @@ def test_compiles_as_one_graph(arguments: dict[str, Any], monkeypatch: pytest.Mo
     torch.testing.assert_close(
         torch.autograd.grad(y.square().sum(), inputs),
         torch.autograd.grad(expected.square().sum(), inputs),
+        atol=1e-4,
+        rtol=1e-4,
     )
     layer.eval()
     with torch.no_grad():

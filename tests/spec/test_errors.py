@@ -44,8 +44,8 @@ def test_all_problems_at_once_each_with_its_place(problems):
         "  out_channels: Output channels",
         "spec.yaml:8:35: model[0].kernal_size: unknown field 'kernal_size'\n"
         "  did you mean 'kernel_size'?\n"
-        "  fields of conv: id, kind, out_channels, kernel_size, stride, padding, dilation, groups, "
-        "bias, padding_mode",
+        "  fields of conv: id, from, kind, out_channels, kernel_size, stride, padding, dilation, "
+        "groups, bias, padding_mode",
         "spec.yaml:9:22: model[1].p: expected at most 1, got 2\n"
         "  p: Probability of a zero (default 0.5)",
         "spec.yaml:10:5: model[2].out_features: missing field `out_features`\n"
@@ -135,10 +135,14 @@ def test_single_problems(problems, text, message):
         ),
         ("{op: residual, body: [flatten]}", "no 1x1 convolution turns the input of 3x8x8 into"),
         (
-            "{op: conv, kind: implicit_frequency, kernel_size: 4}",
-            "turns 3x8x8 into 8x8 outputs, and the ordinary convolution would give 7x7",
+            "{op: conv, kind: implicit_frequency, kernel_size: 9, padding: 0}",
+            "the 9x9 kernel is larger than its input of 3x8x8",
         ),
-        ("{op: conv, kind: implicit_frequency, dilation: 2}", "has no dilation"),
+        ("{op: conv, kind: free_frequency, rank: 2}", "rank has no meaning with separable mixing"),
+        (
+            "{op: conv, kind: implicit_spatial, mixing: low_rank, groups: 3, rank: 2}",
+            "3 groups do not divide a rank of 2",
+        ),
         (
             "{op: conv, kind: implicit_frequency, mixing: depthwise, groups: 3, out_channels: 6}, "
             "{op: conv, kind: implicit_frequency, mixing: depthwise, groups: 2}",
@@ -236,7 +240,24 @@ def test_an_op_that_cannot_be_read_hides_nothing(problems):
         ),
         (
             "model: [{op: dropout, probability: 1, repeat: 3}]",
-            "spec.yaml:2:23: model[0].body[0].probability: unknown field 'probability'",
+            "spec.yaml:2:23: model[0].probability: unknown field 'probability'",
+        ),
+        (
+            "model: [{op: residual, body: []}]",
+            "spec.yaml:2:30: body: no ops here\n  write an op",
+        ),
+        (
+            "model: [relu, {op: relu, from: _a.}]",
+            'spec.yaml:2:32: model[1].from: expected an id, or ids joined by dots, got "_a."\n'
+            "  from: Where the input comes from",
+        ),
+        (
+            "vars: {n: [3, 0]}\nmodel: [{op: conv, out_channels: '$n[$i]', repeat: 2, index: i}]",
+            "spec.yaml:3:34: model[1].out_channels: expected at least 1, got 0",
+        ),
+        (
+            "vars: {n: 0}\nmodel: [{op: conv, out_channels: $n + $i, repeat: 2, index: i}]",
+            "spec.yaml:2:11: vars.n: model[0].out_channels: expected at least 1, got 0",
         ),
         (
             "vars: {n: 0}\nmodel: [{op: conv, out_channels: $n}, {op: conv, groups: $n}]",
@@ -249,6 +270,20 @@ def test_an_op_that_cannot_be_read_hides_nothing(problems):
 def test_one_mistake_is_one_problem(problems, text, expected):
     (problem,) = problems("version: 1\n" + text)
     assert expected in problem
+
+
+def test_what_grows_too_large_hides_nothing_elsewhere(problems):
+    found = problems(
+        """\
+        version: 1
+        model: [{op: relu, repeat: 50000}, relu, relu]
+        train: {epochs: 0}
+        """
+    )
+    assert [problem.splitlines()[0] for problem in found] == [
+        "spec.yaml:2:36: model: the model has more than 50,000 ops",
+        "spec.yaml:3:17: train.epochs: expected at least 1, got 0",
+    ]
 
 
 WIDE = """

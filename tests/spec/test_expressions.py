@@ -1,7 +1,7 @@
 import pytest
 
 from nifbuild.errors import Mark, SpecError
-from nifbuild.spec.expressions import evaluate, is_expression, round_to
+from nifbuild.spec.expressions import evaluate, interpolate, is_expression, round_to
 from nifbuild.spec.source import List, Scalar
 
 PLACE = Mark("f.yaml", 1, 1)
@@ -13,6 +13,8 @@ SCOPE = {
     "flag": Scalar(True, PLACE),
     "if": Scalar(2, PLACE),
     "sizes": List((Scalar(1, PLACE),), PLACE),
+    "words": List((Scalar("a", PLACE), Scalar("b", PLACE)), PLACE),
+    "nested": List((List((Scalar(5, PLACE),), PLACE),), PLACE),
 }
 
 
@@ -40,6 +42,12 @@ def value(text: str):
         ("max($w, 100)", 100),
         ("floor($w / 3) + ceil($w / 3) + round($ratio)", 21 + 22 + 2),
         ("min($w, 8, 16)", 8),
+        ("$sizes[0]", 1),
+        ("$sizes[-1] * 3", 3),
+        ("$sizes[$zero] + 1", 2),
+        ("$words[1]", "b"),
+        ("$nested[0][0]", 5),
+        ("$nested[0]", SCOPE["nested"].items[0]),
     ],
 )
 def test_values(text, expected):
@@ -56,6 +64,14 @@ def test_values(text, expected):
         ("$w % $zero", "division by zero"),
         ("$word * 2", "$word is not a number"),
         ("$flag + 1", "$flag is not a number"),
+        ("$sizes[1]", "$sizes has 1 entries, counted from 0: there is no [1]"),
+        ("$sizes[-2]", "there is no [-2]"),
+        ("$sizes[$ratio]", "there is no [1.5]"),
+        ("$sizes[$word]", "$word is not a number"),
+        ("$w[0]", "$w is not a list"),
+        ("$words[0] + 1", "$words[0] is not a number"),
+        ("sizes[$zero]", "write $sizes for the variable"),
+        ("(1 + $w)[0]", "is not a variable"),
         ("$sizes + 1", "$sizes is not a number"),
         ("$w ** 9", "'$w ** 9' is not arithmetic"),
         ("$w.real", "is not arithmetic"),
@@ -65,6 +81,7 @@ def test_values(text, expected):
         ("open($w)", "unknown function 'open'"),
         ("w * $w", "write $w for the variable"),
         ("$w *", "not an arithmetic expression"),
+        ("round_to($w", "within {...} a comma ends the value: quote it"),
         ("$w * 1e300 * 1e300", "a result beyond"),
         ("$w * 99999999999999999999", "a result beyond"),
         ("$w + " + "1 + " * 100 + "1", "longer than 200 characters"),
@@ -93,3 +110,33 @@ def test_what_counts_as_an_expression():
 def test_round_to_is_make_divisible(channels, expected):
     """Values of MobileNet's rounding: nearest multiple of 8, never under 90 % of the value."""
     assert round_to(channels, 8) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("layer$w", "layer64"),
+        ("layer$($w + 1)_x", "layer65_x"),
+        ("$word.$zero", "relu.0"),
+        ("plain", "plain"),
+        ("$w", "64"),
+    ],
+)
+def test_names_with_values_in_them(text, expected):
+    assert interpolate(Scalar(text, PLACE), SCOPE) == Scalar(expected, PLACE)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a$nope", "unknown variable $nope"),
+        ("a$($w +)", "not an arithmetic expression"),
+        ("a$ratio", "'$ratio' is no whole number or text, and cannot be a part of a name"),
+        ("a$sizes", "'$sizes' is no whole number or text"),
+        ("a$flag", "'$flag' is no whole number or text"),
+    ],
+)
+def test_values_that_cannot_be_part_of_a_name(text, message):
+    with pytest.raises(SpecError) as caught:
+        interpolate(Scalar(text, PLACE), SCOPE)
+    assert message in str(caught.value) and str(caught.value).startswith("f.yaml:1:1: ")

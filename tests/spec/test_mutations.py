@@ -10,7 +10,15 @@ from nifbuild.errors import SpecError
 from nifbuild.spec.resolve import load_spec
 
 SPECS = Path(__file__).parents[2] / "specs"
-SOURCES = ("architectures/resnet18.yaml", "resnet18.yaml", "resnet18_nif.yaml")
+SOURCES = (
+    "architectures/resnet18.yaml",
+    "resnet18.yaml",
+    "resnet18_nif.yaml",
+    "architectures/densenet121.yaml",
+    "architectures/mobilenet_v2.yaml",
+    "architectures/convnext_tiny.yaml",
+    "paper/convnext_tiny_split.yaml",
+)
 NUM_MUTATIONS = 300
 
 JUNK = [
@@ -83,8 +91,8 @@ def mutated(seed: int) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("specs")
-    (folder / "architectures").mkdir()
     for source in SOURCES:
+        (folder / source).parent.mkdir(exist_ok=True)
         (folder / source).write_text((SPECS / source).read_text())
     return folder
 

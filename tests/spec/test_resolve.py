@@ -89,7 +89,7 @@ def test_a_patch_may_replace_the_op(resolve):
         ("{match: stem, where: {stride: 2}, set: {bias: false}}", "none agrees with `where`: stem"),
         ("{match: stem, where: {strid: 2}, set: {bias: false}}", "no op has a field 'strid'"),
         ("{match: stem, set: {bais: false}}", "18:25: model[0].bais: unknown field 'bais'"),
-        ("{match: stem, set: {kind: implicit_frequency, padding: 0}}", "16x16 outputs"),
+        ("{match: stem, set: {kind: implicit_frequency, rank: 2}}", "no meaning with separable"),
         ("{match: stem, set: {}}", "patch[0].set: expected at least 1 entries"),
         ("{match: stem, sett: {bias: false}}", "did you mean 'set'?"),
         ("{match: stem, set: {bias: $x}}", "unknown variable $x"),

@@ -29,6 +29,11 @@ GOOD = [
     "model: [{op: conv, kernel_size: [3, 5], padding: auto, repeat: $n, first: {stride: 2}}]",
     "model: [{op: residual, shortcut: identity, then: relu, body: {op: conv}}]",
     "blocks: {b: {args: {n: int}, body: [relu]}}",
+    "model: [{op: concat, branches: {a: relu, b: [relu, {op: conv}]}}]",
+    "model: [{op: sum, branches: [relu, [relu, gelu]]}, {op: sum, branches: {op: relu}}]",
+    "model: [{op: concat, from: [a, b.0]}, {op: relu, from: 0}, {op: relu, from: a$i}]",
+    "model: [{op: relu, id: a$i, repeat: [{id: x}, {from: b}], index: i}]",
+    "model: [{op: residual, body: relu, stochastic_depth: {rate: 0.1}}]",
     "patch: [{match: a, where: {op: conv}, set: {kind: standard}, expect: 3}]",
 ]
 BAD = [
@@ -44,6 +49,11 @@ BAD = [
     "model: [{op: residual, body: [{op: conv, bias: 3}]}]",
     "model: [{op: relu, repeat: 0}]",
     "model: [{kernel_size: 3}]",
+    "model: [{op: concat, branches: 3}]",
+    "model: [{op: concat, branches: {a: {op: conv, kernal_size: 3}}}]",
+    "model: [{op: conv, from: [a, b]}]",
+    "model: [{op: relu, repeat: [3]}]",
+    "model: [{op: residual, body: relu, stochastic_depth: {rate: 2}}]",
     "train: {epochs: 0}",
     "train: {epochs: many}",
     "train: {precision: fp8}",

@@ -24,6 +24,14 @@ def test_parameters_are_counted_without_memory(resolve):
     assert num_parameters(resolved) == convolutions + normalisations + (8 * 10 + 10)
 
 
+def test_scales_and_dropped_bodies_are_counted_for_what_they_keep(resolve):
+    body = "{op: conv, out_channels: 6, bias: false}, {id: scale, op: layer_scale}"
+    residual = f"{{id: r, op: residual, body: [{body}], stochastic_depth: {{rate: 0.5}}}}"
+    before = num_parameters(resolve(WIDE))
+    after = num_parameters(resolve(WIDE, f"model.2={residual}"))
+    assert after - before == 9 * 6 * 6 + 6  # a 3x3 convolution, and a factor for each channel
+
+
 @pytest.mark.parametrize(
     ("optimizer", "copies"),
     [("{name: adamw}", 4), ("{name: sgd}", 3), ("{name: sgd, momentum: 0}", 2)],

@@ -10,10 +10,18 @@ from pydantic import Discriminator, Tag
 
 from nifbuild.spec.ops.activation import Activation, Dropout, Gelu, LeakyRelu
 from nifbuild.spec.ops.base import AnyOp, Layer, Merge, Op, Shape, ShapeError, Structure, Value
-from nifbuild.spec.ops.conv import ImplicitFrequencyConv, StandardConv
+from nifbuild.spec.ops.branch import Concat, Multiply, Sum
+from nifbuild.spec.ops.channels import ChannelShuffle, ChannelSlice, LayerScale
+from nifbuild.spec.ops.conv import StandardConv
+from nifbuild.spec.ops.global_conv import (
+    FreeFrequencyConv,
+    ImplicitFrequencyConv,
+    ImplicitSpatialConv,
+)
 from nifbuild.spec.ops.linear import Flatten, Linear
 from nifbuild.spec.ops.norm import BatchNorm, GroupNorm, LayerNorm
 from nifbuild.spec.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from nifbuild.spec.ops.resize import ConvTranspose, Upsample
 from nifbuild.spec.ops.structure import Residual, Sequence
 
 __all__ = [
@@ -33,6 +41,8 @@ __all__ = [
 OP_CLASSES: tuple[type[Op], ...] = (
     StandardConv,
     ImplicitFrequencyConv,
+    FreeFrequencyConv,
+    ImplicitSpatialConv,
     BatchNorm,
     LayerNorm,
     GroupNorm,
@@ -44,10 +54,18 @@ OP_CLASSES: tuple[type[Op], ...] = (
     AvgPool,
     GlobalAvgPool,
     GlobalMaxPool,
+    Upsample,
+    ConvTranspose,
+    ChannelSlice,
+    ChannelShuffle,
+    LayerScale,
     Linear,
     Flatten,
     Sequence,
     Residual,
+    Concat,
+    Sum,
+    Multiply,
 )
 
 
@@ -85,5 +103,5 @@ else:
         Discriminator(_tag),
     ]
 
-for _class in (Sequence, Residual):
+for _class in (Sequence, Residual, Concat, Sum, Multiply):
     _class.model_rebuild(_types_namespace={"OpUnion": OpUnion})

@@ -5,11 +5,13 @@ A `Layer` has one input, a `Merge` several; a `Structure` stands for other ops a
 graph itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from nifbuild.spec.base import Identifier, Spec
+from pydantic import Field
+
+from nifbuild.spec.base import Identifier, Reference, Spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,14 +58,27 @@ class Op(Spec):
 
     id: Identifier | None = None
     """Name of the module, and so of its weights in the state_dict. Null: the op's name, numbered
-    where it occurs again. A structure without an id adds no level to the names."""
+    where it occurs again. A structure without an id adds no level to the names. position: the
+    number of modules before it in its level, as in a torch.nn.Sequential."""
+
+    from_: Reference | None = Field(default=None, alias="from")
+    """Where the input comes from: the id of an earlier op, `previous` or `input` (the model's).
+    Null: the op before this one."""
 
     bodies: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Fields that hold ops, with the words that may stand there instead of ops."""
 
+    parallel: ClassVar[tuple[str, ...]] = ()
+    """Those of `bodies` whose ops stand side by side. There a list of ops is short for a sequence,
+    and a mapping of names to ops for sequences with these ids."""
+
 
 class Layer(Op):
     """An op with one input."""
+
+    def placed(self, index: int, count: int) -> "Layer":
+        """The op as the one of this index among all `count` of its class in the network."""
+        return self
 
     def output_shape(self, x: Shape) -> Shape:
         """Shape of the output for one sample of shape `x`.
@@ -73,8 +88,8 @@ class Layer(Op):
         """
         raise NotImplementedError
 
-    def build(self, x: Shape) -> "nn.Module":
-        """The torch module for inputs of shape `x`."""
+    def build(self, x: Shape) -> "nn.Module | nn.Parameter":
+        """The torch module for inputs of shape `x`, or a parameter that multiplies them."""
         raise NotImplementedError
 
 
@@ -111,6 +126,14 @@ class GraphBuilder(Protocol):
 
     def body(self, field: str, x: Value) -> Value:
         """Adds the ops of the structure's `field`, one after another; returns the last output."""
+        ...
+
+    def branches(self, field: str, inputs: Sequence[Value]) -> list[Value]:
+        """Adds the ops of the structure's `field`, each on an input of its own."""
+        ...
+
+    def source(self, reference: str, previous: Value) -> Value:
+        """The value that the op's `from` means by a reference."""
         ...
 
     def implied(self, field: str, ops: "tuple[AnyOp, ...]", x: Value) -> Value:

@@ -1,12 +1,11 @@
 """Convolutions: one op, `conv`, whose `kind` says how the filter is parameterised.
 
 The fields of `ConvFields` mean the same for every kind, and every kind gives the output shape that
-the ordinary convolution of the same fields has.
+the ordinary convolution of the same fields has. The kinds with filters as large as the image are in
+`global_conv`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Literal
 
 from nifbuild.spec.base import NonNegativePair, PositiveInt, PositivePair
 from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image, window_output
@@ -38,7 +37,8 @@ class ConvFields(Layer):
     at stride 1 for odd filters."""
 
     dilation: PositivePair = (1, 1)
-    """Step between filter taps, in pixels."""
+    """Step between filter taps, in pixels. An implicit filter has a tap at each pixel; there this
+    belongs to the ordinary convolution that it takes the place of, as kernel_size does."""
 
     groups: PositiveInt | Literal["depthwise"] = 1
     """Groups of channels that do not mix. depthwise: one for each input channel."""
@@ -114,83 +114,4 @@ class StandardConv(ConvFields):
             self.num_groups(x),
             self.bias,
             self.padding_mode,
-        )
-
-
-class ImplicitFrequencyConv(ConvFields):
-    """A filter as large as the image, from a small network over its frequencies.
-
-    Source: Grabinski, Keuper, Keuper, "As large as it gets", arXiv 2307.10001.
-    """
-
-    kind: Literal["implicit_frequency"]
-    """A filter as large as the image, given by a small network over its frequencies."""
-
-    mixing: Literal["auto", "depthwise", "separable"] = "auto"
-    """depthwise: one filter for each output channel, channels do not mix. separable: one for each
-    input channel, then a 1x1 convolution. auto: depthwise where the ordinary convolution is (as
-    many groups as channels), else separable."""
-
-    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)] = (8, 4)
-    """Widths of the hidden layers of the two networks that give the real and imaginary parts."""
-
-    activation: Literal["silu", "gelu", "sine"] = "silu"
-    """Activation in these networks."""
-
-    coordinates: Literal["cycles_per_image", "cycles_per_pixel"] = "cycles_per_image"
-    """Unit of the frequencies that the networks see. In cycles per image a filter grows with the
-    image, in cycles per pixel it keeps its width in pixels."""
-
-    padding_mode: Literal["circular"] = "circular"
-    """What lies beyond the border: the image again."""
-
-    memory: Literal["recompute", "save"] = "recompute"
-    """What training keeps for the backward pass. recompute: the input. save: also its spectrum,
-    which takes twice the memory and a little less time."""
-
-    def effective_mixing(self, x: Shape) -> Literal["depthwise", "separable"]:
-        """The mixing for an input of shape `x`."""
-        if self.mixing != "auto":
-            return self.mixing
-        return "depthwise" if self.num_groups(x) == x.channels > 1 else "separable"
-
-    def output_shape(self, x: Shape) -> Shape:
-        """As the ordinary convolution's."""
-        out = super().output_shape(x)
-        expected = tuple(-(-n // s) for n, s in zip(x.size, self.stride, strict=True))
-        if out.size != expected:
-            own, wanted = ("x".join(str(n) for n in size) for size in (expected, out.size))
-            what = (
-                f"an implicit filter of this stride turns {x} into {own} outputs, and the ordinary "
-                f"convolution would give {wanted}"
-            )
-            raise ShapeError(what, "use an odd kernel_size with padding: auto", "padding")
-        if self.dilation != (1, 1):
-            what = "a filter as large as the image has no dilation"
-            raise ShapeError(what, "leave dilation at 1", "dilation")
-        if self.effective_mixing(x) == "depthwise":
-            if out.channels % x.channels:
-                what = f"out_channels ({out.channels}) is no multiple of the input's {x.channels}"
-                raise ShapeError(f"depthwise: {what}", "use mixing: separable", "mixing")
-            if self.num_groups(x) not in (1, x.channels):
-                what = f"depthwise filters mix no channels, and groups is {self.groups}"
-                raise ShapeError(what, "leave groups out, or use mixing: separable", "groups")
-        return out
-
-    def build(self, x: Shape) -> "nn.Module":
-        """A `nifbuild.nn.ImplicitFrequencyConv2d`."""
-        from nifbuild.nn import ImplicitFrequencyConv2d
-
-        return ImplicitFrequencyConv2d(
-            x.channels,
-            self.num_outputs(x),
-            stride=self.stride,
-            groups=self.num_groups(x),
-            bias=self.bias,
-            mixing=self.effective_mixing(x),
-            hidden=self.hidden,
-            activation=self.activation,
-            boundary=self.padding_mode,
-            coordinates=self.coordinates,
-            memory=self.memory,
         )

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from nifbuild.spec.base import PositiveInt
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError
+from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +30,10 @@ class Linear(Layer):
 
     op: Literal["linear"]
 
+    per_pixel: bool = False
+    """Whether it takes images, and maps the channels of each pixel: a 1x1 convolution whose weight
+    has two axes, as ConvNeXt's have."""
+
     out_features: PositiveInt
     """Length of the output vector."""
 
@@ -37,14 +41,19 @@ class Linear(Layer):
     """Whether a learned number is added to each output."""
 
     def output_shape(self, x: Shape) -> Shape:
-        """A vector of `out_features`."""
+        """A vector of `out_features`, or an image with as many channels."""
+        if self.per_pixel:
+            return Shape(self.out_features, need_image(x, "linear with per_pixel"))
         if x.is_image:
-            fix = "put global_avg_pool and flatten before it"
+            fix = "put global_avg_pool and flatten before it, or set `per_pixel: true`"
             raise ShapeError(f"linear takes vectors, and its input is an image of {x}", fix)
         return Shape(self.out_features)
 
     def build(self, x: Shape) -> "nn.Module":
-        """A `torch.nn.Linear`."""
+        """A `torch.nn.Linear`, or a `nifbuild.nn.linear.PixelLinear`."""
         from torch import nn
 
-        return nn.Linear(x.channels, self.out_features, self.bias)
+        from nifbuild.nn.linear import PixelLinear
+
+        linear = PixelLinear if self.per_pixel else nn.Linear
+        return linear(x.channels, self.out_features, self.bias)

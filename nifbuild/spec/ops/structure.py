@@ -1,19 +1,15 @@
-"""Ops that stand for others: sequences and residual blocks."""
+"""Sequences and residual blocks."""
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from nifbuild.spec.ops.base import (
-    AnyOp,
-    GraphBuilder,
-    Merge,
-    Shape,
-    ShapeError,
-    Structure,
-    Value,
-)
+from nifbuild.spec.base import Spec
+from nifbuild.spec.ops.activation import ShapeKeeping
+from nifbuild.spec.ops.base import AnyOp, GraphBuilder, Shape, ShapeError, Structure, Value
+from nifbuild.spec.ops.branch import Join
 from nifbuild.spec.ops.conv import StandardConv
+from nifbuild.spec.ops.merge import Add
 from nifbuild.spec.ops.norm import NORMS
 
 if TYPE_CHECKING:
@@ -24,26 +20,36 @@ if TYPE_CHECKING:
 Body = Annotated[tuple["OpUnion", ...], Field(min_length=1)]
 
 
-class Add(Merge):
-    """The sum of two tensors of one shape; the end of a residual block."""
+class StochasticDepth(ShapeKeeping):
+    """Zeros for some samples in training; the end of a residual body (arXiv 1603.09382)."""
 
-    op: Literal["add"] = "add"
+    op: Literal["stochastic_depth"] = "stochastic_depth"
+    rate: float
+    schedule: Literal["linear", "constant"]
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """The shape of all inputs."""
-        body, shortcut = inputs
-        if body != shortcut:
-            what = (
-                f"the body ends with {body} and the shortcut with {shortcut}: they cannot be added"
-            )
-            raise ShapeError(what, "`shortcut: auto` fits a 1x1 convolution where shapes differ")
-        return body
+    def placed(self, index: int, count: int) -> "StochasticDepth":
+        """With the rate that a linear schedule has there: 0 at the first, `rate` at the last."""
+        if self.schedule == "constant":
+            return self
+        rate = self.rate * index / max(count - 1, 1)
+        return StochasticDepth(rate=rate, schedule="constant")
 
-    def build(self, *inputs: Shape) -> "nn.Module":
-        """A `nifbuild.nn.merge.Add`."""
-        from nifbuild.nn.merge import Add as AddModule
+    def build(self, x: Shape) -> "nn.Module":
+        """A `nifbuild.nn.stochastic_depth.StochasticDepth`."""
+        from nifbuild.nn.stochastic_depth import StochasticDepth as DepthModule
 
-        return AddModule()
+        return DepthModule(self.rate)
+
+
+class DepthFields(Spec):
+    """How often training leaves out a residual body, each sample drawing for itself."""
+
+    rate: Annotated[float, Field(ge=0, lt=1)]
+    """Probability of leaving it out."""
+
+    schedule: Literal["linear", "constant"] = "linear"
+    """linear: the probability grows from 0 at the network's first residual op with stochastic depth
+    to `rate` at its last one. constant: it is `rate` everywhere."""
 
 
 class Sequence(Structure):
@@ -69,25 +75,43 @@ class Residual(Structure):
     body: Body
     """The ops of the long way."""
 
-    shortcut: Literal["auto", "identity"] | Body = "auto"
+    shortcut: Literal["auto", "identity", "if_same_shape"] | Body = "auto"
     """The short way. identity: the input itself. auto: that where the shapes agree, else a strided
-    1x1 convolution and a norm of the body's kind, together named `downsample`. Or any ops."""
+    1x1 convolution and a norm of the body's kind, together named `downsample`. if_same_shape: the
+    input where the shapes agree, else none, so that the body stands alone. Or any ops."""
 
-    then: Annotated[tuple["OpUnion", ...], Field()] = ()
+    stochastic_depth: DepthFields | None = None
+    """Leaves the body out at random in training. Null: never."""
+
+    then: Body | None = None
     """Ops after the sum, such as `relu`."""
 
-    bodies: ClassVar = {"body": (), "shortcut": ("auto", "identity"), "then": ()}
+    bodies: ClassVar = {
+        "body": (),
+        "shortcut": ("auto", "identity", "if_same_shape"),
+        "then": (),
+    }
 
     def lower(self, graph: GraphBuilder, x: Value) -> Value:
         """Sum of body and shortcut, and what comes after it."""
         long_way = graph.body("body", x)
+        if self.shortcut == "if_same_shape" and x.shape != long_way.shape:
+            return graph.body("then", long_way) if self.then else long_way
+        if self.stochastic_depth is not None:
+            depth = self.stochastic_depth
+            drop = StochasticDepth(rate=depth.rate, schedule=depth.schedule)
+            long_way = graph.add(drop, long_way, field="stochastic_depth")
         short_way = x
         if isinstance(self.shortcut, tuple):
             short_way = graph.body("shortcut", x)
         elif self.shortcut == "auto" and x.shape != long_way.shape:
             projection = self._projection(x.shape, long_way.shape)
             short_way = graph.implied("shortcut", (projection,), x)
-        total = graph.add(Add(), long_way, short_way, field="shortcut")
+        if short_way.shape != long_way.shape:
+            what = f"the body ends with {long_way.shape} and the shortcut with {short_way.shape}: "
+            fix = "`shortcut: auto` fits a 1x1 convolution where shapes differ"
+            raise ShapeError(what + "they cannot be added", fix, "shortcut")
+        total = graph.add(Add(), long_way, short_way)
         return graph.body("then", total) if self.then else total
 
     def _projection(self, x: Shape, out: Shape) -> Sequence:
@@ -106,8 +130,10 @@ class Residual(Structure):
             stride=(first, second),
             bias=norm is None,
         )
-        ops = (conv,) if norm is None else (conv, norm.model_copy(update={"id": "1"}))
-        return Sequence(op="sequence", id="downsample", body=ops)
+        if norm is None:
+            return Sequence(op="sequence", id="downsample", body=(conv,))
+        norm = norm.model_copy(update={"id": "1", "from_": None})
+        return Sequence(op="sequence", id="downsample", body=(conv, norm))
 
 
 def _last_norm(body: "tuple[AnyOp, ...]") -> AnyOp | None:
@@ -115,7 +141,12 @@ def _last_norm(body: "tuple[AnyOp, ...]") -> AnyOp | None:
     for op in reversed(body):
         if isinstance(op, NORMS):
             return op
-        inner = _last_norm(op.body) if isinstance(op, Sequence | Residual) else None
-        if inner is not None:
-            return inner
+        inner: tuple[AnyOp, ...] = ()
+        if isinstance(op, Sequence | Residual):
+            inner = op.body
+        elif isinstance(op, Join):
+            inner = op.branches or ()
+        found = _last_norm(inner)
+        if found is not None:
+            return found
     return None

@@ -1,0 +1,316 @@
+"""Convolution of images with filters that are given by their spectra, and its derivatives.
+
+One pass does it all: mix channels, transform, multiply, fold the stride, mix again, transform back.
+So nothing between these steps is kept for the backward pass, and on a CPU nothing leaves its cache.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from nifbuild.nn import frame as framing
+from nifbuild.nn.chunks import chunks, map_chunks
+from nifbuild.nn.fourier import fold, full_precision, half_plane_weight, transform_dtype, unfold
+from nifbuild.nn.frame import Frame
+
+Memory = Literal["recompute", "save"]
+Result = TypeVar("Result")
+
+_CHUNK_BYTES = 2**21
+_PAIRWISE_CHUNK_BYTES = 2**26
+
+
+def spectral_convolution(
+    x: Float[Tensor, "batch in_channels height width"],
+    kernel_f: Complex[Tensor, "filters period_height period_half"]
+    | Complex[Tensor, "groups out_per_group in_per_group period_height period_half"],
+    frame: Frame,
+    *,
+    mix_in: Float[Tensor, "groups rank_per_group in_per_group"] | None = None,
+    mix_out: Float[Tensor, "groups out_per_group filters_per_group"] | None = None,
+    bias: Float[Tensor, " out_channels"] | None = None,
+    memory: Memory = "recompute",
+) -> Float[Tensor, "batch out_channels out_height out_width"]:
+    """Convolves images with filters as large as they are.
+
+    Computes bias + mix_out(ifft(fold(kernel_f * fft(mix_in(x))))), in float32 (float64 for a
+    float64 `x`) with autocast off. `mix_out` commutes with the transform, and is applied on the
+    side of it where there are fewer channels.
+
+    Args:
+        x: Images, of any floating dtype.
+        kernel_f: Spectra of real filters, laid into the frame's periods by
+            `nifbuild.nn.frame.lay_kernel`: one for each channel, or one for each pair of an
+            output and an input channel of a group, whose results are summed over the inputs.
+        frame: Where outputs lie and how the image goes on beyond its border.
+        mix_in: Weight of a grouped 1x1 convolution before the filters.
+        mix_out: Weight of a grouped 1x1 convolution after the filters.
+        bias: Added to each output channel.
+        memory: What is kept for the gradients of the weights. `recompute` keeps `x`, which the
+            layer before has often kept anyway, and transforms it again in the backward pass; `save`
+            keeps its spectrum too.
+
+    Returns:
+        Contiguous, in the dtype of `x`.
+
+    Raises:
+        RuntimeError: In a double backward with `memory="save"`; `recompute` supports it.
+    """
+    y: Tensor = _SpectralConvolution.apply(x, kernel_f, mix_in, mix_out, bias, frame, memory)
+    return y
+
+
+class _SpectralConvolution(torch.autograd.Function):
+    """The half-plane product, with real transforms in its backward pass too.
+
+    Autograd's own derivative of a real transform goes through a complex one of the full plane.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        kernel_f: Tensor,
+        mix_in: Tensor | None,
+        mix_out: Tensor | None,
+        bias: Tensor | None,
+        frame: Frame,
+        memory: Memory,
+    ) -> Tensor:
+        sizes = (axis.num_outputs for axis in frame)
+        y = x.new_empty(len(x), _num_outputs(kernel_f, mix_out), *sizes)
+        keeps = any(ctx.needs_input_grad[1:4])
+        spectrum = None
+        if keeps and memory == "save":
+            channels = x.shape[1] if mix_in is None else mix_in.shape[0] * mix_in.shape[1]
+            spectrum = kernel_f.new_empty(len(x), channels, *kernel_f.shape[-2:])
+        weights = (kernel_f, mix_in, mix_out, bias)
+        work = functools.partial(_convolve, x, weights, frame, y, spectrum)
+        for _ in _in_parts(work, x, kernel_f, frame):
+            pass
+        # With a spectrum, the input itself is needed for the gradient of `mix_in` alone.
+        keeps_x = keeps and (spectrum is None or ctx.needs_input_grad[2])
+        ctx.save_for_backward(x if keeps_x else None, spectrum, kernel_f, mix_in, mix_out, bias)
+        ctx.frame, ctx.memory, ctx.x_dtype, ctx.in_channels = frame, memory, x.dtype, x.shape[1]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, spectrum, kernel_f, mix_in, mix_out, bias = ctx.saved_tensors
+        frame: Frame = ctx.frame
+        if torch.is_grad_enabled():
+            return _differentiable_backward(ctx, grad)
+        needs_x, _, _, _, needs_bias = ctx.needs_input_grad[:5]
+        grad_x = None
+        if needs_x:
+            sizes = (axis.size for axis in frame)
+            grad_x = grad.new_empty(len(grad), ctx.in_channels, *sizes, dtype=ctx.x_dtype)
+        # A frequency of the half plane stands for its mirror too.
+        weigh = functools.partial(
+            half_plane_weight, dtype=kernel_f.real.dtype, device=kernel_f.device
+        )
+        weights = (kernel_f, kernel_f.conj().resolve_conj(), mix_in, mix_out)
+        folded_weight = weigh(*(axis.folded for axis in frame))
+        work = functools.partial(
+            _derive,
+            grad,
+            (x, spectrum),
+            weights,
+            frame,
+            folded_weight,
+            ctx.needs_input_grad,
+            grad_x,
+        )
+        needs = ctx.needs_input_grad[1:4]
+        grads = [
+            torch.zeros_like(weight) if needed else None
+            for weight, needed in zip((kernel_f, mix_in, mix_out), needs, strict=True)
+        ]
+        for found in _in_parts(work, grad, kernel_f, frame):
+            for total, value in zip(grads, found, strict=True):
+                if total is not None and value is not None:
+                    total += value
+        if grads[0] is not None:
+            grads[0] *= weigh(*(axis.period for axis in frame))
+        grad_bias = grad.sum((0, 2, 3), dtype=bias.dtype) if needs_bias else None
+        return grad_x, *grads, grad_bias, None, None
+
+
+def _convolve(
+    x: Tensor,
+    weights: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
+    frame: Frame,
+    y: Tensor,
+    spectrum: Tensor | None,
+    part: slice,
+) -> None:
+    """Writes a part of the output, and of the input's spectrum."""
+    kernel_f, mix_in, mix_out, bias = weights
+    with full_precision(x.device):
+        x_f = framing.analyse(_mix(_real(x[part]), mix_in), frame)
+        if spectrum is not None:
+            spectrum[part] = x_f
+        y[part] = _synthesise(_product(x_f, kernel_f), mix_out, bias, frame)
+
+
+def _derive(
+    grad: Tensor,
+    kept: tuple[Tensor | None, Tensor | None],
+    weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+    frame: Frame,
+    folded_weight: Tensor,
+    needs: tuple[bool, ...],
+    grad_x: Tensor | None,
+    part: slice,
+) -> tuple[Tensor | None, ...]:
+    """Writes a part of the input's gradient; returns what a part gives to those of the weights."""
+    (x, spectrum), (kernel_f, conj_kernel_f, mix_in, mix_out) = kept, weights
+    _, needs_kernel, needs_in, needs_out, *_ = needs
+    strides, width = (frame[0].folds, frame[1].folds), frame[1].period
+    grad_kernel = grad_in = grad_out = None
+    with full_precision(grad.device):
+        grad_f = framing.synthesise_adjoint(_real(grad[part]), frame)
+        x_f = grad_f  # of no use if neither is kept
+        if spectrum is not None:
+            x_f = spectrum[part]
+        elif x is not None:
+            x_f = framing.analyse(_mix(_real(x[part]), mix_in), frame)
+        if mix_out is not None:
+            if needs_out:
+                folded_f = fold(_product(x_f, kernel_f), width, strides)
+                grad_out = _mix_gradient(folded_f, grad_f * folded_weight, len(mix_out))
+            grad_f = _mix(grad_f, mix_out.mT)
+        grad_f = unfold(grad_f, width, strides)
+        if needs_kernel:
+            grad_kernel = _kernel_gradient(x_f, grad_f, kernel_f)
+        if grad_x is not None or needs_in:
+            grad_v = framing.analyse_adjoint(_product_adjoint(grad_f, conj_kernel_f), frame)
+            if mix_in is not None:
+                if needs_in and x is not None:
+                    grad_in = _mix_gradient(_real(x[part]), grad_v, len(mix_in))
+                grad_v = _mix(grad_v, mix_in.mT)
+            if grad_x is not None:
+                grad_x[part] = grad_v
+    return grad_kernel, grad_in, grad_out
+
+
+def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients as functions of the inputs, for a double backward."""
+    x, spectrum, kernel_f, mix_in, mix_out, bias = ctx.saved_tensors
+    if spectrum is not None:
+        raise RuntimeError(
+            "`memory` (='save') keeps no input to differentiate twice; use `memory='recompute'`"
+        )
+    with torch.enable_grad(), full_precision(grad.device):
+        if x is None:  # the gradients that are wanted do not depend on it
+            sizes = (axis.size for axis in ctx.frame)
+            x = grad.new_zeros(len(grad), ctx.in_channels, *sizes, dtype=ctx.x_dtype)
+            x.requires_grad_()
+        x_f = framing.analyse(_mix(_real(x), mix_in), ctx.frame)
+        y = _synthesise(_product(x_f, kernel_f), mix_out, bias, ctx.frame).to(grad.dtype)
+        inputs = (x, kernel_f, mix_in, mix_out, bias)
+        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[:5]) if needed]
+        found = torch.autograd.grad(y, [inputs[i] for i in wanted], grad, create_graph=True)
+    grads: list[Tensor | None] = [None] * 7
+    for i, gradient in zip(wanted, found, strict=True):
+        grads[i] = gradient
+    return tuple(grads)
+
+
+def _product(x_f: Tensor, kernel_f: Tensor) -> Tensor:
+    """Spectra of images times those of filters: one for each channel, or for each pair."""
+    if kernel_f.ndim == 3:
+        return x_f * kernel_f
+    y_f = torch.einsum("bgihw,goihw->bgohw", _grouped(x_f, kernel_f), kernel_f)
+    return y_f.flatten(1, 2)
+
+
+def _product_adjoint(grad_f: Tensor, conj_kernel_f: Tensor) -> Tensor:
+    """From the gradient of the product to that of the images' spectra; may write to `grad_f`."""
+    if conj_kernel_f.ndim == 3:
+        return grad_f.mul_(conj_kernel_f)
+    grads_f = _grouped(grad_f, conj_kernel_f)
+    return torch.einsum("bgohw,goihw->bgihw", grads_f, conj_kernel_f).flatten(1, 2)
+
+
+def _kernel_gradient(x_f: Tensor, grad_f: Tensor, kernel_f: Tensor) -> Tensor:
+    """The gradient of the filters' spectra, but for the half plane's weights."""
+    x_f = torch.conj_physical(x_f)
+    if kernel_f.ndim == 3:
+        return x_f.mul_(grad_f).sum(0)
+    pairs = (_grouped(x_f, kernel_f), _grouped(grad_f, kernel_f))
+    return torch.einsum("bgihw,bgohw->goihw", *pairs)
+
+
+def _grouped(spectrum_f: Tensor, kernel_f: Tensor) -> Tensor:
+    batch, channels, *size = spectrum_f.shape
+    return spectrum_f.reshape(batch, len(kernel_f), channels // len(kernel_f), *size)
+
+
+def _real(x: Tensor) -> Tensor:
+    return x.to(transform_dtype(x.dtype))
+
+
+def _num_outputs(kernel_f: Tensor, mix_out: Tensor | None) -> int:
+    if mix_out is not None:
+        return mix_out.shape[0] * mix_out.shape[1]
+    return kernel_f.shape[0] * (kernel_f.shape[1] if kernel_f.ndim == 5 else 1)
+
+
+def _in_parts(
+    work: Callable[[slice], Result], x: Tensor, kernel_f: Tensor, frame: Frame
+) -> Iterable[Result]:
+    """Does the work for parts of the batch; on a CPU a part's spectra stay in its cache."""
+    if len(x) == 0:
+        return []
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return [work(slice(None))]
+    image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
+    image_bytes = image * kernel_f.real.element_size()
+    if kernel_f.ndim == 3:
+        return map_chunks(work, chunks(len(x), image_bytes, _CHUNK_BYTES), x)
+    # Products over pairs of channels are split over the cores by torch, and want many images.
+    return map(work, chunks(len(x), image_bytes, _PAIRWISE_CHUNK_BYTES))
+
+
+def _synthesise(
+    product_f: Tensor, mix_out: Tensor | None, bias: Tensor | None, frame: Frame
+) -> Tensor:
+    """Fold the stride, mix channels, and invert the transform."""
+    product_f = fold(product_f, frame[1].period, (frame[0].folds, frame[1].folds))
+    reduces = mix_out is not None and mix_out.shape[1] < mix_out.shape[2]
+    if reduces:
+        product_f = _mix(product_f, mix_out)
+    y = framing.synthesise(product_f, frame)
+    if not reduces:
+        y = _mix(y, mix_out)
+    return y if bias is None else y + bias[:, None, None]
+
+
+def _mix(x: Tensor, weight: Tensor | None) -> Tensor:
+    """A grouped 1x1 convolution, of images or of their spectra: a real one acts alike on both."""
+    if weight is None:
+        return x
+    values = torch.view_as_real(x) if x.is_complex() else x
+    mixed = weight @ values.reshape(len(x), len(weight), weight.shape[2], -1)
+    mixed = mixed.reshape(len(x), -1, *values.shape[2:])
+    return torch.view_as_complex(mixed) if x.is_complex() else mixed
+
+
+def _mix_gradient(x: Tensor, grad: Tensor, groups: int) -> Tensor:
+    """The gradient of a 1x1 convolution's weight; complex inputs stand for pairs of reals."""
+    inputs, grads = (
+        (torch.view_as_real(t) if t.is_complex() else t).reshape(
+            len(t), groups, t.shape[1] // groups, -1
+        )
+        for t in (x, grad)
+    )
+    if grads.shape[2] * inputs.shape[2] < (grads.shape[2] + inputs.shape[2]) * inputs.shape[3]:
+        return (grads @ inputs.mT).sum(0)
+    # Small images: one product over batch and pixels, after a copy, instead of one for each image.
+    inputs, grads = (t.permute(1, 2, 0, 3).flatten(2) for t in (inputs, grads))
+    return grads @ inputs.mT

@@ -1,0 +1,117 @@
+"""Blocks: ops under a name, with arguments."""
+
+from collections.abc import Mapping
+
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion
+from nifbuild.spec.expressions import is_expression, substitute
+from nifbuild.spec.ops import OPS
+from nifbuild.spec.source import List, Map, Node, Scalar
+
+Scope = Mapping[str, Node]
+"""Variables and their values."""
+
+REPEAT_KEYS = ("repeat", "first", "last", "index")
+"""Fields of every op that say how often it stands there."""
+CALL_KEYS = ("op", "id", "from", *REPEAT_KEYS)
+"""Fields of a block's call that are not its arguments."""
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "any": (),
+}
+
+
+class Block:
+    """A block's declaration."""
+
+    def __init__(self, name: str, node: Node, mark: Mark) -> None:
+        self.name = name
+        if name in OPS:
+            raise _invalid(f"'{name}' is an op already", mark, f"blocks.{name}", "rename the block")
+        if not isinstance(node, Map):
+            fix = f"write {name}: {{args: {{out_channels: int}}, body: [...]}}"
+            raise _invalid("a block is a mapping with `body`", mark, f"blocks.{name}", fix)
+        for key in node.entries:
+            if key not in ("args", "body"):
+                fix = did_you_mean(key, ["args", "body"]) or "a block has `args` and `body`"
+                place = node.key_marks[key]
+                raise _invalid(
+                    f"unknown field '{key}'", place, f"blocks.{name}", fix, "unknown-field"
+                )
+        body = node.get("body")
+        if body is None:
+            fix = "add `body:` with the block's ops"
+            raise _invalid("missing field `body`", mark, f"blocks.{name}", fix, "missing-field")
+        self.body = body
+        arguments = node.get("args")
+        if arguments is not None and not isinstance(arguments, Map):
+            fix = "write args: {out_channels: int, stride: 1}"
+            raise _invalid("args is a mapping", arguments.mark, f"blocks.{name}.args", fix)
+        arguments = arguments or Map({}, {}, mark)
+        self.arguments = arguments.entries
+
+        for key in self.arguments:
+            if key in CALL_KEYS:
+                what = f"an argument cannot be named '{key}', as a field of every op is"
+                place = arguments.key_marks[key]
+                raise _invalid(what, place, f"blocks.{name}.args", "rename the argument")
+
+    def bind(self, call: Map, scope: Scope, variables: Scope) -> dict[str, Node]:
+        """The arguments of one call: a type name declares a required one, a value a default.
+
+        Args:
+            call: The op that names the block.
+            scope: What the values given in the call may refer to.
+            variables: What defaults may refer to, besides the arguments before them.
+        """
+        problems = []
+        given = {k: substitute(v, scope) for k, v in call.entries.items() if k not in CALL_KEYS}
+        listed = f"arguments of {self.name}: {', '.join(self.arguments) or 'none'}"
+        for key in given:
+            if key not in self.arguments:
+                fix = suggestion(key, self.arguments, listed)
+                what = f"block '{self.name}' has no argument '{key}'"
+                problems.append(Problem(what, call.key_marks[key], key, fix, "unknown-field"))
+        bound: dict[str, Node] = {}
+        for key, declared in self.arguments.items():
+            word = declared.value if isinstance(declared, Scalar) else None
+            required = isinstance(word, str) and word in _TYPES
+            if key not in given:
+                if required:
+                    what = f"block '{self.name}' needs the argument '{key}' ({word})"
+                    problems.append(Problem(what, call.mark, key, listed, "missing-field"))
+                else:
+                    bound[key] = substitute(declared, {**variables, **bound})
+                continue
+            bound[key] = given[key]
+            kind = str(word) if required else _kind_of(word) if word is not None else "any"
+            # A default of 3 says what a side of the filter is: [1, 7] may take its place.
+            value = given[key]
+            parts = value.items if isinstance(value, List) and not required else ()
+            if not all(_fits(part, kind) for part in parts or (value,)):
+                got = repr(value.value) if isinstance(value, Scalar) else "a collection"
+                what = f"the argument '{key}' of block '{self.name}' is {kind}, not {got}"
+                fix = f"the block declares it as `{key}: {word}` ({declared.mark})"
+                problems.append(Problem(what, value.mark, key, fix, "type"))
+        if problems:
+            raise SpecError(problems)
+        return bound
+
+
+def _kind_of(value: object) -> str:
+    """The type that a default implies; an expression implies none."""
+    if is_expression(value):
+        return "any"
+    return next((k for k, types in _TYPES.items() if type(value) in types), "any")
+
+
+def _fits(node: Node, kind: str) -> bool:
+    types = _TYPES[kind]
+    return not types or (isinstance(node, Scalar) and type(node.value) in types)
+
+
+def _invalid(what: str, mark: Mark, path: str, fix: str, code: str = "invalid") -> SpecError:
+    return SpecError(Problem(what, mark, path, fix, code))

@@ -1,0 +1,178 @@
+"""The kinds of `conv` whose filters are as large as the image."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from nifbuild.spec.base import PositiveInt
+from nifbuild.spec.ops.base import Shape, ShapeError
+from nifbuild.spec.ops.conv import ConvFields
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Hidden = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)]
+Mixing = Literal["depthwise", "separable", "full", "low_rank"]
+
+
+class GlobalConv(ConvFields):
+    """What all of them have: how channels are combined, and what lies beyond the border."""
+
+    mixing: Literal["auto"] | Mixing = "auto"
+    """depthwise: one filter for each output channel, channels do not mix. separable: one for each
+    input channel, then a 1x1 convolution. full: one for each pair of channels, as in an ordinary
+    convolution. low_rank: a 1x1 convolution, one filter for each of its channels, and a 1x1
+    convolution. auto: depthwise where the ordinary convolution is (as many groups as channels),
+    else separable."""
+
+    rank: PositiveInt | None = None
+    """low_rank mixing: the channels between the two 1x1 convolutions. Null: as many as the smaller
+    one of input and output has."""
+
+    padding_mode: Literal["circular", "zeros", "reflect", "replicate"] = "circular"
+    """What lies beyond the border. circular: the image again, as published."""
+
+    downsample: Literal["slice", "low_pass"] = "slice"
+    """What a stride does to frequencies that the output is too small for. slice: they alias, as in
+    an ordinary convolution. low_pass: the filter has none of them."""
+
+    memory: Literal["recompute", "save"] = "recompute"
+    """What training keeps for the backward pass. recompute: the input. save: also its spectrum,
+    which takes twice the memory and a little less time."""
+
+    def effective_mixing(self, x: Shape) -> Mixing:
+        """The mixing for an input of shape `x`."""
+        if self.mixing != "auto":
+            return self.mixing
+        return "depthwise" if self.num_groups(x) == x.channels > 1 else "separable"
+
+    def output_shape(self, x: Shape) -> Shape:
+        """As the ordinary convolution's."""
+        out = super().output_shape(x)
+        mixing, groups = self.effective_mixing(x), self.num_groups(x)
+        if mixing == "depthwise":
+            if out.channels % x.channels:
+                what = f"out_channels ({out.channels}) is no multiple of the input's {x.channels}"
+                raise ShapeError(f"depthwise: {what}", "use mixing: separable", "mixing")
+            if groups not in (1, x.channels):
+                what = f"depthwise filters mix no channels, and groups is {self.groups}"
+                raise ShapeError(what, "leave groups out, or use mixing: separable", "groups")
+        if self.rank is not None:
+            if mixing != "low_rank":
+                raise ShapeError(
+                    f"rank has no meaning with {mixing} mixing",
+                    "leave it out, or use mixing: low_rank",
+                    "rank",
+                )
+            if self.rank % groups:
+                what = f"{groups} groups do not divide a rank of {self.rank}"
+                raise ShapeError(what, "choose a rank that groups divide", "rank")
+        return out
+
+    def _arguments(self, x: Shape) -> dict[str, Any]:
+        """What all their modules take."""
+        return {
+            "in_channels": x.channels,
+            "out_channels": self.num_outputs(x),
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.pads(),
+            "dilation": self.dilation,
+            "groups": self.num_groups(x),
+            "bias": self.bias,
+            "mixing": self.effective_mixing(x),
+            "rank": self.rank,
+            "downsample": self.downsample,
+            "boundary": self.padding_mode,
+            "memory": self.memory,
+        }
+
+
+class ImplicitFrequencyConv(GlobalConv):
+    """A filter as large as the image, from a small network over its frequencies.
+
+    Source: Grabinski, Keuper, Keuper, "As large as it gets", arXiv 2307.10001.
+    """
+
+    kind: Literal["implicit_frequency"]
+    """A filter as large as the image, given by a small network over its frequencies."""
+
+    hidden: Hidden = (8, 4)
+    """Widths of the hidden layers of the networks that give the real and imaginary parts."""
+
+    activation: Literal["silu", "gelu", "sine"] = "silu"
+    """Activation in these networks."""
+
+    networks: Literal["separate", "shared"] = "separate"
+    """separate: one network for the real part and one for the imaginary. shared: one for both, but
+    for its last layer."""
+
+    coordinates: Literal["cycles_per_image", "cycles_per_pixel"] = "cycles_per_image"
+    """Unit of the frequencies that the networks see. In cycles per image a filter grows with the
+    image, in cycles per pixel it keeps its width in pixels."""
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `nifbuild.nn.ImplicitFrequencyConv2d`."""
+        from nifbuild.nn import ImplicitFrequencyConv2d
+
+        return ImplicitFrequencyConv2d(
+            **self._arguments(x),
+            hidden=self.hidden,
+            activation=self.activation,
+            networks=self.networks,
+            coordinates=self.coordinates,
+        )
+
+
+class FreeFrequencyConv(GlobalConv):
+    """A filter as large as the image, with a learned complex number for each frequency.
+
+    Source: Rao et al., "Global Filter Networks", arXiv 2107.00645.
+    """
+
+    kind: Literal["free_frequency"]
+    """A learned complex number for each frequency: what an implicit filter is without its network.
+    The weights are for the image size of the spec."""
+
+    coordinates: Literal["cycles_per_image", "cycles_per_pixel"] = "cycles_per_image"
+    """What stays at another image size: in cycles per image the spectrum, so that a filter grows
+    with the image; in cycles per pixel the kernel."""
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `nifbuild.nn.FreeFrequencyConv2d`."""
+        from nifbuild.nn import FreeFrequencyConv2d
+
+        size = (x.size[0], x.size[1])
+        return FreeFrequencyConv2d(**self._arguments(x), size=size, coordinates=self.coordinates)
+
+
+class ImplicitSpatialConv(GlobalConv):
+    """A filter as large as the image, from a small network over positions.
+
+    Source: the idea is that of Romero et al., "FlexConv", arXiv 2110.08059.
+    """
+
+    kind: Literal["implicit_spatial"]
+    """A filter as large as the image, given by a small network over positions: what an implicit
+    filter is without its frequencies."""
+
+    hidden: Hidden = (8, 4)
+    """Widths of the network's hidden layers."""
+
+    activation: Literal["silu", "gelu", "sine"] = "silu"
+    """Activation in the network."""
+
+    positions: Literal["image", "pixels"] = "image"
+    """Unit of the positions that the network sees: shares of the image's size, so that a filter
+    grows with the image, or pixels."""
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `nifbuild.nn.ImplicitSpatialConv2d`."""
+        from nifbuild.nn import ImplicitSpatialConv2d
+
+        return ImplicitSpatialConv2d(
+            **self._arguments(x),
+            hidden=self.hidden,
+            activation=self.activation,
+            positions=self.positions,
+        )

@@ -1,0 +1,359 @@
+"""What every kind of layer must do as a module, with every mixing and boundary."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nifbuild.nn import (
+    FreeFrequencyConv2d,
+    GlobalConv2d,
+    ImplicitFrequencyConv2d,
+    ImplicitSpatialConv2d,
+)
+
+SIZE = (6, 9)
+MAKERS: dict[str, Callable[..., GlobalConv2d]] = {
+    "implicit_frequency": ImplicitFrequencyConv2d,
+    "implicit_spatial": ImplicitSpatialConv2d,
+    "free_frequency": lambda i, o, **rest: FreeFrequencyConv2d(i, o, SIZE, **rest),
+}
+VARIANTS: list[dict[str, Any]] = [
+    {"mixing": "separable", "boundary": "zeros"},
+    {"mixing": "separable", "stride": 2, "downsample": "low_pass"},
+    {"mixing": "depthwise", "boundary": "reflect", "out_channels": 8},
+    {"mixing": "full", "boundary": "replicate", "kernel_size": 3, "padding": 0},
+    {"mixing": "full", "groups": 2},
+    {"mixing": "low_rank", "rank": 3, "stride": (1, 3)},
+]
+
+
+@pytest.fixture(params=MAKERS)
+def maker(request: pytest.FixtureRequest) -> Callable[..., GlobalConv2d]:
+    def make(**arguments: Any) -> GlobalConv2d:
+        torch.manual_seed(0)
+        fields = {"out_channels": 4, "bias": True, **arguments}
+        layer = MAKERS[request.param](4, fields.pop("out_channels"), **fields)
+        if layer.bias is not None:
+            nn.init.normal_(layer.bias)
+        return layer
+
+    return make
+
+
+Maker = Callable[..., GlobalConv2d]
+
+
+def in_float64(layer: GlobalConv2d, x: Tensor) -> Tensor:
+    return copy.deepcopy(layer).double()(x.double())
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("memory", ["recompute", "save"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_precisions_with_autocast_on_and_off(
+    maker: Maker, dtype: torch.dtype, memory: str, variant: dict[str, Any]
+) -> None:
+    layer = maker(**variant, memory=memory)
+    x = torch.randn(3, 4, *SIZE).to(dtype)
+    exact = x.double().requires_grad_()
+    twin = copy.deepcopy(layer).double()
+    expected = twin(exact)
+    upstream = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, [exact, *twin.parameters()], upstream)
+    tolerance = {torch.bfloat16: 0.01, torch.float16: 0.004, torch.float32: 1e-5}[dtype]
+    for autocast in (False, True):
+        own = x.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            y = layer(own)
+        assert y.dtype == dtype  # nothing in here runs in autocast's type
+        found = torch.autograd.grad(y, [own, *layer.parameters()], upstream.to(dtype))
+        for a, b in zip([y, *found], [expected, *wanted], strict=True):
+            assert (a.double() - b).norm() <= tolerance * b.norm()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float16, 1e4), (torch.bfloat16, 1e30)])
+def test_large_activations_stay_finite(
+    maker: Maker, dtype: torch.dtype, size: float, variant: dict[str, Any]
+) -> None:
+    """A half-precision transform would overflow: zero frequency is the sum over the image."""
+    layer = maker(**variant)
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.mul_(0.3)  # the output itself has to fit the type
+    x = torch.full((2, 4, *SIZE), size, dtype=dtype, requires_grad=True)
+    y = layer(x)
+    y.mean().backward()
+    assert y.isfinite().all()
+    assert x.grad is not None and x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_copies_share_nothing_and_agree(maker: Maker, variant: dict[str, Any]) -> None:
+    layer = maker(**variant)
+    x = torch.randn(2, 4, *SIZE)
+    layer(x).sum().backward()
+    layer.eval()
+    with torch.no_grad():
+        expected = layer(x)
+        fresh = maker(**variant).eval()
+        fresh.load_state_dict(layer.state_dict())
+        for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fresh):
+            assert torch.equal(other(x), expected)
+            for p in other.parameters():
+                p.mul_(2)
+            assert not torch.allclose(other(x), expected)
+        assert torch.equal(layer(x), expected)
+    assert set(layer.state_dict()) == {name for name, _ in layer.named_parameters()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_evaluates_with_the_weights_of_the_moment(maker: Maker, variant: dict[str, Any]) -> None:
+    layer = maker(**variant)
+    x = torch.randn(2, 4, *SIZE)
+    for _ in range(2):
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.add_(0.1)
+            evaluated = layer.eval()(x)
+        torch.testing.assert_close(evaluated, layer.train()(x))
+        with torch.inference_mode():
+            torch.testing.assert_close(layer.eval()(x).clone(), evaluated)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_gradcheck_and_double_backward(maker: Maker, variant: dict[str, Any]) -> None:
+    layer = maker(**variant, dtype=torch.float64)
+    x = torch.randn(1, 4, *SIZE, dtype=torch.float64, requires_grad=True)
+    names, weights = zip(*layer.named_parameters(), strict=True)
+
+    def apply(x: Tensor, *weights: Tensor) -> Tensor:
+        named = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(layer, named, (x,))
+
+    assert torch.autograd.gradcheck(apply, (x, *weights), fast_mode=True)
+    assert torch.autograd.gradgradcheck(apply, (x, *weights), fast_mode=True)
+    layer.memory = "save"
+    assert torch.autograd.gradcheck(apply, (x, *weights), fast_mode=True)
+    with pytest.raises(RuntimeError, match="`memory` \\(='save'\\)"):
+        torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_batches_of_none_and_one_and_no_batch(maker: Maker, variant: dict[str, Any]) -> None:
+    layer = maker(**variant)
+    x = torch.randn(3, 4, *SIZE)
+    expected = layer(x)
+    torch.testing.assert_close(layer(x[:1]), expected[:1])
+    torch.testing.assert_close(layer(x[0]), expected[0])
+    none = x[:0].requires_grad_()
+    y = layer(none)
+    assert y.shape == (0, *expected.shape[1:])
+    y.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_any_memory_layout(maker: Maker, variant: dict[str, Any]) -> None:
+    layer = maker(**variant)
+    x = torch.randn(2, 4, *SIZE)
+    expected = layer(x)
+    for same in (
+        x.to(memory_format=torch.channels_last),
+        x.transpose(2, 3).contiguous().transpose(2, 3),
+        x.repeat(1, 1, 1, 2)[..., : SIZE[1]],
+    ):
+        torch.testing.assert_close(layer(same), expected)
+    layer.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_on_the_meta_device(maker: Maker, variant: dict[str, Any]) -> None:
+    x = torch.randn(2, 4, *SIZE)
+    expected = maker(**variant)(x)
+    layer = maker(**variant, device="meta", bias=False)
+    y = layer(x.to("meta"))
+    assert y.is_meta and y.shape == expected.shape
+    y.sum().backward()
+    layer.to_empty(device="cpu").reset_parameters()
+    assert layer(x).isfinite().all()
+
+
+COMPILE = """
+import sys, warnings, torch
+from nifbuild.nn import ImplicitFrequencyConv2d
+warnings.simplefilter("ignore")
+for dynamic, fields in {cases}:
+    torch._dynamo.reset()
+    layer = ImplicitFrequencyConv2d(4, fields.pop("out_channels", 4), **fields)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    for batch, size in ((2, (6, 9)), (3, (6, 9)), (2, (8, 12))):
+        x = torch.randn(batch, 4, *size, requires_grad=True)
+        inputs = [x, *layer.parameters()]
+        y, expected = compiled(x), layer(x)
+        upstream = torch.randn_like(y)
+        found = torch.autograd.grad(y, inputs, upstream)
+        wanted = torch.autograd.grad(expected, inputs, upstream)
+        torch.testing.assert_close([y, *found], [expected, *wanted], atol=1e-3, rtol=1e-3)
+"""
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [
+        [(False, variant) for variant in VARIANTS[1:6:2]],
+        [(True, {"mixing": "depthwise"})],
+        pytest.param(
+            [(True, {"boundary": "zeros", "stride": 2, "kernel_size": 3})], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["static shapes", "dynamic shapes", "dynamic shapes with padding"],
+)
+def test_compiles_as_one_graph(cases: list[Any]) -> None:
+    """In a process of its own: type checks at run time are what the compiler cannot follow."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    code = COMPILE.format(cases=cases)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def kept_for_backward(layer: GlobalConv2d, x: Tensor) -> list[Tensor]:
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        layer(x)
+    return kept
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_only_the_input_grows_with_the_batch(maker: Maker, variant: dict[str, Any]) -> None:
+    layer = maker(**variant)
+    few, many = (torch.randn(n, 4, *SIZE, requires_grad=True) for n in (2, 7))
+    sizes = []
+    for x in (few, many):
+        kept = kept_for_backward(layer, x)
+        assert any(t.data_ptr() == x.data_ptr() for t in kept)
+        sizes.append(sorted(t.nbytes for t in kept if t.data_ptr() != x.data_ptr()))
+    assert sizes[0] == sizes[1]
+    layer.memory = "save"
+    grown = [t for t in kept_for_backward(layer, many) if t.is_complex() and len(t) == 7]
+    assert len(grown) == 1
+
+
+def test_frozen_filters_keep_nothing(maker: Maker) -> None:
+    layer = maker(mixing="separable").requires_grad_(False)
+    x = torch.randn(2, 4, *SIZE, requires_grad=True)
+    assert not any(t.data_ptr() == x.data_ptr() for t in kept_for_backward(layer, x))
+    layer(x).sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("memory", ["recompute", "save"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_parts_on_several_cores_make_the_whole(
+    maker: Maker, variant: dict[str, Any], memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = maker(**variant, memory=memory)
+    x = torch.randn(7, 4, *SIZE, requires_grad=True)
+    inputs = [x, *layer.parameters()]
+    expected = layer(x)
+    upstream = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, inputs, upstream)
+    for name in ("_CHUNK_BYTES", "_PAIRWISE_CHUNK_BYTES"):
+        monkeypatch.setattr(f"nifbuild.nn.spectral_convolution.{name}", 2 * 4 * 6 * 9 * 4)
+    torch.set_num_threads(3)
+    names: set[str] = set()
+    real = torch.fft.rfft2
+    monkeypatch.setattr(
+        torch.fft,
+        "rfft2",
+        lambda *a, **k: (names.add(threading.current_thread().name), real(*a, **k))[1],
+    )
+    monkeypatch.setattr("nifbuild.nn.fourier._MAX_MATRIX_ELEMENTS", 0)
+    y = layer(x)
+    found = torch.autograd.grad(y, inputs, upstream)
+    again = torch.autograd.grad(layer(x), inputs, upstream)
+    torch.testing.assert_close([y, *found], [expected, *wanted], atol=1e-4, rtol=1e-5)
+    assert all(map(torch.equal, found, again)), "the order of the sum must not depend on chance"
+    assert torch.get_num_threads() == 3
+    on_others = any(name.startswith("nifbuild") for name in names)
+    assert on_others == (variant["mixing"] != "full" and variant.get("out_channels") != 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer.eval()(x), expected, atol=1e-4, rtol=1e-5)
+
+
+def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nifbuild.nn.spectral_convolution._CHUNK_BYTES", 1)
+    torch.set_num_threads(2)
+    layer = ImplicitFrequencyConv2d(4, 4).eval().requires_grad_(False)
+    x = torch.randn(6, 4, *SIZE)
+    layer(x)  # keeps the spectrum: what torch itself does on several cores, no fork survives
+    child = os.fork()
+    if child == 0:
+        threading.Timer(20, os._exit, (3,)).start()
+        torch.set_num_threads(2)
+        os._exit(0 if layer(x).isfinite().all() else 2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kernel_size": 0}, "`kernel_size` (=(0, 0)) must be at least 1"),
+        ({"padding": 1}, "give its `kernel_size` too"),
+        ({"dilation": 2}, "give its `kernel_size` too"),
+        ({"kernel_size": 3, "padding": -1}, "`padding` (=(-1, -1)) must not be negative"),
+        ({"kernel_size": 3, "dilation": 0}, "`dilation` (=(0, 0)) must be at least 1"),
+        ({"mixing": "fully"}, "must be one of 'separable', 'depthwise', 'full', 'low_rank'"),
+        ({"boundary": "ones"}, "must be one of 'circular', 'zeros', 'reflect', 'replicate'"),
+        ({"downsample": "mean"}, "`downsample` (='mean') must be one of 'slice', 'low_pass'"),
+        ({"rank": 2}, "`rank` (=2) is for `mixing='low_rank'`"),
+        ({"rank": 0, "mixing": "low_rank"}, "`rank` (=0) must be at least 1"),
+        ({"rank": 3, "mixing": "low_rank", "groups": 2}, "`groups` (=2) must divide `rank` (=3)"),
+        ({"groups": 3, "mixing": "full"}, "`groups` (=3) must divide `in_channels` (=4)"),
+    ],
+    ids=str,
+)
+def test_refuses(
+    maker: Maker, arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checker
+    with pytest.raises(ValueError) as caught:
+        maker(**arguments)
+    assert message in str(caught.value)
+
+
+def test_refuses_an_image_that_is_too_small(maker: Maker) -> None:
+    layer = maker(kernel_size=5, padding=0)
+    with pytest.raises(ValueError, match=r"3x9 is too small for `kernel_size` \(=\(5, 5\)\)"):
+        layer(torch.randn(1, 4, 3, 9))
+
+
+@pytest.mark.parametrize("mixing", ["separable", "full", "low_rank"])
+@pytest.mark.parametrize(("in_channels", "out_channels", "groups"), [(32, 64, 1), (64, 32, 2)])
+def test_variance_of_the_output_is_that_of_a_kaiming_convolution(
+    mixing: Any, in_channels: int, out_channels: int, groups: int
+) -> None:
+    for kind, make in MAKERS.items():
+        variances = []
+        for seed in range(4):
+            torch.manual_seed(seed)
+            layer = make(in_channels, out_channels, mixing=mixing, groups=groups)
+            variances.append(layer(torch.randn(4, in_channels, *SIZE)).var().detach())
+        expected = 2 * in_channels / (out_channels * groups)
+        assert 0.6 < torch.stack(variances).mean().item() / expected < 1.7, kind
+
+
+def test_what_it_prints_tells_the_arguments_apart(maker: Maker) -> None:
+    texts = {repr(maker(**variant)) for variant in VARIANTS}
+    assert len(texts) == len(VARIANTS)
+    assert "stride=(1, 3)" in repr(maker(**VARIANTS[-1]))

@@ -1,0 +1,307 @@
+"""The shipped architectures against plain PyTorch definitions, with the same weights.
+
+The definitions follow the papers and name their modules as torchvision does: a checkpoint of one
+loads into the other. Parameter counts are the published ones.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nifbuild import build_model, load_spec
+
+ROOT = Path(__file__).parents[1] / "specs"
+
+
+def conv_bn(conv: nn.Conv2d, *more: nn.Module) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), *more)
+
+
+class ResNetBlock(nn.Module):
+    """He et al., arXiv 1512.03385: two 3x3, or a bottleneck of 1x1, 3x3 (strided), 1x1."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, stride: int):
+        super().__init__()
+        if outputs == width:
+            shapes = [(inputs, width, 3, stride), (width, width, 3, 1)]
+        else:
+            shapes = [(inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1)]
+        self.depth = len(shapes)
+        for i, (a, b, size, step) in enumerate(shapes, 1):
+            self.add_module(f"conv{i}", nn.Conv2d(a, b, size, step, size // 2, bias=False))
+            self.add_module(f"bn{i}", nn.BatchNorm2d(b))
+        self.downsample = None
+        if stride > 1 or inputs != outputs:
+            self.downsample = conv_bn(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+
+    def forward(self, x):
+        y = x
+        for i in range(1, self.depth + 1):
+            y = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(y))
+            y = y.relu() if i < self.depth else y
+        return (y + (x if self.downsample is None else self.downsample(x))).relu()
+
+
+class ResNet(nn.Module):
+    def __init__(self, depths: list[int], expansion: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        inputs = 64
+        for stage, depth in enumerate(depths):
+            blocks = []
+            for i in range(depth):
+                width = 64 * 2**stage
+                stride = 2 if stage and i == 0 else 1
+                blocks.append(ResNetBlock(inputs, width, width * expansion, stride))
+                inputs = width * expansion
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(inputs, 1000)
+
+    def forward(self, x):
+        x = self.maxpool(self.bn1(self.conv1(x)).relu())
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+class DenseLayer(nn.Module):
+    """Huang et al., arXiv 1608.06993, section 3: bottleneck layers, growth rate 32."""
+
+    def __init__(self, inputs: int):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, 128, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(128)
+        self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
+
+    def forward(self, earlier):
+        y = self.conv1(self.norm1(torch.cat(earlier, 1)).relu())
+        return self.conv2(self.norm2(y).relu())
+
+
+class DenseNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Module()
+        self.features.conv0 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.features.norm0 = nn.BatchNorm2d(64)
+        width = 64
+        for number, depth in enumerate([6, 12, 24, 16], 1):
+            block = nn.Module()
+            for i in range(depth):
+                block.add_module(f"denselayer{i + 1}", DenseLayer(width + 32 * i))
+            self.features.add_module(f"denseblock{number}", block)
+            width += 32 * depth
+            if number < 4:
+                step = nn.Module()
+                step.norm = nn.BatchNorm2d(width)
+                step.conv = nn.Conv2d(width, width // 2, 1, bias=False)
+                self.features.add_module(f"transition{number}", step)
+                width //= 2
+        self.features.norm5 = nn.BatchNorm2d(width)
+        self.classifier = nn.Linear(width, 1000)
+
+    def forward(self, x):
+        f = self.features
+        x = nn.functional.max_pool2d(f.norm0(f.conv0(x)).relu(), 3, 2, 1)
+        for number in range(1, 5):
+            maps = [x]
+            for layer in f.get_submodule(f"denseblock{number}").children():
+                maps.append(layer(maps))
+            x = torch.cat(maps, 1)
+            if number < 4:
+                step = f.get_submodule(f"transition{number}")
+                x = nn.functional.avg_pool2d(step.conv(step.norm(x).relu()), 2)
+        return self.classifier(f.norm5(x).relu().mean((2, 3)))
+
+
+class InvertedResidual(nn.Module):
+    """Sandler et al., arXiv 1801.04381, table 1."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+        super().__init__()
+        hidden = inputs * expansion
+        layers: list[nn.Module] = []
+        if expansion > 1:
+            layers.append(conv_bn(nn.Conv2d(inputs, hidden, 1, bias=False), nn.ReLU6()))
+        spatial = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False)
+        last = nn.Conv2d(hidden, outputs, 1, bias=False)
+        self.conv = nn.Sequential(*layers, conv_bn(spatial, nn.ReLU6()), *conv_bn(last))
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        return x + self.conv(x) if self.adds else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        table = [
+            (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+            (6, 160, 3, 2), (6, 320, 1, 1),
+        ]  # fmt: skip
+        layers: list[nn.Module] = [conv_bn(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.ReLU6())]
+        inputs = 32
+        for expansion, outputs, count, stride in table:
+            for i in range(count):
+                step = stride if i == 0 else 1
+                layers.append(InvertedResidual(inputs, outputs, step, expansion))
+                inputs = outputs
+        layers.append(conv_bn(nn.Conv2d(inputs, 1280, 1, bias=False), nn.ReLU6()))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+class Permute(nn.Module):
+    def __init__(self, *axes: int):
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x):
+        return x.permute(self.axes)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Liu et al., arXiv 2201.03545, fig. 4."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layer_scale = nn.Parameter(torch.full((width, 1, 1), 1e-6))
+        self.block = nn.Sequential(
+            nn.Conv2d(width, width, 7, padding=3, groups=width),
+            Permute(0, 2, 3, 1),
+            nn.LayerNorm(width, 1e-6),
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Linear(4 * width, width),
+            Permute(0, 3, 1, 2),
+        )
+
+    def forward(self, x):
+        return x + self.layer_scale * self.block(x)
+
+
+class ChannelNorm(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvNeXt(nn.Module):
+    def __init__(self):
+        super().__init__()
+        widths, depths = [96, 192, 384, 768], [3, 3, 9, 3]
+        layers = [nn.Sequential(nn.Conv2d(3, 96, 4, 4), ChannelNorm(96, 1e-6))]
+        for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            if i:
+                before = widths[i - 1]
+                halve = nn.Conv2d(before, width, 2, 2)
+                layers.append(nn.Sequential(ChannelNorm(before, 1e-6), halve))
+            layers.append(nn.Sequential(*(ConvNeXtBlock(width) for _ in range(depth))))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(ChannelNorm(768, 1e-6), nn.Flatten(), nn.Linear(768, 1000))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3), keepdim=True))
+
+
+ARCHITECTURES = {
+    "resnet18": (lambda: ResNet([2, 2, 2, 2], 1), 11_689_512),
+    "resnet50": (lambda: ResNet([3, 4, 6, 3], 4), 25_557_032),
+    "resnet101": (lambda: ResNet([3, 4, 23, 3], 4), 44_549_160),
+    "densenet121": (DenseNet, 7_978_856),
+    "mobilenet_v2": (MobileNetV2, 3_504_872),
+    "convnext_tiny": (ConvNeXt, 28_589_128),
+}
+SPLIT_COUNTS = {
+    "resnet18": 3_331_904,
+    "resnet50": 18_280_128,
+    "resnet101": 28_404_920,
+    "densenet121": 6_159_512,
+    "mobilenet_v2": 3_512_560,
+    "convnext_tiny": 28_890_664,
+}
+FULL_COUNTS = {
+    "resnet18": 21_127_320,
+    "resnet50": 33_778_328,
+    "resnet101": 62_798_280,
+    "densenet121": 10_119_752,
+}
+
+
+def num_params(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def fill(model: nn.Module) -> nn.Module:
+    """Draws everything that a fresh model has as zeros, ones or a negligible scale."""
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5)
+        elif name.endswith(("bias", "running_mean")):
+            tensor.normal_(0, 0.1)
+        elif name.endswith("layer_scale") or tensor.ndim == 1:
+            tensor.normal_(0.8, 0.2)
+    return model.eval()
+
+
+def test_every_architecture_is_compared():
+    assert {p.stem for p in (ROOT / "architectures").glob("*.yaml")} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_same_keys_and_outputs_as_the_definition(name):
+    definition, count = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    reference = fill(definition())
+    model = build_model(load_spec(ROOT / f"architectures/{name}.yaml")).eval()
+    expected = {key: value.shape for key, value in reference.state_dict().items()}
+    assert {key: value.shape for key, value in model.state_dict().items()} == expected
+    assert num_params(model) == count
+    model.load_state_dict(reference.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        found, wanted = model(x), reference(x)
+    assert wanted.std() > 0.01, "the weights make all images look the same"
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
+
+
+PAPER = [(name, "split") for name in SPLIT_COUNTS] + [(name, "full") for name in FULL_COUNTS]
+
+
+@pytest.mark.parametrize(("name", "variant"), PAPER)
+def test_parameter_counts_of_the_paper(name, variant):
+    """Those of the models of Grabinski, Keuper, Keuper (arXiv 2307.10001) for 1000 classes."""
+    with torch.device("meta"):
+        model = build_model(load_spec(ROOT / f"paper/{name}_{variant}.yaml"))
+    assert num_params(model) == {"split": SPLIT_COUNTS, "full": FULL_COUNTS}[variant][name]
+
+
+@pytest.mark.parametrize(("name", "variant"), PAPER)
+def test_the_papers_models_differ_in_all_spatial_convolutions_of_stride_1(name, variant):
+    resolved = load_spec(ROOT / f"paper/{name}_{variant}.yaml")
+    for node in resolved.graph.nodes:
+        if node.op.op == "conv":
+            expected = node.op.stride == (1, 1) and node.op.kernel_size != (1, 1)
+            assert (node.op.kind == "implicit_frequency") == expected, node.path
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_everywhere_means_every_convolution_and_the_same_shapes(name):
+    ordinary = load_spec(ROOT / f"architectures/{name}.yaml").graph.nodes
+    everywhere = load_spec(ROOT / f"everywhere/{name}.yaml").graph.nodes
+    for before, after in zip(ordinary, everywhere, strict=True):
+        assert (before.path, before.output_shape) == (after.path, after.output_shape)
+        if before.op.op == "conv":
+            assert after.op.kind == "implicit_frequency"
+
+
+def test_every_paper_spec_is_compared():
+    found = {p.stem for p in (ROOT / "paper").glob("*.yaml")}
+    assert found == {f"{name}_{variant}" for name, variant in PAPER}
+    assert {p.stem for p in (ROOT / "everywhere").glob("*.yaml")} == set(ARCHITECTURES)
