@@ -66,7 +66,7 @@ def test_what_a_run_leaves(resolve, tmp_path):
     lines = run.metrics()
     assert [(line["epoch"], line["step"]) for line in lines] == [(1, 5), (2, 10), (3, 15)]
     assert {line["split"] for line in lines} == {"validation"}
-    best = max(lines, key=lambda line: (line["top1"], -line["epoch"]))
+    best = max(lines, key=lambda line: (line["top1"], line["epoch"]))
     assert result["epoch"] == best["epoch"]
     assert result["checkpoint"] == f"step_{best['step']:08d}"
     assert [line["best"] for line in lines][best["epoch"] - 1]
