@@ -1,18 +1,20 @@
 """Convolutions of any torch model, exchanged for ones whose filters are as large as the image."""
 
+import json
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from nifbuild.errors import Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 from nifbuild.nn import GlobalConv2d
 from nifbuild.spec.base import field_names
+from nifbuild.spec.check import check
 from nifbuild.spec.ops import OPS, Layer, Shape
+from nifbuild.spec.patch import as_tree
 from nifbuild.spec.select import agrees, path_pattern
 
 if TYPE_CHECKING:
@@ -224,17 +226,12 @@ def _counterpart(
     if size is None and kind == "free_frequency":
         what = f"free_frequency has weights for one size of image, and that of {path} is unknown"
         raise SpecError(what, "pass an input of the model: example=torch.zeros(1, 3, 224, 224)")
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    op = _checked(kind, values)
     try:
-        op = OPS["conv"][kind](op="conv", kind=kind, **values)  # type: ignore[call-arg]
-        assert isinstance(op, Layer)
         layer = op.build(Shape(conv.in_channels, size or _ANY_SIZE))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SpecError(Problem(f"{first['msg']}", path=name, code="invalid")) from None
     except ValueError as error:
-        raise SpecError(Problem(str(error), path=path, code="invalid")) from None
+        fix = "choose other fields, or leave it out by `match` or `where`"
+        raise SpecError(Problem(str(error), path=path, fix=fix)) from None
     assert isinstance(layer, GlobalConv2d)
     if same:  # torch pads an even kernel on one side more: the size stays, as without a kernel
         layer.kernel_size = layer.padding = None
@@ -244,6 +241,17 @@ def _counterpart(
         with torch.no_grad():
             layer.bias.copy_(conv.bias)
     return layer
+
+
+def _checked(kind: str, values: Mapping[str, Any]) -> Layer:
+    """The op with these fields, checked as if they stood in a spec."""
+    written = json.dumps({"op": "conv", "kind": kind, **values}, default=str)
+    tree = as_tree(json.loads(written), Mark("replace_convs"))
+    op, problems = check(OPS["conv"][kind], tree)
+    if problems:
+        raise SpecError(problems)
+    assert isinstance(op, Layer)
+    return op
 
 
 def _sizes(

@@ -93,6 +93,7 @@ def test_an_op_may_import_what_it_builds():
     "command",
     [
         ["--help"],
+        ["--version"],
         ["validate", "specs/resnet18_nif.yaml"],
         ["schema"],
         ["resolve", "specs/resnet18.yaml"],

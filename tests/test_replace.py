@@ -211,7 +211,10 @@ def test_free_frequencies_have_the_size_that_the_conv_sees() -> None:
         ({"where": {"kernel": 3}}, "did you mean 'kernel_size'?"),
         ({"kind": "standard"}, "kinds: implicit_frequency, free_frequency, implicit_spatial"),
         ({"hiden": [8]}, "did you mean 'hidden'?"),
-        ({"hidden": [0]}, "greater than or equal to 1"),
+        (
+            {"hidden": [0]},
+            "replace_convs: hidden[0]: expected at least 1, got 0\n  hidden: Widths of",
+        ),
         ({"mixing": "depthwise", "match": "stem"}, "must be a multiple of `in_channels`"),
         ({"stride": 2}, "unknown field 'stride'"),
         ({"kind": "free_frequency"}, "pass an input of the model"),

@@ -1,12 +1,14 @@
 """The `nifbuild` command: names the commands and what the terminal sees when one fails."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
+from nifbuild import __version__
 from nifbuild.cli import bench, evaluate, output, resolve, schema, train, validate
+from nifbuild.errors import Problem, SpecError
 
 app = typer.Typer(
     name="nifbuild",
@@ -18,12 +20,23 @@ app = typer.Typer(
 )
 
 _options = {"traceback": False}
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports none but the subclass
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nifbuild {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options_of_all_commands(
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show Python tracebacks of errors.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     _options["traceback"] = traceback
@@ -47,4 +60,24 @@ def main() -> None:
     if "--traceback" in arguments:
         # Accepted anywhere on the line: it is typed after the fact, at the end of what failed.
         arguments = ["--traceback", *(a for a in arguments if a != "--traceback")]
-    app(args=arguments, prog_name="nifbuild")
+    with output.careful_stdout():
+        if _wants_json(arguments):
+            _run_with_json_errors(arguments)
+        else:
+            app(args=arguments, prog_name="nifbuild")
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    words = " ".join(arguments)
+    return "--json" in arguments or "--format json" in words or "--format=json" in words
+
+
+def _run_with_json_errors(arguments: Sequence[str]) -> None:
+    """Runs a command whose reader expects JSON, even where the command line is wrong."""
+    try:
+        sys.exit(app(args=arguments, prog_name="nifbuild", standalone_mode=False))
+    except _UsageError as error:
+        what, _, fix = error.format_message().partition(" Did you mean")  # type: ignore[attr-defined]
+        fix = f"did you mean{fix}" if fix else "see nifbuild --help"
+        output.print_problems([Problem(what.rstrip("."), fix=fix, code="usage")], "json")
+        sys.exit(SpecError.exit_code)

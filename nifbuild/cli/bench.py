@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from nifbuild.cli.loading import loading
 from nifbuild.cli.options import JsonOption
 from nifbuild.cli.output import print_document
 
@@ -107,10 +108,11 @@ def bench(
     same repeat, as other work on the machine slows both; its median is shown,
     with its spread. More than 1 means that the layer is faster.
     """
-    from nifbuild.report.bench.plot import plot_report
-    from nifbuild.report.bench.progress import StatusLine
-    from nifbuild.report.bench.request import Options, parse_request
-    from nifbuild.report.bench.table import print_report
+    with loading():
+        from nifbuild.report.bench.plot import plot_report
+        from nifbuild.report.bench.progress import StatusLine
+        from nifbuild.report.bench.request import Options, parse_request
+        from nifbuild.report.bench.table import print_report
 
     request = parse_request(
         Options(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nifbuild.cli.loading import loading
 from nifbuild.cli.options import JsonOption
 from nifbuild.cli.output import print_document
 
@@ -40,16 +41,17 @@ def evaluate(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images at once.", show_default="as in the run")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Evaluate a trained run: its final figures again, or those on other images.
 
     On the device that the run was trained on, its figures are the same to the last digit.
     """
-    from nifbuild.train.progress import reporter
-    from nifbuild.train.summary import print_summary
-    from nifbuild.train.trained import evaluate_run
+    with loading():
+        from nifbuild.train.progress import reporter
+        from nifbuild.train.summary import print_summary
+        from nifbuild.train.trained import evaluate_run
 
     is_first = int(os.environ.get("RANK", 0)) == 0
     result = evaluate_run(
@@ -59,7 +61,7 @@ def evaluate(
         data=data,
         device=device,
         batch_size=batch_size,
-        report=reporter(quiet or not is_first),
+        report=reporter(quiet) if is_first else None,
     )
     if is_first:
         print_document(result) if json_output else print_summary(result)

@@ -1,20 +1,70 @@
 """How commands speak: documents on stdout, people's text and problems on stderr, exit codes."""
 
+import errno
 import functools
+import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec
 
 import typer
 
-from nifbuild.errors import NifbuildError, Problem
+from nifbuild.errors import NifbuildError, Problem, RunError
 
 P = ParamSpec("P")
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
+
+PIPE_CLOSED = 141
+"""Exit code where the reader of what is written, such as head, has gone: 128 + SIGPIPE."""
+
+
+class _Stdout(io.FileIO):
+    """Standard output; where it cannot be written, the command ends.
+
+    Here, as typer and rich write to it, too, each with ideas of its own about a closed pipe.
+    """
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            _discard_what_follows(self.fileno())
+            if error.errno == errno.EPIPE:
+                sys.exit(PIPE_CLOSED)
+            what = f"cannot write to standard output: {error.strerror}"
+            print_problems([Problem(what, fix="send it where there is room", code="write")])
+            sys.exit(RunError.exit_code)
+
+
+def _discard_what_follows(descriptor: int) -> None:
+    """What is still buffered would fail again when Python flushes it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+@contextmanager
+def careful_stdout() -> Iterator[None]:
+    """While entered, a full disk or a closed pipe behind stdout ends the command with one line."""
+    given = sys.stdout
+    if given is None or sys.platform == "win32":  # closed; or a console, which is no file there
+        yield
+        return
+    raw = _Stdout(given.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=given.encoding,
+        errors=given.errors,
+        line_buffering=given.isatty(),
+    )
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout = given
 
 
 def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> Callable[P, None]:
@@ -39,9 +89,8 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
             typer.echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
-            # The reader (head, less) has gone; Python would complain again while it flushes stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+            _discard_what_follows(sys.stderr.fileno())
+            sys.exit(PIPE_CLOSED)
 
     return guarded
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, SetOption, SpecArgument
 
 
@@ -22,8 +23,9 @@ def resolve(
     ] = None,
 ) -> None:
     """Print the spec written out: nothing left to extend, substitute, repeat or patch."""
-    from nifbuild.spec.explain import explain
-    from nifbuild.spec.resolve import load_spec
+    with loading():
+        from nifbuild.spec.explain import explain
+        from nifbuild.spec.resolve import load_spec
 
     resolved = load_spec(spec, data=data, overrides=overrides or ())
     if path is None:

@@ -1,5 +1,6 @@
 """`nifbuild schema`."""
 
+from nifbuild.cli.loading import loading
 from nifbuild.cli.output import print_document
 
 
@@ -9,6 +10,7 @@ def schema() -> None:
     Save it as nifbuild.schema.json, and start a spec with the comment
     `# yaml-language-server: $schema=nifbuild.schema.json`.
     """
-    from nifbuild.spec.schema import json_schema
+    with loading():
+        from nifbuild.spec.schema import json_schema
 
     print_document(json_schema())

@@ -7,15 +7,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, JsonOption, SetOption, SpecArgument
 from nifbuild.cli.output import print_document
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
+
+def _named(directory: str) -> Path:
+    # An empty variable in a script would mean the working directory, and --overwrite delete there.
+    if not directory.strip():
+        raise typer.BadParameter("it is empty: name a directory, or leave --out away")
+    return Path(directory)
+
+
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", help="The run directory.", show_default="runs/<name of the spec>"),
+    typer.Option(
+        "--out",
+        help="The run directory.",
+        show_default="runs/<name of the spec>",
+        parser=_named,
+        metavar="PATH",
+    ),
 ]
 ProcessesOption = Annotated[
     int | None,
@@ -49,7 +64,7 @@ def train(
         str | None, typer.Option(help="fp32, bf16 or fp16: --set train.precision=P.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set train.seed=N.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Train a spec, and evaluate the result on its test images.
@@ -57,9 +72,10 @@ def train(
     The run directory holds all there is to know about it: `nifbuild evaluate` needs nothing else.
     Ctrl-C saves a checkpoint first; the same command with --resume continues exactly there.
     """
-    from nifbuild.errors import SpecError
-    from nifbuild.spec.resolve import load_spec
-    from nifbuild.train.launch import launch, require_processes
+    with loading():
+        from nifbuild.errors import SpecError
+        from nifbuild.spec.resolve import load_spec
+        from nifbuild.train.launch import launch, require_processes
 
     short = {
         "epochs": epochs,
@@ -80,8 +96,7 @@ def train(
     elif processes is not None and processes > 1:
         from nifbuild.train.directory import RunDirectory
 
-        if not resume:
-            RunDirectory(directory).require_free(overwrite=overwrite)
+        RunDirectory(directory).require_free(overwrite=overwrite or resume)
         command = [sys.executable, "-m", "nifbuild", "train", str(spec), "--out", str(directory)]
         command += ["--data", str(data)] if data is not None else []
         command += [word for setting in settings for word in ("--set", setting)]
@@ -103,9 +118,10 @@ def _train_here(
     from nifbuild.train.launch import reporting_failure
 
     with reporting_failure(), resolved.placing():
-        from nifbuild.train.progress import reporter
-        from nifbuild.train.run import train_run
-        from nifbuild.train.summary import print_summary
+        with loading():
+            from nifbuild.train.progress import reporter
+            from nifbuild.train.run import train_run
+            from nifbuild.train.summary import print_summary
 
         is_first = int(os.environ.get("RANK", 0)) == 0
         result = train_run(
@@ -113,7 +129,7 @@ def _train_here(
             directory,
             resume=resume,
             overwrite=overwrite,
-            report=reporter(quiet or not is_first),
+            report=reporter(quiet) if is_first else None,
         )
         if is_first:
             print_document(result) if json_output else print_summary(result)

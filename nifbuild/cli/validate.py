@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, SetOption
 from nifbuild.cli.output import print_problems
 
@@ -24,8 +25,9 @@ def validate(
     A file that holds nothing but a `data` section is checked as data. Exit code 2 if anything is
     wrong.
     """
-    from nifbuild.errors import Problem, SpecError
-    from nifbuild.spec.resolve import load_data_spec, load_spec
+    with loading():
+        from nifbuild.errors import Problem, SpecError
+        from nifbuild.spec.resolve import load_data_spec, load_spec
 
     problems: list[Problem] = []
     lines = []

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from nifbuild.data.columns import find_column, number_classes, read_labels
+from nifbuild.data.columns import check_paths, find_column, number_classes, read_labels
 from nifbuild.data.decode import Decoder, UnreadableImageError
 from nifbuild.data.fingerprint import fingerprint
 from nifbuild.data.images import (
@@ -23,9 +23,10 @@ from nifbuild.data.images import (
     decode_all,
 )
 from nifbuild.data.sources import open_source
-from nifbuild.data.splits import Role, choose_splits, limited, random_stream, set_aside
+from nifbuild.data.splits import choose_splits, limited, random_stream, set_aside
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import CommonData, DataSpec, Table
+from nifbuild.spec.splits import Role
 
 if TYPE_CHECKING:
     import datasets
@@ -52,6 +53,7 @@ def open_data(spec: DataSpec) -> "Catalog":
             find_column("image", image, features, split),
             find_column("label", label, features, split),
         )
+        check_paths(found[split], columns[role][0], split)
     # After the columns of all splits are known: reading labels takes longer.
     class_names, labels = number_classes(
         [read_labels(found[split], columns[role][1], split, role) for role, split in roles.items()]
@@ -129,10 +131,15 @@ class Catalog:
             in_memory = images * channels * size[0] * size[1] <= _MEMORY_BYTES
         threads = min(spec.workers, _processors())
         loading = _Loading(decoder, spec, threads, _Counter(progress, sum(self.sizes.values())))
-        splits: dict[Role, ImageSet] = {
-            role: loading.in_memory(source) if in_memory else loading.lazy(source)
-            for role, source in self.sources.items()
-        }
+        splits: dict[Role, ImageSet] = {}
+        problems: list[Problem] = []
+        for role, source in self.sources.items():
+            try:
+                splits[role] = loading.in_memory(source) if in_memory else loading.lazy(source)
+            except RunError as error:  # the other splits are read nevertheless, to tell of all
+                problems += error.problems
+        if problems:
+            raise RunError(problems)
         mean, std = fixed or loading.statistics(splits["train"])
         return ImageData(
             splits,

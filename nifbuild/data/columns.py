@@ -1,18 +1,21 @@
 """Which column holds the images, which the labels, and what the classes are called."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from nifbuild.data.splits import Role, Rows
+from nifbuild.data.splits import Rows
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
+from nifbuild.spec.splits import Role
 
 if TYPE_CHECKING:
     import datasets
 
+_TRIED_PATHS = 10
 _USUAL: dict[str, tuple[str, ...]] = {
     "image": ("image", "img", "images", "picture", "pixels"),
     "label": ("label", "labels", "class", "target", "category", "y"),
@@ -56,6 +59,24 @@ def find_column(
         several = " and ".join(f"'{name}'" for name in usual or of_type)
         raise _no_column(kind, f"the columns {several} may each hold the {kind}s", features)
     raise _no_column(kind, f"no column of split '{split}' is known to hold {kind}s", features)
+
+
+def check_paths(table: "datasets.Dataset", column: str, split: str) -> None:
+    """Texts in a column of images are paths.
+
+    Raises:
+        SpecError: None of the first ones is that of a file.
+    """
+    kind = getattr(table.features[column], "dtype", None)
+    if kind not in ("string", "large_string") or not len(table):
+        return
+    texts = [text for text in table[:_TRIED_PATHS][column] if text is not None]
+    if not texts or any(Path(text).is_file() for text in texts):
+        return
+    what = f"the column '{column}' of split '{split}' holds text; there is no file {texts[0]!r:.80}"
+    problem = _no_column("image", what, table.features).problems[0]
+    relative = "paths of images are relative to the working directory"
+    raise SpecError(replace(problem, fix=f"{problem.fix}\n{relative}"))
 
 
 def _is_image(feature: Any) -> bool:
@@ -132,7 +153,7 @@ def read_labels(table: "datasets.Dataset", column: str, split: str, role: Role) 
 
     Raises:
         SpecError: The split has no labels (all are missing or -1, as in test splits of contests).
-        RunError: The split is empty, or some of its labels are missing.
+        RunError: The split is empty, or some of its labels are missing or negative.
     """
     where = f"split '{split}'"
     if not len(table):
@@ -171,9 +192,26 @@ def read_labels(table: "datasets.Dataset", column: str, split: str, role: Role) 
         )
     names = getattr(table.features[column], "names", None)
     array = values.to_numpy()
+    if names is None and array.dtype.kind == "i":
+        _check_not_negative(array, split)
     if array.dtype == object:
         array = array.astype(str)
     return Labels(split, role, array, tuple(names) if names is not None else None)
+
+
+def _check_not_negative(labels: np.ndarray, split: str) -> None:
+    """A negative number stands for no label wherever numbers have no names."""
+    negative = np.flatnonzero(labels < 0)
+    if len(negative):
+        raise RunError(
+            Problem(
+                f"{len(negative)} rows of split '{split}' have negative labels, which are no "
+                f"classes; the first is row {negative[0]}, {labels[negative[0]]}",
+                path="data.label",
+                fix="remove these rows from the data, or number the classes from 0",
+                code="label-out-of-range",
+            )
+        )
 
 
 def number_classes(splits: Sequence[Labels]) -> tuple[tuple[str, ...], dict[Role, Rows]]:

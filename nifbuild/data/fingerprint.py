@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nifbuild.data.decode import Cell, cell_name
-from nifbuild.data.splits import Role, Rows
+from nifbuild.data.splits import Rows
+from nifbuild.spec.splits import Role
 
 if TYPE_CHECKING:
     import datasets

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from nifbuild.data.splits import USUAL_NAMES
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean, suggestion
-from nifbuild.spec.data import ImageFolderData, Splits
+from nifbuild.spec.data import ImageFolderData
+from nifbuild.spec.splits import USUAL_NAMES, Splits
 
 if TYPE_CHECKING:
     import datasets

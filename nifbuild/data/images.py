@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nifbuild.data.decode import Cell, Decoder, UnreadableImageError, cell_name, quiet_pillow
-from nifbuild.data.splits import Role, Rows
+from nifbuild.data.splits import Rows
+from nifbuild.spec.splits import Role
 
 if TYPE_CHECKING:
     import datasets

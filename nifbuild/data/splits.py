@@ -5,20 +5,14 @@ so that a seed means the same split everywhere and for good.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
 
 from nifbuild.errors import Problem, SpecError, did_you_mean
-from nifbuild.spec.data import CommonData, NamedSplits, Splits
+from nifbuild.spec.data import CommonData, NamedSplits
+from nifbuild.spec.splits import Role, Splits
 
-Role = Literal["train", "validation", "test"]
-USUAL_NAMES: dict[Role, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing"),
-}
 # One stream of random numbers for each use, so that one choice does not move another.
 _STREAMS = {"test": 0, "validation": 1, "limit": 2, "statistics": 3}
 
@@ -37,20 +31,11 @@ def choose_splits(spec: CommonData, available: Collection[str]) -> dict[Role, st
     Raises:
         SpecError: A named split is not there, or none is for training.
     """
-    named = spec.splits if isinstance(spec, NamedSplits) else Splits()
-    roles: dict[Role, str] = {}
-    for role in ("train", "validation", "test"):
-        name = getattr(named, role)
-        if name is not None:
-            if name not in available:
-                raise _missing_split(role, name, available)
-            roles[role] = name
-    for role, names in USUAL_NAMES.items():
-        if role not in roles:
-            free = [name for name in names if name in available and name not in roles.values()]
-            roles |= {role: free[0]} if free else {}
-    if "train" not in roles and len(available) == 1:
-        roles["train"] = next(iter(available))
+    splits = spec.splits if isinstance(spec, NamedSplits) else Splits()
+    for role, name in splits.named.items():
+        if name not in available:
+            raise _missing_split(role, name, available)
+    roles = splits.roles(available)
     if "train" not in roles:
         raise SpecError(
             Problem(
@@ -60,9 +45,6 @@ def choose_splits(spec: CommonData, available: Collection[str]) -> dict[Role, st
                 code="missing-split",
             )
         )
-    if "test" not in roles and "validation" in roles and named.validation is None:
-        # ImageNet's convention: what is called validation is what accuracy is reported on.
-        roles["test"] = roles.pop("validation")
     return roles
 
 

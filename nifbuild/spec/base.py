@@ -1,8 +1,10 @@
 """The base of every model that YAML may say, and the field types they share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 
 class Spec(BaseModel):
@@ -21,15 +23,43 @@ class Spec(BaseModel):
     )
 
 
+def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model, by what YAML calls them."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
 def field_names(model: type[BaseModel]) -> list[str]:
     """The fields of a model as YAML calls them."""
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return list(fields(model))
+
+
+def finding(what: str, fix: str = "", at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """What a validator raises to say also how to mend it, and where within its value.
+
+    Args:
+        what: As in `nifbuild.errors.Problem`.
+        fix: As in `nifbuild.errors.Problem`.
+        at: Path from the value that is validated to the one to edit.
+    """
+    return PydanticCustomError("finding", "{what}", {"what": what, "fix": fix, "at": at})
+
+
+FORMS: dict[str, str] = {}
+"""In words, what a text must look like that a pattern describes; by pattern."""
+
+
+def text_like(pattern: str, words: str, **limits: Any) -> Any:
+    """A field's texts must match `pattern`; errors say it in `words`."""
+    FORMS[pattern] = words
+    return Field(pattern=pattern, **limits)
 
 
 def _broadcast(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise PydanticCustomError("pair_type", "a whole number or a list of two")
 
 
 def _collapse(value: tuple[int, int]) -> int | list[int]:
@@ -58,8 +88,18 @@ NonNegativePair = Annotated[
 ]
 """Height and width, zero allowed; one number stands for both."""
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", max_length=100)]
+Identifier = Annotated[
+    str,
+    text_like(
+        r"^[A-Za-z0-9][A-Za-z0-9_]*$",
+        "letters, digits and underscores, a letter or digit first",
+        max_length=100,
+    ),
+]
 """A module name: letters, digits and, but for the first character, underscores."""
 
-Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=500)]
+Reference = Annotated[
+    str,
+    text_like(r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", "an id, or ids joined by dots", max_length=500),
+]
 """The id of an earlier op, with the ids of the levels around it where it stands in another one."""

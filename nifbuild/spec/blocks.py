@@ -32,7 +32,8 @@ class Block:
         if name in OPS:
             raise _invalid(f"'{name}' is an op already", mark, f"blocks.{name}", "rename the block")
         if not isinstance(node, Map):
-            raise _invalid("a block is a mapping with `body`", mark, f"blocks.{name}")
+            fix = f"write {name}: {{args: {{out_channels: int}}, body: [...]}}"
+            raise _invalid("a block is a mapping with `body`", mark, f"blocks.{name}", fix)
         for key in node.entries:
             if key not in ("args", "body"):
                 fix = did_you_mean(key, ["args", "body"]) or "a block has `args` and `body`"
@@ -42,7 +43,8 @@ class Block:
                 )
         body = node.get("body")
         if body is None:
-            raise _invalid("missing field `body`", mark, f"blocks.{name}", code="missing-field")
+            fix = "add `body:` with the block's ops"
+            raise _invalid("missing field `body`", mark, f"blocks.{name}", fix, "missing-field")
         self.body = body
         arguments = node.get("args")
         if arguments is not None and not isinstance(arguments, Map):
@@ -54,7 +56,8 @@ class Block:
         for key in self.arguments:
             if key in CALL_KEYS:
                 what = f"an argument cannot be named '{key}', as a field of every op is"
-                raise _invalid(what, arguments.key_marks[key], f"blocks.{name}.args")
+                place = arguments.key_marks[key]
+                raise _invalid(what, place, f"blocks.{name}.args", "rename the argument")
 
     def bind(self, call: Map, scope: Scope, variables: Scope) -> dict[str, Node]:
         """The arguments of one call: a type name declares a required one, a value a default.
@@ -91,7 +94,8 @@ class Block:
             if not all(_fits(part, kind) for part in parts or (value,)):
                 got = repr(value.value) if isinstance(value, Scalar) else "a collection"
                 what = f"the argument '{key}' of block '{self.name}' is {kind}, not {got}"
-                problems.append(Problem(what, value.mark, key, code="type"))
+                fix = f"the block declares it as `{key}: {word}` ({declared.mark})"
+                problems.append(Problem(what, value.mark, key, fix, "type"))
         if problems:
             raise SpecError(problems)
         return bound
@@ -109,7 +113,5 @@ def _fits(node: Node, kind: str) -> bool:
     return not types or (isinstance(node, Scalar) and type(node.value) in types)
 
 
-def _invalid(
-    what: str, mark: Mark, path: str = "", fix: str = "", code: str = "invalid"
-) -> SpecError:
+def _invalid(what: str, mark: Mark, path: str, fix: str, code: str = "invalid") -> SpecError:
     return SpecError(Problem(what, mark, path, fix, code))

@@ -1,14 +1,15 @@
 """Pydantic's findings as problems with a place, what was allowed, and a guess at what was meant."""
 
 import json
+import re
 from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nifbuild.errors import Mark, Problem, did_you_mean, suggestion
-from nifbuild.spec.base import field_names
-from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, plain
+from nifbuild.spec.base import FORMS, field_names, fields
+from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, Variable, at, plain
 
 _adapter = cache(TypeAdapter)
 
@@ -29,18 +30,46 @@ def check(kind: Any, tree: Node, prefix: str = "") -> tuple[Any, list[Problem]]:
     except ValidationError as error:
         found: dict[tuple[TreePath, str], list[dict[str, Any]]] = {}
         for detail in error.errors(include_url=False):
-            path = _tree_path(tree, detail["loc"], detail["type"])
+            loc = (*detail["loc"], *detail.get("ctx", {}).get("at", ()))
+            path = _tree_path(tree, loc, detail["type"])
             group = "unknown" if detail["type"] == "extra_forbidden" else "value"
             found.setdefault((path, group), []).append(dict(detail))
         _drop_consequences(found)
-        return None, [_problem(kind, tree, path, d, prefix) for (path, _), d in found.items()]
+        problems = [_problem(kind, tree, path, d, prefix) for (path, _), d in found.items()]
+        origins = [_origin(tree, path) for path, _ in found]
+        return None, _merged(problems, origins)
+
+
+def _origin(tree: Node, path: TreePath) -> Variable | None:
+    node = at(tree, path)
+    return node.origin if isinstance(node, Scalar) else None
+
+
+def _merged(problems: list[Problem], origins: list[Variable | None]) -> list[Problem]:
+    """One problem for all that one variable causes, and for all repetitions of one op."""
+    groups: dict[object, list[Problem]] = {}
+    for problem, origin in zip(problems, origins, strict=True):
+        groups.setdefault(origin or (problem.where, problem.what), []).append(problem)
+    return [
+        _caused_by(origin, group) if isinstance(origin, Variable) else group[0]
+        for origin, group in groups.items()
+    ]
+
+
+def _caused_by(variable: Variable, problems: list[Problem]) -> Problem:
+    """The variable is what has to be edited; the first value that it spoils tells why."""
+    first, others = problems[0], len({problem.where for problem in problems}) - 1
+    place = f"used at {first.where}" + (f", and at {others} more" if others else "")
+    fix = "\n".join(filter(None, (first.fix, place)))
+    what = f"{first.path}: {first.what}"
+    return Problem(what, variable.mark, f"vars.{variable.name}", fix, first.code)
 
 
 def _drop_consequences(found: dict[tuple[TreePath, str], Any]) -> None:
     """Leaves out that a value is wrong as a whole where something within it is."""
+    outer = {path[:end] for path, _ in found for end in range(len(path))}
     for path, group in list(found):
-        within = (other for other, _ in found if len(other) > len(path))
-        if group == "value" and any(other[: len(path)] == path for other in within):
+        if group == "value" and path in outer:
             del found[path, group]
 
 
@@ -72,16 +101,33 @@ def _problem(
         fix = _allowed_fields(model, parent, str(path[-1]))
         return Problem(f"unknown field '{path[-1]}'", mark, name, fix, "unknown-field")
     if kind == "missing":
-        return Problem(f"missing field `{path[-1]}`", mark, name, "", "missing-field")
+        fix = _about_field(root, details[0]["loc"])
+        return Problem(f"missing field `{path[-1]}`", mark, name, fix, "missing-field")
     if kind.startswith("union_tag"):
         return _tag_problem(node, mark, name, details[0])
     expected = list(dict.fromkeys(_expected(detail) for detail in details))
+    if kind == "finding":
+        return Problem(details[0]["msg"], mark, name, details[0]["ctx"]["fix"], "value")
     if kind == "value_error":
         return Problem(_sentence(details[0]["msg"]), node.mark, name, "", "value")
     words = [w for d in details for w in _words(d)]
     fix = did_you_mean(str(node.value), words) if isinstance(node, Scalar) else ""
     what = f"expected {' or '.join(expected)}, got {_shown(node)}"
-    return Problem(what, node.mark, name, fix or _type_hint(node, details), "value")
+    fix = fix or _type_hint(node, details) or _about_field(root, details[0]["loc"])
+    return Problem(what, node.mark, name, fix, "value")
+
+
+def _about_field(root: Any, loc: tuple[int | str, ...]) -> str:
+    """What the field at or around a pydantic location means, in a line, and its default."""
+    for end in range(len(loc), 0, -1):
+        model = _model_at(root, loc[: end - 1])
+        info = fields(model).get(str(loc[end - 1])) if model is not None else None
+        if info is not None:
+            meaning = re.split(r"[.;:](?:\s|$)", " ".join((info.description or "").split()))[0]
+            is_plain = isinstance(info.default, bool | int | float | str)
+            default = f" (default {json.dumps(info.default)})" if is_plain else ""
+            return f"{loc[end - 1]}: {meaning}{default}" if meaning else ""
+    return ""
 
 
 def _place(tree: Node, path: TreePath) -> tuple[Node, Node, Mark]:
@@ -123,6 +169,7 @@ def _expected(detail: dict[str, Any]) -> str:
         "string_type": "text",
         "tuple_type": "a list",
         "list_type": "a list",
+        "pair_type": "a whole number or a list of two",
         "dict_type": "a mapping",
         "model_type": "a mapping",
         "model_attributes_type": "a mapping",
@@ -132,7 +179,7 @@ def _expected(detail: dict[str, Any]) -> str:
     if kind in names:
         return names[kind]
     if kind == "string_pattern_mismatch":
-        return f"text of the form {context['pattern']}"
+        return FORMS[context["pattern"]]
     if kind in ("too_short", "too_long"):
         few = kind == "too_short"
         count = context["min_length" if few else "max_length"]
@@ -189,16 +236,23 @@ def _allowed_fields(model: type[BaseModel] | None, parent: Node, unknown: str) -
     if model is None:
         return ""
     names = [name for name in field_names(model) if name != "op"]
-    listed = f"fields{_label(parent)}: {', '.join(names)}"
+    label = _label(parent) or _default_name(model)
+    listed = f"fields{label}: {', '.join(names)}"
     return suggestion(unknown, names, listed)
 
 
 def _label(parent: Node) -> str:
-    words = (
-        [parent.text(key) for key in ("op", "kind", "source")] if isinstance(parent, Map) else []
-    )
+    if not isinstance(parent, Map):
+        return ""
+    words = [parent.text(key) for key in ("op", "kind", "source", "name")]
     known = [word for word in words if word]
     return f" of {known[0]}" + "".join(f" ({word})" for word in known[1:]) if known else ""
+
+
+def _default_name(model: type[BaseModel]) -> str:
+    info = model.model_fields.get("name")
+    default = info.default if info is not None else None
+    return f" of {default}, the default" if isinstance(default, str) else ""
 
 
 def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
@@ -211,8 +265,8 @@ def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
         candidates = tagged or [
             inner
             for model in candidates
-            if part in model.model_fields
-            for inner in _models_in(model.model_fields[part].annotation)
+            if part in fields(model)
+            for inner in _models_in(fields(model)[part].annotation)
         ]
     return candidates[0] if candidates else None
 

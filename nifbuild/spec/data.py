@@ -9,12 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nifbuild.spec.base import Spec
+from nifbuild.errors import suggestion
+from nifbuild.spec.base import Spec, finding
+from nifbuild.spec.splits import USUAL_NAMES, SplitName, Splits
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
-SplitName = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")]
 Positive = Annotated[int, Field(ge=1)]
 Files = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
@@ -100,29 +101,6 @@ class Limit(Spec):
     """Test images. Null: all."""
 
 
-class Splits(Spec):
-    """The names that the source gives to its splits."""
-
-    train: SplitName | None = None
-    """Null: `train`, or the only split there is."""
-
-    validation: SplitName | None = None
-    """Null: `validation`, `val`, `valid` or `dev`, where there is one; else `validation: share`."""
-
-    test: SplitName | None = None
-    """Null: `test`, where there is one. Where there is none but a validation split is, that one is
-    the test split (the convention of ImageNet), and `validation: share` sets validation images
-    aside."""
-
-    @model_validator(mode="after")
-    def _no_split_twice(self) -> Self:
-        names = [name for name in (self.train, self.validation, self.test) if name is not None]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"the split '{name}' is used twice: its results would mislead")
-        return self
-
-
 class CommonData(Spec):
     """The fields of every source."""
 
@@ -204,6 +182,14 @@ class DigitsData(CommonData):
     source: Literal["digits"]
     """Which kind of source this is."""
 
+    @model_validator(mode="after")
+    def _ten_classes(self) -> Self:
+        if self.num_classes not in (None, 10):
+            what = f"the data has 10 classes, not {self.num_classes}"
+            fix = "write `num_classes: 10`, or leave it out"
+            raise finding(what, fix, at=("num_classes",))
+        return self
+
     @property
     def known_num_classes(self) -> int:
         """The ten digits."""
@@ -225,7 +211,28 @@ class FileData(Table):
     """A source that is read from files."""
 
     files: Annotated[dict[SplitName, Files], Field(min_length=1)]
-    """For each split, a path, a pattern such as `train-*.parquet`, or a list of these."""
+    """For each split, a path, a pattern such as `train-*.parquet`, or a list of these. Splits have
+    the usual names, or those that `splits` gives."""
+
+    @model_validator(mode="after")
+    def _every_split_is_used(self) -> Self:
+        for role, name in self.splits.named.items():
+            if name not in self.files:
+                listed = f"`files` has: {', '.join(self.files)}"
+                fix = suggestion(name, self.files, listed)
+                raise finding(f"`files` has no split '{name}'", fix, at=("splits", role))
+        roles = self.splits.roles(self.files)
+        if "train" not in roles:
+            what = f"no split for training among {', '.join(self.files)}"
+            raise finding(what, "say which it is: `splits: {train: ...}`", at=("files",))
+        for name in self.files:
+            if name not in roles.values():
+                usual = [name for names in USUAL_NAMES.values() for name in names]
+                listed = f"usual names: {', '.join(usual)}"
+                listed += f"\nfor any other say what it is: `splits: {{test: {name}}}`"
+                fix = suggestion(name, usual, listed)
+                raise finding(f"nothing uses the split '{name}'", fix, at=("files", name))
+        return self
 
 
 class ParquetData(FileData):

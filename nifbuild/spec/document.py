@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nifbuild.spec.base import NonNegativeInt, PositiveInt, PositivePair, Spec
+from nifbuild.spec.base import NonNegativeInt, PositiveInt, PositivePair, Spec, text_like
 from nifbuild.spec.data import DataSpec
 from nifbuild.spec.ops import OpUnion
 from nifbuild.spec.training import TrainSpec
@@ -29,7 +29,14 @@ class RunSpec(Spec):
     version: Literal[1]
     """Version of the language."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    name: Annotated[
+        str,
+        text_like(
+            r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            "letters, digits, dots, hyphens and underscores, a letter or digit first",
+            max_length=100,
+        ),
+    ]
     """Name of the model and, under `runs/`, of its run. Left out: the file's name."""
 
     input: InputSpec = InputSpec()

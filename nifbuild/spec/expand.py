@@ -4,11 +4,14 @@ What remains are the ops of `nifbuild.spec.ops` with plain values, each still at
 was written.
 """
 
+from collections.abc import Sequence
+
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion
+from nifbuild.spec.base import field_names
 from nifbuild.spec.blocks import REPEAT_KEYS, Block, Scope
 from nifbuild.spec.expressions import interpolate, is_expression, names_within, substitute
 from nifbuild.spec.names import POSITION
-from nifbuild.spec.ops import OPS
+from nifbuild.spec.ops import OPS, Op
 from nifbuild.spec.source import MAX_DEPTH, MAX_NODES, List, Map, Node, Scalar, plain
 
 _NAMES = ("id", "from")
@@ -24,52 +27,24 @@ class _TooLarge(SpecError):
     """Ends the expansion at once, where other problems are collected."""
 
 
-def variables(tree: Map) -> dict[str, Node]:
-    """The values of `vars`, expressions among them evaluated in the order of their need.
-
-    Raises:
-        SpecError: If `vars` is no mapping of names, or variables refer to each other in a circle.
-    """
-    node = tree.get("vars")
-    if node is None or (isinstance(node, Scalar) and node.value is None):
-        return {}
-    if not isinstance(node, Map):
-        raise _problem("vars is a mapping of names to values", node.mark, "vars")
-    waiting = dict(node.entries)
-    for name in waiting:
-        if not name.isidentifier():
-            fix = "use letters, digits and underscores"
-            raise _problem(f"'{name}' is not a variable name", node.key_marks[name], "vars", fix)
-    done: dict[str, Node] = {}
-    while waiting:
-        ready = [n for n, value in waiting.items() if not names_within(value) & waiting.keys()]
-        if not ready:
-            circle = ", ".join(sorted(waiting))
-            mark = node.key_marks[next(iter(waiting))]
-            raise _problem(f"variables refer to each other in a circle: {circle}", mark, "vars")
-        for name in ready:
-            done[name] = substitute(waiting.pop(name), done)
-    return done
-
-
-def expand_model(model: Node, blocks: Map, scope: Scope) -> List:
+def expand_model(model: Node, blocks: Map, scope: Scope) -> tuple[List, list[Problem]]:
     """The model with blocks, repeats and variables written out.
 
-    Raises:
-        SpecError: With all problems of the model's ops and of the blocks it uses.
+    Returns:
+        The ops, and all problems of the model's ops and of the blocks it uses. In the place of an
+        op that cannot be written out stands `identity`, so that the others are checked as well.
     """
     expander = _Expander(blocks, scope)
     try:
         items = expander.body(model, scope, "model")
     except _TooLarge as error:
-        raise SpecError([*expander.problems, *error.problems]) from None
+        expander.problems += error.problems
+        items = [_identity(model.mark)]
     if not expander.problems:
         for name in blocks.entries:
             if name not in expander.used:
                 expander.check_unused(name)
-    if expander.problems:
-        raise SpecError(dict.fromkeys(expander.problems))
-    return List(tuple(items), model.mark)
+    return List(tuple(items), model.mark), list(dict.fromkeys(expander.problems))
 
 
 class _Expander:
@@ -88,7 +63,8 @@ class _Expander:
         self.depth += 1
         if self.depth > MAX_LEVELS:
             what = f"ops are nested more than {MAX_LEVELS} levels deep"
-            raise _TooLarge(Problem(what, node.mark, where, code="too-large"))
+            fix = "put ops after one another, or repeat them, instead of into each other"
+            raise _TooLarge(Problem(what, node.mark, where, fix, "too-large"))
         result: list[Node] = []
         for entry in entries:
             try:
@@ -97,9 +73,12 @@ class _Expander:
                 raise
             except SpecError as error:
                 self.problems += error.problems
+                result.append(_identity(entry.mark))
         self.depth -= 1
         if not entries:
-            self.problems.append(Problem("no ops here", node.mark, where, code="empty"))
+            fix = "write an op; `identity` does nothing"
+            self.problems.append(Problem("no ops here", node.mark, where, fix, "empty"))
+            result.append(_identity(node.mark))
         return result
 
     def op(self, node: Node, scope: Scope) -> list[Node]:
@@ -121,7 +100,8 @@ class _Expander:
         self.count += 1
         if self.count > MAX_OPS:
             what = f"the model has more than {MAX_OPS:,} ops"
-            raise _TooLarge(Problem(what, node.mark, "model", code="too-large"))
+            fix = "repeat fewer times"
+            raise _TooLarge(Problem(what, node.mark, "model", fix, "too-large"))
         name = self.name_of(node, scope)
         if name in self.blocks.entries:
             return [self.call(name, node, scope)]
@@ -147,7 +127,9 @@ class _Expander:
             if not isinstance(given, Scalar) or given.value not in kinds:
                 word = given.value if isinstance(given, Scalar) else "a collection"
                 fix = suggestion(str(word), kinds, f"kinds: {', '.join(kinds)}")
-                raise _problem(f"unknown kind '{word}'", given.mark, "kind", fix, "unknown-kind")
+                what = f"unknown kind '{word}'"
+                self.problems.append(Problem(what, given.mark, "kind", fix, "unknown-kind"))
+                node = _as_first_kind(node, list(classes.values()))
         op_class = next(iter(classes.values()))
         for key, value in node.entries.items():
             if key in op_class.bodies and not _is_word(value, op_class.bodies[key]):
@@ -197,16 +179,17 @@ class _Expander:
             fields = [item for item in given.items if isinstance(item, Map)]
             if len(fields) < len(given.items):
                 what = "an entry of a list under repeat is a mapping of fields"
-                raise _problem(what, given.mark, "repeat", code="type")
+                fix = "write repeat: [{stride: 2}, {}]"
+                raise _problem(what, given.mark, "repeat", fix, "type")
             return fields
         times = given.value if isinstance(given, Scalar) else plain(given)
         if isinstance(times, bool) or not isinstance(times, int) or times < 1:
             what = "repeat is a whole number of at least 1, or a list with the fields of each "
             what += f"repetition, not {times!r}"
-            raise _problem(what, given.mark, "repeat", code="type")
+            raise _problem(what, given.mark, "repeat", "write repeat: 2", "type")
         if times > MAX_OPS:
             what = f"repeat: {times:,} gives more ops than a model may have ({MAX_OPS:,})"
-            raise _problem(what, given.mark, "repeat", code="too-large")
+            raise _problem(what, given.mark, "repeat", "repeat fewer times", "too-large")
         return [Map({}, {}, given.mark)] * times
 
     def sequence(self, node: Map, items: list[Node], scope: Scope) -> Map:
@@ -221,9 +204,9 @@ class _Expander:
     def call(self, name: str, node: Map, scope: Scope) -> Map:
         if name in self.stack:
             chain = " -> ".join((*self.stack, name))
-            raise _problem(
-                f"the block contains itself: {chain}", node.mark, name, code="block-cycle"
-            )
+            what = f"the block contains itself: {chain}"
+            fix = "take this op out of the body; `repeat` puts a block several times"
+            raise _problem(what, node.mark, name, fix, "block-cycle")
         block = Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
         # A block sees the spec's variables and its own arguments, not those of its caller.
         inner = {**self.variables, **block.bind(node, scope, self.variables)}
@@ -262,12 +245,23 @@ def _differs(name: Node | None, index: str) -> bool:
     return name is not None and (index in names_within(name) or plain(name) == POSITION)
 
 
+def _identity(mark: Mark) -> Map:
+    return Map({"op": Scalar("identity", mark)}, {"op": mark}, mark)
+
+
+def _as_first_kind(node: Map, kinds: Sequence[type[Op]]) -> Map:
+    """Without an unknown kind and the fields of others, so that what is left can be checked."""
+    of_others = {name for kind in kinds[1:] for name in field_names(kind)}
+    return node.without("kind", *(of_others - {*field_names(kinds[0])}))
+
+
 def _overrides(node: Map, which: str) -> Map:
     extra = node.get(which)
     if extra is None:
         return Map({}, {}, node.mark)
     if not isinstance(extra, Map):
-        raise _problem(f"{which} is a mapping of fields", extra.mark, which, code="type")
+        fix = f"write {which}: {{stride: 2}}"
+        raise _problem(f"{which} is a mapping of fields", extra.mark, which, fix, "type")
     return extra
 
 
@@ -338,7 +332,5 @@ def _is_word(node: Node, words: tuple[str, ...]) -> bool:
     return isinstance(node, Scalar) and (node.value is None or node.value in words)
 
 
-def _problem(
-    what: str, mark: Mark, path: str = "", fix: str = "", code: str = "invalid"
-) -> SpecError:
+def _problem(what: str, mark: Mark, path: str, fix: str, code: str = "invalid") -> SpecError:
     return SpecError(Problem(what, mark, path, fix, code))

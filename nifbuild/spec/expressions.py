@@ -8,10 +8,11 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from nifbuild.errors import Problem, SpecError, suggestion
-from nifbuild.spec.source import MAX_NODES, List, Map, Node, Scalar
+from nifbuild.errors import Mark, Problem, SpecError, suggestion
+from nifbuild.spec.source import MAX_NODES, List, Map, Node, Scalar, ScalarValue, Variable
 
 MAX_LENGTH = 200
 MAX_MAGNITUDE = 10**15
@@ -36,6 +37,45 @@ def names_within(node: Node) -> set[str]:
     return set().union(*(names_within(child) for child in children))
 
 
+def variables(tree: Map) -> dict[str, Node]:
+    """The values of `vars`, expressions among them evaluated in the order of their need.
+
+    Raises:
+        SpecError: If `vars` is no mapping of names, or variables refer to each other in a circle.
+    """
+    node = tree.get("vars")
+    if node is None or (isinstance(node, Scalar) and node.value is None):
+        return {}
+    if not isinstance(node, Map):
+        raise _invalid_variables(
+            "vars is a mapping of names to values", node.mark, "write vars: {width: 64}"
+        )
+    waiting = dict(node.entries)
+    for name in waiting:
+        if not name.isidentifier():
+            fix = "use letters, digits and underscores"
+            what = f"'{name}' is not a variable name"
+            raise _invalid_variables(what, node.key_marks[name], fix)
+    done: dict[str, Node] = {}
+    while waiting:
+        ready = [n for n, value in waiting.items() if not names_within(value) & waiting.keys()]
+        if not ready:
+            circle = ", ".join(sorted(waiting))
+            mark = node.key_marks[next(iter(waiting))]
+            what = f"variables refer to each other in a circle: {circle}"
+            raise _invalid_variables(what, mark, "give one of them a value without the others")
+        for name in ready:
+            value = substitute(waiting.pop(name), done)
+            if isinstance(value, Scalar) and value.origin is None:
+                value = replace(value, origin=Variable(name, value.mark))
+            done[name] = value
+    return done
+
+
+def _invalid_variables(what: str, mark: Mark, fix: str) -> SpecError:
+    return SpecError(Problem(what, mark, "vars", fix))
+
+
 def substitute(node: Node, scope: Mapping[str, Node]) -> Node:
     """A copy of the tree with every expression replaced by its value; places stay.
 
@@ -52,7 +92,8 @@ def substitute(node: Node, scope: Mapping[str, Node]) -> Node:
         result = Map(entries, node.key_marks, node.mark)
     if result.num_nodes > MAX_NODES:
         what = f"variables expand to more than {MAX_NODES:,} values"
-        raise SpecError(Problem(what, node.mark, code="too-large"))
+        fix = "let fewer lists hold lists of other variables"
+        raise SpecError(Problem(what, node.mark, fix=fix, code="too-large"))
     return result
 
 
@@ -74,13 +115,6 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
             raise SpecError(problem)
     try:
         value = _Evaluator(scope).run(text)
-        if isinstance(value, List | Map):
-            return value
-        if isinstance(value, Scalar):
-            return Scalar(value.value, node.mark, via=(value.mark, *value.via))
-        used = [scope[name] for name in sorted(names_within(node))]
-        via = (m for n in used for m in (n.mark, *(n.via if isinstance(n, Scalar) else ())))
-        return Scalar(value, node.mark, via=tuple(dict.fromkeys(via)))
     except _ExpressionError as error:
         raise SpecError(
             Problem(
@@ -90,6 +124,25 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
                 code="expression",
             )
         ) from None
+    if isinstance(value, List | Map):
+        return value
+    if isinstance(value, Scalar):
+        return _made_of([value], value.value, node.mark)
+    return _made_of([scope[name] for name in sorted(names_within(node))], value, node.mark)
+
+
+def _made_of(used: Sequence[Node], value: ScalarValue, mark: Mark) -> Scalar:
+    """The value of the expression at `mark`, which remembers what it was computed from."""
+    via = (m for n in used for m in (n.mark, *(n.via if isinstance(n, Scalar) else ())))
+    return Scalar(value, mark, via=tuple(dict.fromkeys(via)), origin=_origin(used))
+
+
+def _origin(values: Sequence[Node]) -> Variable | None:
+    """The one variable behind the values; of several, the one that a flag sets."""
+    found = {v.origin for v in values if isinstance(v, Scalar) and v.origin is not None}
+    by_flag = [origin for origin in found if origin.mark.line == 0]
+    candidates = by_flag or list(found)
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _hint(text: str) -> str:
@@ -111,7 +164,8 @@ def interpolate(node: Scalar, scope: Mapping[str, Node]) -> Scalar:
         content = value.value if isinstance(value, Scalar) else None
         if isinstance(content, bool) or not isinstance(content, int | str):
             what = f"'{found[0]}' is no whole number or text, and cannot be a part of a name"
-            raise SpecError(Problem(what, node.mark, code="expression"))
+            fix = "use a variable that holds one"
+            raise SpecError(Problem(what, node.mark, fix=fix, code="expression"))
         return str(content)
 
     return Scalar(_INSERTION.sub(written, str(node.value)), node.mark)

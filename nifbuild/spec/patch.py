@@ -99,16 +99,17 @@ def _with_implied_ops(tree: Map, graph: Graph, where: TreePath) -> Map:
         structure = at(tree, where[: end - 1])
         assert structure is not None  # the op that implies them
         fields = [op.model_dump(mode="json", by_alias=True, exclude_unset=True) for op in ops]
-        changed = replace_at(tree, where[:end], _as_tree(fields, structure.mark))
+        changed = replace_at(tree, where[:end], as_tree(fields, structure.mark))
         assert isinstance(changed, Map)  # the root stays
         tree = changed
     return tree
 
 
-def _as_tree(value: Any, mark: Mark) -> TreeNode:
+def as_tree(value: Any, mark: Mark) -> TreeNode:
+    """Dicts, lists and plain values as a tree that was all written at `mark`."""
     if isinstance(value, dict):
-        entries = {key: _as_tree(item, mark) for key, item in value.items()}
+        entries = {key: as_tree(item, mark) for key, item in value.items()}
         return Map(entries, dict.fromkeys(entries, mark), mark)
     if isinstance(value, list):
-        return List(tuple(_as_tree(item, mark) for item in value), mark)
+        return List(tuple(as_tree(item, mark) for item in value), mark)
     return Scalar(value, mark)

@@ -15,8 +15,8 @@ from nifbuild.spec.compose import compose
 from nifbuild.spec.data import CommonData, DataSpec
 from nifbuild.spec.defaults import check_defaults, with_defaults
 from nifbuild.spec.document import Patch, RunSpec, SpecFile
-from nifbuild.spec.expand import expand_model, variables
-from nifbuild.spec.expressions import names_within, substitute
+from nifbuild.spec.expand import expand_model
+from nifbuild.spec.expressions import names_within, substitute, variables
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
@@ -143,7 +143,9 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
 
     model, found = _model(source, blocks, scope)
     problems += found
-    rest = substitute(tree.without("model"), scope)
+    # Sections with problems of their own are not checked twice.
+    told = ("data",) if data is None else ()
+    rest = substitute(tree.without("model", *told), scope)
     filled = substitute(defaults, scope)
     assert isinstance(rest, Map) and isinstance(filled, Map)  # substitution keeps their kind
     defaults = filled
@@ -183,19 +185,33 @@ def _unknown_sections(source: Map) -> list[Problem]:
 
 
 def _unused_variables(source: Map) -> list[Problem]:
-    """A variable that nothing uses is most often another one misspelt."""
+    """A variable of this file or of a flag that nothing uses is most often another one misspelt.
+
+    Those of extended files may have served what this one replaces. Where it is the name in use that
+    is misspelt, that is told as an unknown variable.
+    """
     declared = source.get("vars")
     if not isinstance(declared, Map):
         return []
     used = names_within(source)
+    unknown = used - set(declared.entries) - _block_arguments(source)
     problems = []
     for name in declared.entries:
-        if name not in used:
-            mark = declared.key_marks[name]
+        mark = declared.key_marks[name]
+        own = mark.line == 0 or mark.file == source.mark.file
+        if own and name not in used and not did_you_mean(name, unknown):
             fix = did_you_mean(name, used) or f"write ${name} where it should stand"
             what = f"nothing uses the variable '{name}'"
             problems.append(Problem(what, mark, f"vars.{name}", fix, "unused-variable"))
     return problems
+
+
+def _block_arguments(source: Map) -> set[str]:
+    blocks = source.get("blocks")
+    if not isinstance(blocks, Map):
+        return set()
+    declared = [at(block, ("args",)) for block in blocks.entries.values()]
+    return {name for args in declared if isinstance(args, Map) for name in args.entries}
 
 
 def _section(source: Map, name: str) -> tuple[Map, list[Problem]]:
@@ -240,9 +256,8 @@ def _adopted(
     assumed = scope.get("num_classes")
     if known is not None and assumed is not None:
         if _insists(assumed, place) and plain(assumed) != known:
-            what = f"num_classes is {plain(assumed)}, and the data has {known} classes"
-            fix = f"set it to {known}"
-            problems.append(Problem(what, assumed.mark, "vars.num_classes", fix, "conflict"))
+            claimed = at(source, ("data", "num_classes")) if num_classes is None else None
+            problems.append(_class_conflict(assumed, known, claimed))
         scope = {**scope, "num_classes": Scalar(known, place)}
     if data.size is not None:
         size = List(tuple(Scalar(extent, place) for extent in data.size), place)
@@ -259,22 +274,29 @@ def _adopted(
     return scope, tree, problems
 
 
+def _class_conflict(assumed: TreeNode, known: int, claimed: TreeNode | None) -> Problem:
+    """`claimed` is where the spec says of data that was not opened how many classes it has."""
+    if claimed is not None:
+        what = f"num_classes is {plain(assumed)} under vars ({assumed.mark}) and {known} under data"
+        fix = "make both the number that the data has; data.num_classes may be left out"
+        return Problem(what, claimed.mark, "data.num_classes", fix, "conflict")
+    what = f"num_classes is {plain(assumed)}, and the data has {known} classes"
+    return Problem(what, assumed.mark, "vars.num_classes", f"set it to {known}", "conflict")
+
+
 def _insists(node: TreeNode, data_place: Mark) -> bool:
     return node.mark.line == 0 or node.mark.file == data_place.file
 
 
 def _model(source: Map, blocks: Map, scope: dict[str, TreeNode]) -> tuple[TreeNode, list[Problem]]:
-    """The model written out; where it is absent or broken, one op so that the rest is checked."""
+    """The model written out; where it is absent, one op so that the rest is checked."""
     placeholder = Map({"op": Scalar("identity", source.mark)}, {"op": source.mark}, source.mark)
     node = source.get("model")
     if node is None:
         fix = "write `model:` with a list of ops, or `extends:` an architecture"
         problem = Problem("missing section `model`", source.mark, "model", fix, "missing-field")
         return List((placeholder,), source.mark), [problem]
-    try:
-        return expand_model(node, blocks, scope), []
-    except SpecError as error:
-        return List((placeholder,), source.mark), list(error.problems)
+    return expand_model(node, blocks, scope)
 
 
 def _typed(

@@ -29,17 +29,27 @@ _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
-class Scalar:
-    """A single value.
+class Variable:
+    """Where a value comes from: the name of a variable, and where that was given its value."""
 
-    Where it stands for an expression, `mark` is the place of the expression, and `via` has the
-    places of the values that went into it.
+    name: str
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A single value, or what the expression at `mark` comes to.
+
+    Attributes:
+        via: Where the values that went into the expression were written, for people who ask.
+        origin: The one variable to edit where the value is wrong, if there is one.
     """
 
     value: ScalarValue
     mark: Mark
     num_nodes: int = 1
     via: tuple[Mark, ...] = field(default=(), compare=False, repr=False)
+    origin: Variable | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +348,8 @@ def replace_at(node: Node, path: TreePath, new: Node) -> Node:
         child = node.entries.get(key)
         if child is None:
             child = Map({}, {}, new.mark)
-        return node.with_entry(key, replace_at(child, rest, new))
+        mark = None if rest else new.mark  # a key is written where its value is
+        return node.with_entry(key, replace_at(child, rest, new), mark)
     if isinstance(node, List) and isinstance(key, int) and 0 <= key < len(node.items):
         items = list(node.items)
         items[key] = replace_at(items[key], rest, new)

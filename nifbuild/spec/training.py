@@ -1,10 +1,10 @@
 """What YAML may say under `train:`: how a model is optimised, evaluated, saved and logged."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from nifbuild.spec.base import Spec
+from nifbuild.spec.base import Spec, text_like
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -93,8 +93,31 @@ class Step(Schedule):
     """The multiplier."""
 
 
-OptimizerSpec = Annotated[Sgd | AdamW, Field(discriminator="name")]
-ScheduleSpec = Annotated[Cosine | Constant | Step, Field(discriminator="name")]
+def _by_name(default: str, *others: str) -> Discriminator:
+    """Chooses by `name`; fields without one, such as `{lr: 0.01}`, are those of the default."""
+
+    def tag(value: Any) -> str | None:
+        if isinstance(value, dict):
+            return str(value.get("name", default))
+        return getattr(value, "name", None)
+
+    context: dict[str, str | int | float] = {
+        "discriminator": "name",
+        "expected_tags": ", ".join((default, *others)),
+        "tag": "",
+    }
+    return Discriminator(tag, custom_error_type="union_tag_invalid", custom_error_context=context)
+
+
+OptimizerSpec = Annotated[
+    Annotated[Sgd, Tag("sgd")] | Annotated[AdamW, Tag("adamw")], _by_name("adamw", "sgd")
+]
+ScheduleSpec = Annotated[
+    Annotated[Cosine, Tag("cosine")]
+    | Annotated[Constant, Tag("constant")]
+    | Annotated[Step, Tag("step")],
+    _by_name("cosine", "constant", "step"),
+]
 
 
 class TrainSpec(Spec):
@@ -153,7 +176,9 @@ class TrainSpec(Spec):
     then equal those of one process. False: each uses its own share, and the first one's running
     statistics are evaluated."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[
+        str, text_like(r"^(auto|cpu|mps|cuda(:\d+)?)$", "auto, cpu, cuda, cuda:1 or mps")
+    ] = "auto"
     """`auto` (a CUDA GPU, else `mps`, else `cpu`), `cpu`, `cuda`, `cuda:1` (the second GPU) or
     `mps`."""
 

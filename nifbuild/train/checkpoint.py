@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -164,5 +165,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # torch and safetensors raise types of their own
         reason = str(error) or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it is damaged"  # torch's own words advise to load it without safety
         fix = "if an older checkpoint is there, delete this one and --resume"
         raise RunError(Problem(f"cannot load {path}: {reason}", fix=fix, code="load")) from error

@@ -11,6 +11,7 @@
         optimizer.pt                          state of the optimizer and of the loss scaler
         progress.json                         how far the run was, and what must not change
     tensorboard/, wandb/    what trackers write
+    .lock                names the process that writes; there while it does
 
 The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
 written aside, flushed to disk and renamed, and old ones go after that: at every moment there is a
@@ -24,11 +25,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from nifbuild.errors import Problem, RunError, SpecError
-
-Document = dict[str, Any]
+from nifbuild.train.documents import Document, as_json, read_document
+from nifbuild.train.lock import locked
 
 _FILES = (
     "spec.yaml",
@@ -100,7 +100,9 @@ class RunDirectory:
     def require_run(self) -> None:
         """Raises SpecError unless this is a run directory."""
         if not self.spec.is_file():
-            what = "is not a run directory" if self.path.is_dir() else "does not exist"
+            what = "does not exist"
+            if self.path.exists():
+                what = "is not a run directory" if self.path.is_dir() else "is a file"
             raise SpecError(
                 Problem(
                     f"{self.path} {what}",
@@ -111,6 +113,11 @@ class RunDirectory:
 
     def require_free(self, *, overwrite: bool) -> None:
         """Raises SpecError where a run is there that must not be overwritten."""
+        for path in (self.path, *self.path.parents):
+            if path.exists() and not path.is_dir():
+                what = f"{path} is a file, and a run is a directory"
+                fix = "write elsewhere with --out DIR"
+                raise SpecError(Problem(what, fix=fix, code="not-a-folder"))
         if self.holds_run and not overwrite:
             raise SpecError(
                 Problem(
@@ -120,6 +127,18 @@ class RunDirectory:
                     code="run-exists",
                 )
             )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing the run.
+
+        Raises:
+            RunError: If one does, or the directory cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            with self.writing():
+                stack.enter_context(locked(self.path))
+            yield
 
     def create(self, *, overwrite: bool) -> None:
         """Makes the directory, for a run from the beginning.
@@ -164,9 +183,9 @@ class RunDirectory:
         final = self.checkpoint_path(step)
         with self.writing():
             if not final.exists():
-                _write_folder(final, {**files, "progress.json": _as_json(progress)})
+                _write_folder(final, {**files, "progress.json": as_json(progress)})
             else:
-                _write_atomically(final / "progress.json", _as_json(progress))
+                _write_atomically(final / "progress.json", as_json(progress))
         return final
 
     def point_to_best(self, best: Document) -> None:
@@ -188,7 +207,7 @@ class RunDirectory:
 
     def progress(self, checkpoint: Path) -> Document:
         """The content of a checkpoint's `progress.json`."""
-        return _read_json(checkpoint / "progress.json")
+        return read_document(checkpoint / "progress.json")
 
     # Figures
 
@@ -206,7 +225,7 @@ class RunDirectory:
         for line in path.read_text().splitlines() if path.exists() else ():
             with contextlib.suppress(json.JSONDecodeError):
                 lines.append(json.loads(line))
-        return lines
+        return [line for line in lines if isinstance(line, dict) and "epoch" in line]
 
     def rewind_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs after the given number: they will be written again."""
@@ -225,6 +244,11 @@ class RunDirectory:
         """The final figures, or None while the run is not complete."""
         return self._read("metrics.json")
 
+    def trained_in(self) -> str | None:
+        """The working directory of the last start, from which paths of data count."""
+        starts = (self._read("environment.json") or {"starts": []})["starts"]
+        return starts[-1].get("working_directory") if starts else None
+
     def data(self) -> Document:
         """The content of `data.json`.
 
@@ -232,16 +256,16 @@ class RunDirectory:
             SpecError: If this is not a run directory.
         """
         self.require_run()
-        return _read_json(self.path / "data.json")
+        return read_document(self.path / "data.json")
 
     # Reading and writing
 
     def _read(self, name: str) -> Document | None:
         path = self.path / name
-        return _read_json(path) if path.exists() else None
+        return read_document(path) if path.exists() else None
 
     def _write_json(self, name: str, document: Document) -> None:
-        _write_atomically(self.path / name, _as_json(document))
+        _write_atomically(self.path / name, as_json(document))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -258,23 +282,9 @@ class RunDirectory:
         if saved:
             fix = f"{saved[-1].name} is intact: {remedy}, then continue with --resume"
         else:
-            fix = f"{remedy}, or choose another directory with --out DIR"
+            fix = f"{remedy}, then start again with --resume; or write elsewhere with --out DIR"
         reason = error.strerror or str(error)
         return Problem(f"cannot write to {self.path}: {reason}", fix=fix, code="write")
-
-
-def _as_json(document: Document) -> bytes:
-    """JSON with one line for each key, so that long tables stay readable beside short figures."""
-    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _read_json(path: Path) -> Document:
-    try:
-        document: Document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    return document
 
 
 def _write_file(path: Path, content: bytes) -> None:

@@ -20,6 +20,7 @@ def describe_environment(device: torch.device, processes: int, precision: str) -
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
+        "working_directory": str(Path.cwd()),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),

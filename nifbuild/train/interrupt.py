@@ -9,11 +9,11 @@ from typing import Self
 import torch
 import torch.distributed as dist
 
-from nifbuild.train.launch import PARENT_VARIABLE
+from nifbuild.train.launch import PARENT_VARIABLE, discard, stop_signals, terminals
 
 
 class Interrupt:
-    """Catches SIGINT and SIGTERM while it is entered; the loop asks `requested` at each step.
+    """Catches SIGINT, SIGTERM and SIGHUP while entered; the loop asks `requested` at each step.
 
     A second Ctrl-C finds the default handler, which ends the process at once. The end of the
     launcher counts as SIGTERM, so that no process is left behind. Outside the main thread, where
@@ -23,6 +23,7 @@ class Interrupt:
     def __init__(self) -> None:
         self._received = 0
         self._previous: dict[int, object] = {}
+        self._terminals: list[int] = []
         self._parent = int(os.environ.get(PARENT_VARIABLE, 0))
         self._group: dist.ProcessGroup | None = None
 
@@ -31,7 +32,8 @@ class Interrupt:
             # On the CPU, so that asking does not wait for work queued on a GPU.
             self._group = dist.new_group(backend="gloo")
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            self._terminals = terminals()
+            for number in stop_signals():
                 self._previous[number] = signal.signal(number, self._receive)
         return self
 
@@ -47,6 +49,8 @@ class Interrupt:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            discard(self._terminals)  # lest a line of progress fails before all is saved
 
     def requested(self) -> int:
         """The number of the signal that asks to stop, or 0; the same on every process.

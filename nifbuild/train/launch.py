@@ -36,6 +36,29 @@ _SAVING_SECONDS = 120.0
 """How long processes may outlive one that was interrupted: the first one saves a checkpoint."""
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that ask a run to save and stop.
+
+    SIGHUP, the end of the terminal, is among them unless nohup has it ignored; Windows has none.
+    """
+    hang_up = getattr(signal, "SIGHUP", None)
+    asked = (signal.SIGINT, signal.SIGTERM)
+    if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN:
+        return asked
+    return (*asked, hang_up)
+
+
+def terminals() -> list[int]:
+    """Those of stdout and stderr that are a terminal; once it has gone, this cannot be told."""
+    return [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+
+
+def discard(descriptors: Sequence[int]) -> None:
+    """From now on drops what is written to a terminal that has gone, as it would fail."""
+    for descriptor in descriptors:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 def launch(command: Sequence[str], processes: int) -> None:
     """Runs `command` in `processes` processes that train together, until all have ended.
 
@@ -101,14 +124,17 @@ def _free_port() -> int:
 
 @contextmanager
 def _forwarding(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Passes SIGINT and SIGTERM on to the children while entered."""
+    """Passes the signals that ask to stop on to the children while entered."""
+    shown_on = terminals()
 
     def forward(number: int, frame: FrameType | None) -> None:
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            discard(shown_on)
         for child in children:
             if child.poll() is None:
                 child.send_signal(number)
 
-    previous = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
+    previous = {n: signal.signal(n, forward) for n in stop_signals()}
     try:
         yield
     finally:
@@ -127,7 +153,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]]) -> None:
         if time.monotonic() > deadline:
             return
         if deadline == float("inf") and any(codes):
-            interrupted = all(code in (None, 0, 130, 143) for code in codes)
+            interrupted = all(not code or code - 128 in stop_signals() for code in codes)
             deadline = time.monotonic() + (_SAVING_SECONDS if interrupted else _GRACE_SECONDS)
         time.sleep(0.02)
 
@@ -143,7 +169,7 @@ def _report(failures: Sequence[Path], codes: Sequence[int | None]) -> None:
     written.sort(key=lambda failure: failure["time"])
     if said := next((f for f in written if f["problems"]), None):
         raise _as_error([_as_problem(p) for p in said["problems"]], said["exit_code"])
-    died = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
+    died = [(rank, number) for rank, code in enumerate(codes) if (number := _signal(code))]
     died.sort(key=lambda death: death[1] == signal.SIGABRT)
     if died and not (died[0][1] == signal.SIGABRT and written):
         raise _death(*died[0])
@@ -153,6 +179,13 @@ def _report(failures: Sequence[Path], codes: Sequence[int | None]) -> None:
     for rank, code in enumerate(codes):
         if code:
             raise RunError(Problem(f"process {rank} ended with exit code {code}", code="process"))
+
+
+def _signal(code: int | None) -> int:
+    """The signal that an exit code tells of; 0 where there is none."""
+    if code is not None and code - 128 in stop_signals():
+        return code - 128
+    return -code if code is not None and code < 0 else 0
 
 
 def _as_problem(document: dict[str, Any]) -> Problem:
@@ -168,7 +201,7 @@ def _as_error(problems: Sequence[Problem], code: int) -> NifbuildError:
 
 def _death(rank: int, number: int) -> NifbuildError:
     name = signal.Signals(number).name
-    if number in (signal.SIGINT, signal.SIGTERM):
+    if number in stop_signals():
         return InterruptedRun(Problem(f"interrupted by {name}", code="interrupted"), number)
     hint = ": perhaps the machine ran out of memory" if number == signal.SIGKILL else ""
     return RunError(Problem(f"process {rank} was ended by {name}{hint}", code="process"))

@@ -36,11 +36,21 @@ class Reporter:
     def note(self, text: str) -> None:
         """Something worth a line."""
 
+    def warning(self, text: str) -> None:
+        """Something that people must know, even where they want no progress."""
+
     def close(self) -> None:
         """Nothing more comes."""
 
 
-class _Lines(Reporter):
+class _Warnings(Reporter):
+    """Nothing but warnings."""
+
+    def warning(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _Lines(_Warnings):
     """One line for each epoch: for logs."""
 
     def begin(self, epochs: int, steps_per_epoch: int, step: int) -> None:
@@ -135,6 +145,9 @@ class _Live(Reporter):
     def note(self, text: str) -> None:
         self._console.print(text, markup=False)
 
+    def warning(self, text: str) -> None:
+        self._console.print(f"warning: {text}", markup=False)
+
     def close(self) -> None:
         self._bar.stop()
 
@@ -150,7 +163,7 @@ def epoch_text(line: dict[str, Any], epochs: int) -> str:
 
 
 def reporter(quiet: bool) -> Reporter:
-    """The form of report that suits where stderr goes."""
+    """The form of report that suits where stderr goes; `quiet` leaves out all but warnings."""
     if quiet:
-        return Reporter()
+        return _Warnings()
     return _Live() if Console(stderr=True).is_terminal else _Lines()

@@ -13,9 +13,9 @@ from torch import nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import Catalog, ImageData, Preprocess, open_data
-from nifbuild.data.splits import Role
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.nn.sync_batch_norm import sync_batch_norm
+from nifbuild.spec.splits import Role
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.batches import (
     check_batch_size,
@@ -32,6 +32,7 @@ from nifbuild.train.environment import describe_environment
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.loop import Trainer
+from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
@@ -41,6 +42,8 @@ from nifbuild.train.trackers import require_trackers, trackers_on
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
+_NAMED_IMAGES = 3
+_NAMED_IMAGES = 3
 _COLOURS: dict[int, Literal[1, 3]] = {1: 1, 3: 3}
 
 
@@ -62,7 +65,7 @@ def train_run(
         resolved: With a `data` section.
         directory: Where the run is written; made if need be.
         resume: Continue the run in `directory`; start it where there is no checkpoint yet. A
-            complete run is left as it is.
+            complete run is left as it is, once its checkpoint is found to be sound.
         overwrite: Delete the run in `directory` first.
         report: Hears of the progress; None: nobody.
 
@@ -71,21 +74,24 @@ def train_run(
 
     Raises:
         SpecError: If the spec does not suit the data, the machine, or the run to be resumed.
-        RunError: If something fails on the way: data, disk, a loss that is not finite.
+        RunError: If another process writes to `directory`, or something fails on the way: data,
+            disk, a loss that is not finite.
         InterruptedRun: If a signal stopped it, after a checkpoint was saved.
     """
     report = report or Reporter()
     run = RunDirectory(directory)
     is_first = int(os.environ.get("RANK", 0)) == 0
-    if is_first and not resume:
-        run.require_free(overwrite=overwrite)
+    if is_first:
+        run.require_free(overwrite=overwrite or resume)
     spec = resolved.spec.train
-    device = resolve_device(spec.device)
-    require_trackers(spec.trackers)
-    catalog, resolved = open_for(resolved)
-    check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
     with ExitStack() as stack:
         stack.callback(report.close)
+        if is_first:
+            stack.enter_context(run.locked())
+        device = resolve_device(spec.device)
+        require_trackers(spec.trackers)
+        catalog, resolved = open_for(resolved)
+        check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
         accelerator = stack.enter_context(
             accelerator_on(
                 device, precision=spec.precision, accumulate=spec.accumulate, seed=spec.seed
@@ -96,10 +102,15 @@ def train_run(
             resolved.text, accelerator.num_processes, spec.precision, catalog.fingerprint
         )
         checkpoint = _checkpoint_to_resume(run, identity) if resume else None
-        if checkpoint is not None and (result := run.result()) is not None:
+        if resume and (result := run.result()) is not None:
+            _check_complete(run, resolved, result["checkpoint"])
             report.note(f"{run.path} is complete already")
             return _with_directory(result, run)
+        require_memory(resolved, accelerator.device)
+        fix = "have fewer pass at once: --set train.accumulate=N cuts each batch into N parts"
+        stack.enter_context(explaining_lack_of_memory(resolved, micro_batch_size(spec), fix))
         data = load_images(catalog, resolved, accelerator, report)
+        warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())
         trainer = _trainer(resolved, run, identity, data, accelerator, interrupt, report)
         accelerator.wait_for_everyone()  # before the first process changes what others look at
@@ -156,6 +167,18 @@ def load_images(
         return catalog.load(_COLOURS[shape.channels], shape.size, report.loading)
 
 
+def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None:
+    """Says which images were left out, as `unreadable: skip` wants; `listed`: where to find all."""
+    count = len(data.unreadable)
+    if not count:
+        return
+    names = [f"{image}: {reason}" for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
+    if count > len(names):
+        names.append(f"and {count - len(names):,} more{listed}")
+    left = "1 image is" if count == 1 else f"{count:,} images are"
+    report.warning("\n  ".join([f"{left} left out, as they cannot be read:", *names]))
+
+
 def fresh_model(resolved: "Resolved") -> nn.Module:
     """The model with the weights that a run of this spec starts from, on the CPU.
 
@@ -172,6 +195,21 @@ def _checkpoint_to_resume(run: RunDirectory, identity: Identity) -> Path | None:
         return None
     identity.require_same(run.progress(checkpoints[-1])["identity"])
     return checkpoints[-1]
+
+
+def _check_complete(run: RunDirectory, resolved: "Resolved", name: str) -> None:
+    """Raises RunError unless a complete run has all that its evaluation needs, in good order."""
+    checkpoint = run.path / "checkpoints" / name
+    if not checkpoint.is_dir():
+        fix = "copy it back, or start anew with --overwrite"
+        if run.checkpoints:
+            last = run.checkpoints[-1].name
+            fix = f"copy it back, or delete metrics.json: --resume then goes on from {last}"
+        what = f"{checkpoint} is missing, although metrics.json names it"
+        raise RunError(Problem(what, fix=fix, code="load"))
+    load_weights(build_model(resolved), run.evaluated_weights(checkpoint))
+    run.find_checkpoint("best")
+    run.data()
 
 
 def _open_directory(
@@ -237,7 +275,7 @@ def _trainer(
         example = place.input(torch.zeros(shape, device=accelerator.device))
         model, reason = compiled_or_eager(module.train(), example, accelerator)
         if reason:
-            report.note(f"warning: train.compile has no effect: {reason}")
+            report.warning(f"train.compile has no effect: {reason}")
     model, optimizer = accelerator.prepare(model, optimizer)
     watched: tuple[Role, ...] = ("validation", "test")
     split = next((s for s in watched if s in data.splits), None)

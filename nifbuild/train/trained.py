@@ -2,8 +2,9 @@
 
 import os
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,18 +13,19 @@ from torch import Tensor, nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import Catalog, Preprocess
-from nifbuild.data.splits import Role
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import Augment
 from nifbuild.spec.resolve import load_spec
+from nifbuild.spec.splits import Role
 from nifbuild.train.batches import evaluation_batches, micro_batch_size
 from nifbuild.train.checkpoint import load_weights
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluate import evaluate
+from nifbuild.train.memory import explaining_lack_of_memory
 from nifbuild.train.place import Placement
 from nifbuild.train.progress import Reporter
-from nifbuild.train.run import final_split, load_images, open_for
+from nifbuild.train.run import final_split, load_images, open_for, warn_unreadable
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -76,6 +78,16 @@ def load_run(
     path = run.find_checkpoint(checkpoint)
     described = run.data()
     resolved = load_spec(run.spec, data=None if data is None else Path(data))
+    channels = resolved.spec.input.channels
+    if not len(described["mean"]) == len(described["std"]) == channels:
+        raise RunError(
+            Problem(
+                f"{run.path / 'data.json'} does not fit the run: its normalisation is not for "
+                f"{channels} channel{'s' if channels > 1 else ''}",
+                fix="copy it back, or train again: --overwrite",
+                code="load",
+            )
+        )
     model = build_model(resolved)
     load_weights(model, run.evaluated_weights(path))
     return TrainedModel(
@@ -122,19 +134,23 @@ def evaluate_run(
     trained = load_run(directory, checkpoint=checkpoint, data=data)
     spec = trained.resolved.spec.train
     place_at = resolve_device(device or spec.device)
-    catalog, resolved = open_for(trained.resolved)
+    with _hint_at_directory(RunDirectory(directory) if data is None else None):
+        catalog, resolved = open_for(trained.resolved)
     _require_same_classes(trained.class_names, catalog)
     role = _chosen_split(split, catalog)
     if data is None and catalog.fingerprint != RunDirectory(directory).data()["fingerprint"]:
-        report.note("warning: the data has changed since the run; its figures will differ")
+        report.warning("the data has changed since the run; its figures will differ")
     with ExitStack() as stack:
         stack.callback(report.close)
         accelerator = stack.enter_context(accelerator_on(place_at, precision=spec.precision))
         stack.enter_context(determinism(spec.deterministic))
         images = load_images(catalog, resolved, accelerator, report)
+        warn_unreadable(images, report)
         normalize = Preprocess(Augment(), catalog.num_classes, trained.mean, trained.std).eval
         place = Placement(accelerator.device, spec.channels_last, normalize)
         size = batch_size or micro_batch_size(spec)
+        fix = "have fewer pass at once: --batch-size"
+        stack.enter_context(explaining_lack_of_memory(resolved, size, fix))
         batches = evaluation_batches(images.splits[role], size, images.workers, accelerator)
         report.evaluating(role, len(batches))
         started = time.monotonic()
@@ -159,6 +175,25 @@ def evaluate_run(
         "images_per_second": round(figures.num_samples / seconds, 1),
         "directory": str(directory),
     }
+
+
+@contextmanager
+def _hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
+    """Where a run's own data is missing, tells that its paths count from where it was trained."""
+    try:
+        yield
+    except SpecError as error:
+        there = run.trained_in() if run is not None else None
+        missing = any(problem.code.startswith("missing-") for problem in error.problems)
+        if not missing or there in (None, str(Path.cwd())):
+            raise
+        hint = (
+            f"paths of data are relative to the working directory; the run was trained in {there}:"
+            "\nevaluate it there, or name the data with --data FILE"
+        )
+        raise SpecError(
+            replace(problem, fix=f"{problem.fix}\n{hint}") for problem in error.problems
+        ) from error
 
 
 def _chosen_split(split: str | None, catalog: Catalog) -> Role:

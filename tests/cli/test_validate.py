@@ -1,9 +1,13 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from nifbuild import __version__
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +59,7 @@ def test_problems_as_json(bad):
         "path": "train.epochs",
         "code": "value",
         "what": 'expected a whole number, got "x"',
-        "fix": None,
+        "fix": "epochs: Passes over the training images (default 50)",
     }
     assert json.loads(nifbuild("validate", "specs/resnet18.yaml", "--format=json").stdout)["ok"]
 
@@ -66,6 +70,7 @@ def test_problems_as_annotations(bad):
     assert first.startswith(f"::error file={bad},line=2,col=14::model: unknown op 'cnov'%0Adid you")
     assert second == (
         f'::error file={bad},line=3,col=17::train.epochs: expected a whole number, got "x"'
+        "%0Aepochs: Passes over the training images (default 50)"
     )
 
 
@@ -103,9 +108,63 @@ def test_wrong_command_lines(arguments, message):
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_closed_pipe_is_not_an_error():
+@pytest.mark.parametrize(
+    ("arguments", "what", "fix"),
+    [
+        (["train", "--json"], "Missing argument", "see nifbuild --help"),
+        (["trian", "--json"], "No such command 'trian'", "did you mean 'train'?"),
+        (["train", "a", "--processes", "x", "--json"], "'--processes'", "see nifbuild --help"),
+        (["validate", "--format", "json"], "Missing argument", "see nifbuild --help"),
+        (["validate", "--format=json", "--jsn", "a"], "No such option: --jsn", "see nif"),
+    ],
+)
+def test_wrong_command_lines_as_json(arguments, what, fix):
+    done = nifbuild(*arguments)
+    document = json.loads(done.stdout)
+    (problem,) = document["problems"]
+    assert (done.returncode, done.stderr, document["ok"]) == (2, "", False)
+    assert what in problem["what"] and problem["fix"].startswith(fix)
+    assert problem["code"] == "usage"
+
+
+def test_version():
+    done = nifbuild("--version")
+    assert (done.returncode, done.stdout) == (0, f"nifbuild {__version__}\n")
+
+
+OUTPUTS = [
+    ["schema"],
+    ["resolve", "specs/resnet18.yaml"],
+    ["validate", "specs/resnet18.yaml"],
+    ["validate", "nowhere.yaml", "--format", "json"],
+    ["train", "nowhere.yaml", "--json"],
+    ["train", "--help"],
+]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
+def test_output_that_cannot_be_written_is_one_error(arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "nifbuild", *arguments],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: cannot write to standard output: No space left on device\n"
+        "  send it where there is room\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
+def test_a_closed_pipe_is_not_an_error(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
     done = subprocess.run(
-        f"{sys.executable} -m nifbuild schema | head -1",
-        shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "nifbuild", *arguments],
+        cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.stdout == "{\n" and done.stderr == ""
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

@@ -51,12 +51,6 @@ def problem_of(data: Any, kind: type[NifbuildError]) -> Problem:
             "name it: `label: ...`\nits columns are",
         ),
         (
-            {"splits": {"test": "tets"}},
-            "data.splits.test",
-            "the source has no split 'tets'",
-            "its splits are 'train'",
-        ),
-        (
             {"num_classes": 10},
             "data.num_classes",
             "the data has 2 classes (cat, dog), not 10",
@@ -134,7 +128,18 @@ def test_columns_that_cannot_be_found(
         (["a", "b", None], ["a"], "1 rows of split 'train' have no label; the first is row 2"),
         ([0, 1], [1, 2], "split 'test' has the class '2', which training never sees"),
         (["a", "b"], ["emu"], "split 'test' has the class 'emu', which training never sees"),
-        ([0, 1], [-1, 1], "split 'test' has the class '-1', which training never sees"),
+        (
+            [0, 1],
+            [1, -1, -2],
+            "2 rows of split 'test' have negative labels, which are no classes; the first is "
+            "row 1, -1",
+        ),
+        (
+            [0, 1, -1],
+            [0, 1],
+            "1 rows of split 'train' have negative labels, which are no classes; the first is "
+            "row 2, -1",
+        ),
         (["a", "a"], ["a"], "the data has only one class, 'a'"),
         (
             [0, 1],
@@ -198,6 +203,16 @@ def test_class_names_that_differ_between_files(spec: Any, table: Any, tmp_path: 
     problem = problem_of(spec(source="parquet", files=files), RunError)
     assert problem.what.startswith(f"'{tmp_path}/1.parquet' names other classes than")
     assert problem.code == "class-names-differ"
+
+
+def test_a_column_of_text_is_not_one_of_images(parquet: Any, raw_table: Any) -> None:
+    rows = raw_table([0, 1], caption=["a cat on a mat", "a dog"])
+    problem = problem_of(parquet({"train": rows}, image="caption", validation=0), SpecError)
+    assert problem.what == (
+        "the column 'caption' of split 'train' holds text; there is no file 'a cat on a mat'"
+    )
+    assert problem.fix.startswith("name it: `image: ...`\nits columns are 'image' (binary)")
+    assert problem.path == "data.image"
 
 
 def test_a_split_without_rows(parquet: Any, table: Any) -> None:

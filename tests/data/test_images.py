@@ -203,6 +203,17 @@ def test_unreadable_images_are_an_error_in_memory(spec: Any, photographs: Path) 
     assert first.fix == "replace the image, or leave such images out: `unreadable: skip`"
 
 
+def test_unreadable_images_of_all_splits_are_told_at_once(spec: Any, folder: Any) -> None:
+    root = folder({f"{split}/{label}": 3 for split in ("train", "test") for label in "ab"})
+    for place in ("train/a", "test/b"):
+        (root / place / "001.png").write_bytes(b"no image")
+    catalog = open_data(spec(source="imagefolder", path=root, validation=0))
+    with pytest.raises(RunError) as caught:
+        catalog.load(3, (8, 8))
+    first, second = caught.value.problems
+    assert f"'{root}/train/a/001.png'" in first.what and f"'{root}/test/b/001.png'" in second.what
+
+
 def test_many_unreadable_images_are_counted(spec: Any, photographs: Path) -> None:
     damage(photographs, *(f"{i:02}.jpg" for i in range(15)))
     catalog = open_data(spec(source="imagefolder", path=photographs, validation=0, test=0))

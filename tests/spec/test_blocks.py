@@ -102,7 +102,10 @@ model:
         ("[]", "7:8: model: no ops here"),
         ("[{op: unit}]", "7:9: width: block 'unit' needs the argument 'width' (int)"),
         ("[{op: unit, width: 3, hight: 2}]", "7:30: hight: block 'unit' has no argument 'hight'"),
-        ("[{op: unit, width: a}]", "the argument 'width' of block 'unit' is int, not 'a'"),
+        (
+            "[{op: unit, width: a}]",
+            "the argument 'width' of block 'unit' is int, not 'a'\n  the block declares it as",
+        ),
         ("[{op: unit, width: 3, scale: x}]", "the argument 'scale' of block 'unit' is float"),
         ("[{op: relu, repeat: 0}]", "or a list with the fields of each repetition, not 0"),
         ("[{op: relu, repeat: two}]", "repetition, not 'two'"),

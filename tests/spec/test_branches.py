@@ -227,7 +227,7 @@ model:
             "no op has the id 'a'\n  write the ids around it, too: s.a",
         ),
         ("[{op: relu, from: [a, b]}]", "model[0].from: expected text, got"),
-        ("[{op: relu, from: a..b}]", "from: expected text of the form"),
+        ("[{op: relu, from: a..b}]", "from: expected an id, or ids joined by dots"),
         ("[relu, {op: sum}]", "sum joins either `branches` or what a list under `from` names"),
         (
             "[{id: a, op: relu}, {op: sum, from: [a, previous], branches: [relu, relu]}]",
@@ -256,7 +256,7 @@ model:
         ),
         ("[relu, {id: a, op: conv}, {op: gelu, from: input}]", "3:15: a: nothing takes the output"),
         ("[{id: half, op: relu}]", "no module can be named 'half'"),
-        ("[{id: _modules, op: relu}]", "id: expected text of the form"),
+        ("[{id: _modules, op: relu}]", "id: expected letters, digits and underscores"),
         ("[{op: channel_slice, start: 2, stop: 5}]", "there are no channels 2 to 5 in an input of"),
         ("[{op: channel_shuffle, groups: 3}]", "3 groups do not divide 4 channels"),
         ("[{op: conv_transpose, padding: 9}]", "the padding cuts off all"),

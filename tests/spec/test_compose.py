@@ -138,3 +138,13 @@ def test_circles_and_missing_bases_are_told_where_they_are_named(write):
     assert "spec.yaml:2:10: extends: no such file" in message and "did you mean 'a.yaml'" in message
     with pytest.raises(SpecError, match=r"spec.yaml:1:11: extends: not a file name"):
         compose(write("extends: [3]"))
+
+
+@pytest.mark.parametrize("section", ["", "train: {optimizer: {weight_decay: 0}}\n"])
+def test_a_flag_sets_a_field_of_the_default_optimizer(resolve, section):
+    text = "version: 1\nmodel: [relu]\n" + section
+    flags = ["train.optimizer.lr=0.5", "train.schedule.min_lr=0.25"]
+    train = resolve(text, overrides=flags).spec.train
+    assert (train.optimizer.name, train.optimizer.lr) == ("adamw", 0.5)
+    assert train.optimizer.weight_decay == (0 if section else 0.05)
+    assert (train.schedule.name, train.schedule.min_lr) == ("cosine", 0.25)

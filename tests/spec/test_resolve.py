@@ -124,6 +124,17 @@ def test_classes_found_when_the_data_is_opened(resolve, write):
             "num_classes is 9, and the data has 10 classes",
         ),
         (
+            NET + "data: {source: digits, num_classes: 7}",
+            {},
+            "data.num_classes: the data has 10 classes, not 7\n  write `num_classes: 10`, or leave",
+        ),
+        (
+            # Which of the two is wrong is not known before the data is opened.
+            NET + "data: {source: imagefolder, path: images, num_classes: 7}",
+            {},
+            "spec.yaml:16:56: data.num_classes: num_classes is 1000 under vars (",
+        ),
+        (
             NET.replace("$num_classes", "7").replace(", num_classes: 1000", "")
             + "data: {source: digits}",
             {},

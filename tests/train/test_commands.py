@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from nifbuild.cli.evaluate import evaluate
@@ -54,6 +55,29 @@ def test_quiet_says_only_the_result(call, spec_file):
     assert "top-1" in done.stdout
 
 
+@pytest.mark.parametrize("broken", [1, 5])
+def test_images_that_are_left_out_are_said_even_when_quiet(call, spec_file, tmp_path, broken):
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (8, 8), i).save(tmp_path / "images" / label / f"{i}.png")
+    for i in range(broken):
+        (tmp_path / "images" / "a" / f"x{i}.png").write_text("no image")
+    (tmp_path / "data.yaml").write_text(
+        "data: {source: imagefolder, path: images, unreadable: skip, validation: 0}\n"
+    )
+    done = call("train", spec_file(), "--data", "data.yaml", "--epochs", 1, "-q")
+    assert done.exit_code == 0, done.output
+    said = done.stderr.splitlines()
+    left = "1 image is" if broken == 1 else "5 images are"
+    assert said[0] == f"warning: {left} left out, as they cannot be read:"
+    assert all("images/a/x" in line for line in said[1 : 1 + min(broken, 3)])
+    rest = ["  and 2 more; all are listed in runs/tiny/data.json"] if broken > 3 else []
+    assert said[1 + min(broken, 3) :] == rest
+    assert len(RunDirectory("runs/tiny").data()["unreadable"]) == broken
+    assert call("evaluate", "runs/tiny", "-q").stderr.splitlines()[0] == said[0]
+
+
 def test_short_options_are_settings(call, spec_file):
     options = ("--epochs", 1, "--batch-size", 10, "--device", "cpu", "--precision", "bf16")
     done = call("train", spec_file(), *options, "--seed", 3, "-q")
@@ -99,6 +123,33 @@ def test_evaluate_says_what_is_not_a_run(call):
     assert "nowhere does not exist" in done.stderr
 
 
+@pytest.mark.parametrize("resume", [(), ("--resume",), ("--processes", 2)])
+def test_where_a_run_cannot_be(call, spec_file, tmp_path, resume):
+    (tmp_path / "file").touch()
+    done = call("train", spec_file(), "--out", "file", *resume)
+    assert done.exit_code == 2 and "file is a file, and a run is a directory" in done.stderr
+    done = call("train", spec_file(), "--out", "", *resume)
+    assert done.exit_code == 2 and "it is empty: name a directory" in done.stderr
+
+
+def test_evaluate_elsewhere_says_where_paths_count_from(call, spec_file, tmp_path, monkeypatch):
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (8, 8), i).save(tmp_path / "images" / label / f"{i}.png")
+    (tmp_path / "data.yaml").write_text("data: {source: imagefolder, path: images}\n")
+    call("train", spec_file(), "--data", "data.yaml", "--epochs", 1, "-q")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = call("evaluate", "../runs/tiny")
+    assert done.exit_code == 2
+    assert f"the run was trained in {tmp_path}:" in done.stderr
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "gone")
+    done = call("evaluate", "runs/tiny")
+    assert done.exit_code == 2 and "was trained in" not in done.stderr
+
+
 def test_data_from_another_file(call, spec_file, tmp_path):
     (tmp_path / "few.yaml").write_text("data: {source: digits, limit: {train: 24, test: 12}}\n")
     done = call("train", spec_file(), "--data", "few.yaml", "--epochs", 1, "--json")
@@ -138,9 +189,8 @@ def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
     from rich.console import Console
 
     from nifbuild.train import train_run
-    from nifbuild.train.progress import Reporter, _Live, reporter
+    from nifbuild.train.progress import _Live
 
-    assert type(reporter(quiet=True)) is Reporter
     live = _Live()
     screen = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
     live._console = screen

@@ -10,7 +10,31 @@ import pytest
 from nifbuild.errors import RunError, SpecError
 from nifbuild.train.directory import RunDirectory
 
-PROGRESS = {"progress": {"step": 1}}
+IDENTITY = {"spec": "", "world_size": 1, "precision": "fp32", "data": ""}
+FIGURES = {
+    "name": "tiny",
+    "split": "test",
+    "top1": 0.5,
+    "top5": 1.0,
+    "loss": 0.5,
+    "num_samples": 2,
+    "per_class": [{"name": "a", "accuracy": None, "num_samples": 0}],
+    "checkpoint": "step_00000001",
+    "selected": "last",
+    "step": 1,
+    "train_images_per_second": None,
+    "images_per_second": 1.0,
+    "seconds": 1.0,
+}
+
+
+def progress(step, epoch=0):
+    how_far = {"step": step, "epoch": epoch, "loss_sum": 0.0, "best": None, "seconds": 0.0}
+    return {"progress": how_far, "identity": IDENTITY}
+
+
+def best(name, figure=0.5):
+    return {"checkpoint": name, "step": 1, "epoch": 1, "figure": figure}
 
 
 @pytest.fixture
@@ -23,7 +47,7 @@ def run(tmp_path):
 
 def save(run, *steps):
     for step in steps:
-        run.save_checkpoint(step, {"model.safetensors": b"w" * 100}, {"progress": {"step": step}})
+        run.save_checkpoint(step, {"model.safetensors": b"w" * 100}, progress(step))
 
 
 def names(run):
@@ -62,17 +86,17 @@ def test_finds_the_best_and_the_last(run):
         run.find_checkpoint()
     save(run, 1, 2)
     assert run.find_checkpoint("best").name == "step_00000002"
-    run.point_to_best({"checkpoint": "step_00000001", "figure": 0.5})
+    run.point_to_best(best("step_00000001"))
     assert run.find_checkpoint("best").name == "step_00000001"
     assert run.find_checkpoint("last").name == "step_00000002"
-    run.point_to_best({"checkpoint": "step_00000007"})
+    run.point_to_best(best("step_00000007"))
     with pytest.raises(RunError, match=r"step_00000007 is missing, although best\.json"):
         run.find_checkpoint("best")
 
 
 def test_survives_being_moved(run, tmp_path):
     save(run, 1)
-    run.point_to_best({"checkpoint": "step_00000001"})
+    run.point_to_best(best("step_00000001"))
     moved = run.path.rename(tmp_path / "moved")
     assert RunDirectory(moved).find_checkpoint("best").parent.parent == moved
 
@@ -95,8 +119,8 @@ def test_an_unfinished_checkpoint_does_not_count(run):
 
 def test_the_same_step_again_replaces_the_progress_only(run):
     save(run, 1)
-    run.save_checkpoint(1, {"model.safetensors": b"other"}, {"progress": {"step": 1, "epoch": 2}})
-    assert run.progress(run.checkpoints[0]) == {"progress": {"step": 1, "epoch": 2}}
+    run.save_checkpoint(1, {"model.safetensors": b"other"}, progress(1, epoch=2))
+    assert run.progress(run.checkpoints[0]) == progress(1, epoch=2)
     assert (run.checkpoints[0] / "model.safetensors").read_bytes() == b"w" * 100
 
 
@@ -106,7 +130,8 @@ def test_metrics(run):
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"epo')
     assert [line["epoch"] for line in run.metrics()] == [1, 2, 3]
-    run.finish({"top1": 0.5})
+    run.finish(FIGURES)
+    assert run.result() == FIGURES
     run.rewind_metrics(2)
     assert [line["epoch"] for line in run.metrics()] == [1, 2]
     assert run.result() is None
@@ -116,13 +141,44 @@ def test_json_has_a_line_for_each_key(run):
     run.finish({"top1": 0.5, "confusion_matrix": [[1, 0], [0, 1]]})
     text = (run.path / "metrics.json").read_text()
     assert text == '{\n  "top1": 0.5,\n  "confusion_matrix": [[1, 0], [0, 1]]\n}\n'
-    assert json.loads(text) == run.result()
+    assert json.loads(text) == {"top1": 0.5, "confusion_matrix": [[1, 0], [0, 1]]}
 
 
-def test_damaged_json_is_named(run):
-    (run.path / "data.json").write_text("{")
-    with pytest.raises(RunError, match=r"data\.json cannot be read"):
-        run.data()
+@pytest.mark.parametrize("content", ["{", "{}", "[]", "3", "null", "[" * 100_000, '{"x": 1}', ""])
+@pytest.mark.parametrize(
+    ("name", "read", "fix"),
+    [
+        ("data.json", RunDirectory.data, "train again"),
+        ("best.json", RunDirectory.find_checkpoint, "--checkpoint last"),
+        ("metrics.json", RunDirectory.result, "evaluates the run again"),
+        ("environment.json", lambda run: run.add_start({}), "delete it"),
+        ("progress.json", lambda run: run.progress(run.checkpoints[0]), "older checkpoint"),
+    ],
+)
+def test_a_damaged_file_is_named(run, name, read, fix, content):
+    save(run, 1)
+    folder = run.checkpoints[0] if name == "progress.json" else run.path
+    (folder / name).write_text(content)
+    with pytest.raises(RunError) as caught:
+        read(run)
+    (problem,) = caught.value.problems
+    assert problem.what.startswith(f"{folder / name} cannot be read: ")
+    assert fix in problem.fix
+
+
+def test_what_is_missing_from_a_damaged_file_is_named(run):
+    run.finish({**FIGURES, "per_class": [{"name": "a", "accuracy": "x", "num_samples": 0}]})
+    with pytest.raises(RunError, match=r"cannot be read: per_class\.0\.accuracy: "):
+        run.result()
+
+
+@pytest.mark.parametrize("line", ["3", "[]", "{}", "null"])
+def test_lines_that_are_no_metrics_do_not_count(run, line):
+    run.add_metrics({"epoch": 1})
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    run.rewind_metrics(1)
+    assert run.metrics() == [{"epoch": 1}]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +190,7 @@ def test_a_failing_write_is_one_clear_error(run, number, fix):
     assert str(run.path) in str(caught.value)
     assert os.strerror(number) in str(caught.value)
     assert fix in str(caught.value)
+    assert "--resume" in str(caught.value)  # the directory holds the start of a run
     save(run, 3)
     with pytest.raises(RunError, match="step_00000003 is intact") as caught, run.writing():
         raise OSError(number, os.strerror(number))
@@ -183,5 +240,8 @@ def test_a_directory_that_cannot_be_written(tmp_path):
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(RunError, match="cannot write"):
-        RunDirectory(tmp_path / "run").create(overwrite=False)
+    for path in ("run", "run/within"):
+        with pytest.raises(SpecError, match="run is a file, and a run is a directory"):
+            RunDirectory(tmp_path / path).create(overwrite=True)
+    with pytest.raises(SpecError, match="run is a file\n"):
+        RunDirectory(tmp_path / "run").require_run()

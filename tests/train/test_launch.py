@@ -73,6 +73,13 @@ def test_a_defect_shows_one_traceback(capfd):
     assert capfd.readouterr().err.count("LookupError: a defect") == 1
 
 
+def test_an_interruption_that_nothing_was_said_about():
+    for code in (130, 129):
+        with pytest.raises(InterruptedRun) as caught:
+            run(f"sys.exit({code} if rank == 1 else 0)")
+        assert caught.value.exit_code == code
+
+
 def test_death_by_a_signal_is_the_cause():
     with pytest.raises(RunError, match="process 2 was ended by SIGKILL"):
         run(

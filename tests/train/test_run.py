@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -65,7 +66,7 @@ def test_what_a_run_leaves(resolve, tmp_path):
     lines = run.metrics()
     assert [(line["epoch"], line["step"]) for line in lines] == [(1, 5), (2, 10), (3, 15)]
     assert {line["split"] for line in lines} == {"validation"}
-    best = max(lines, key=lambda line: (line["top1"], -line["epoch"]))
+    best = max(lines, key=lambda line: (line["top1"], line["epoch"]))
     assert result["epoch"] == best["epoch"]
     assert result["checkpoint"] == f"step_{best['step']:08d}"
     assert [line["best"] for line in lines][best["epoch"] - 1]
@@ -178,6 +179,53 @@ def test_resume_refuses_a_changed_run(resolve, tmp_path, change, shown):
     assert contents(tmp_path / "run") == before
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run, name: shutil.rmtree(run / "checkpoints" / name), r"delete metrics\.json"),
+        (lambda run, name: shutil.rmtree(run / "checkpoints"), "start anew with --overwrite"),
+        (
+            lambda run, name: (run / "checkpoints" / name / "model.safetensors").write_text("x"),
+            r"cannot load .*model\.safetensors",
+        ),
+        (lambda run, name: (run / "data.json").write_text("{}"), r"data\.json cannot be read"),
+        (lambda run, name: (run / "best.json").write_text("{}"), r"best\.json cannot be read"),
+    ],
+)
+def test_resume_notices_that_a_complete_run_was_damaged(resolve, tmp_path, damage, message):
+    result = train_run(resolve("train.epochs=2"), tmp_path / "run")
+    damage(tmp_path / "run", result["checkpoint"])
+    figures = (tmp_path / "run" / "metrics.json").read_text()
+    with pytest.raises(RunError, match=message):
+        train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.json").read_text() == figures
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_the_end_of_the_terminal_saves_a_checkpoint(resolve, tmp_path):
+    with pytest.raises(InterruptedRun, match="SIGHUP after step 2; saved") as caught:
+        train_run(resolve(), tmp_path / "run", report=Stop(at_step=2, number=signal.SIGHUP))
+    assert caught.value.exit_code == 128 + signal.SIGHUP
+    assert RunDirectory(tmp_path / "run").checkpoints
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_nohup_lets_a_run_outlive_its_terminal(resolve, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        report = Stop(at_step=2, number=signal.SIGHUP)
+        assert train_run(resolve("train.epochs=1"), tmp_path / "run", report=report)["step"] == 5
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_figures_that_were_deleted_are_found_again(resolve, tmp_path):
+    result = train_run(resolve("train.epochs=2"), tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    again = train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True)
+    assert without_times(again) == without_times(result)
+
+
 def test_resume_refuses_other_data_and_another_number_of_processes(resolve, tmp_path):
     with pytest.raises(InterruptedRun):
         train_run(resolve(), tmp_path / "run", report=Stop(at_step=2))
@@ -201,6 +249,23 @@ def test_a_damaged_checkpoint_is_named(resolve, tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(RunError, match=r"cannot load .*step_00000002/model.safetensors"):
         train_run(resolve(), tmp_path / "run", resume=True)
+
+
+def test_damaged_optimizer_state_is_named_without_advice_to_load_it_unsafely(resolve, tmp_path):
+    with pytest.raises(InterruptedRun):
+        train_run(resolve(), tmp_path / "run", report=Stop(at_step=2))
+    (tmp_path / "run" / "checkpoints" / "step_00000002" / "optimizer.pt").write_text("{}")
+    with pytest.raises(RunError, match=r"cannot load .*optimizer\.pt: it is damaged") as caught:
+        train_run(resolve(), tmp_path / "run", resume=True)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_normalisation_that_does_not_fit_the_run_is_named(resolve, tmp_path):
+    train_run(resolve("train.epochs=1"), tmp_path / "run")
+    path = tmp_path / "run" / "data.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mean": [0.5, 0.5]}))
+    with pytest.raises(RunError, match=r"data\.json does not fit the run: .* not for 1 channel\b"):
+        evaluate_run(tmp_path / "run")
 
 
 def test_without_validation_nothing_is_chosen_on_the_test_images(resolve, tmp_path):
@@ -423,7 +488,7 @@ def test_evaluate_on_other_data(resolve, tmp_path):
 
 def test_compile_works_or_says_why_not(resolve, tmp_path, monkeypatch):
     class Notes(Reporter):
-        def note(self, text):
+        def warning(self, text):
             notes.append(text)
 
     notes: list[str] = []
@@ -441,7 +506,7 @@ def test_compile_works_or_says_why_not(resolve, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module: original(module, backend=broken))
     train_run(resolved, tmp_path / "eager", report=Notes())
     (note,) = notes
-    assert note.startswith("warning: train.compile has no effect: ")
+    assert note.startswith("train.compile has no effect: ")
     assert "no compiler here" in note
     assert "\n" not in note
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-4)

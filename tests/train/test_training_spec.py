@@ -24,6 +24,11 @@ def test_reads_each_kind_of_optimizer_and_schedule():
     assert read(schedule={"name": "constant", "warmup_epochs": 0.5}).schedule.warmup_epochs == 0.5
 
 
+def test_fields_without_a_name_are_those_of_the_default():
+    assert read(optimizer={"lr": 0.5}).optimizer == AdamW(lr=0.5)
+    assert read(schedule={"min_lr": 0.5}).schedule == Cosine(min_lr=0.5)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -32,7 +37,8 @@ def test_reads_each_kind_of_optimizer_and_schedule():
         {"epochs": "3"},
         {"optimizer": {"name": "sgd", "betas": [0.9, 0.9]}},
         {"optimizer": {"name": "lion"}},
-        {"optimizer": {"lr": 0.1}},
+        {"optimizer": {"momentum": 0.9}},
+        {"optimizer": 3},
         {"optimizer": {"name": "sgd", "lr": 0}},
         {"schedule": {"name": "constant", "min_lr": 0.1}},
         {"schedule": {"name": "step", "at_epochs": []}},

@@ -1,0 +1,67 @@
+"""What a source's splits are called, and which of them is for what."""
+
+from collections.abc import Collection
+from typing import Annotated, Literal, Self
+
+from pydantic import model_validator
+
+from nifbuild.spec.base import Spec, text_like
+
+Role = Literal["train", "validation", "test"]
+SplitName = Annotated[str, text_like(r"^\w+(\.\w+)*$", "words joined by dots")]
+
+USUAL_NAMES: dict[Role, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+class Splits(Spec):
+    """The names that the source gives to its splits."""
+
+    train: SplitName | None = None
+    """Null: `train`, or the only split there is."""
+
+    validation: SplitName | None = None
+    """Null: `validation`, `val`, `valid` or `dev`, where there is one; else `validation: share`."""
+
+    test: SplitName | None = None
+    """Null: `test`, where there is one. Where there is none but a validation split is, that one is
+    the test split (the convention of ImageNet), and `validation: share` sets validation images
+    aside."""
+
+    @model_validator(mode="after")
+    def _no_split_twice(self) -> Self:
+        names = list(self.named.values())
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the split '{name}' is used twice: its results would mislead")
+        return self
+
+    @property
+    def named(self) -> dict[Role, str]:
+        """The source's name of the split for each role that has one here."""
+        given: dict[Role, str | None] = {
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+        }
+        return {role: name for role, name in given.items() if name is not None}
+
+    def roles(self, available: Collection[str]) -> dict[Role, str]:
+        """The source's name of the split for each role that the source can fill.
+
+        Names given here are taken as they are, whether the source has them or not.
+        """
+        roles = self.named
+        for role, names in USUAL_NAMES.items():
+            if role not in roles:
+                free = [name for name in names if name in available and name not in roles.values()]
+                roles |= {role: free[0]} if free else {}
+        if not roles and len(available) == 1:
+            roles["train"] = next(iter(available))
+        if "test" not in roles and "validation" in roles and self.validation is None:
+            # ImageNet's convention: what is called validation is what accuracy is reported on.
+            roles["test"] = roles.pop("validation")
+        return roles

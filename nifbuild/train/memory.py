@@ -1,0 +1,108 @@
+"""Models that do not fit into memory: told before they are built, or where an allocation fails."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from nifbuild.compile import build_model
+from nifbuild.errors import Problem, RunError
+from nifbuild.spec.training import AdamW, TrainSpec
+
+if TYPE_CHECKING:
+    from nifbuild.spec.resolve import Resolved
+
+_FLOAT_BYTES = 4
+_FAILURES = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "integer multiplication overflow",
+)
+"""What the allocators' RuntimeErrors say; only CUDA's has a type of its own."""
+
+_FEWER_PARAMETERS = "use fewer channels or layers"
+
+
+def num_parameters(resolved: "Resolved") -> int | None:
+    """The model's parameters, counted without allocating them; None beyond what torch can count."""
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in build_model(resolved).parameters())
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return None
+
+
+def require_memory(resolved: "Resolved", device: torch.device) -> None:
+    """Raises RunError where the device cannot hold what training keeps for each parameter.
+
+    That is the weight, its gradient, the optimizer's means and the moving average. Activations come
+    on top, so that more may be needed. Without this, Linux would end the process without a word.
+    """
+    parameters, memory = num_parameters(resolved), _memory_bytes(device)
+    if parameters is None:
+        what = _described(parameters)
+    else:
+        needed = parameters * _FLOAT_BYTES * _copies(resolved.spec.train)
+        if memory is None or needed <= memory:
+            return
+        what = (
+            f"{_described(parameters)}; to train it takes {_size(needed)} at least, and the memory "
+            f"of {device} is {_size(memory)}"
+        )
+    raise RunError(Problem(what, path="model", fix=_FEWER_PARAMETERS, code="memory"))
+
+
+@contextmanager
+def explaining_lack_of_memory(resolved: "Resolved", images: int, fix: str) -> Iterator[None]:
+    """Turns a failing allocation into one clear RunError.
+
+    Args:
+        resolved: Of the model in use.
+        images: How many pass through the model at once.
+        fix: How to have fewer of them pass.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        what = f"out of memory with {images} images at once; {_described(num_parameters(resolved))}"
+        problem = Problem(what, fix=f"{fix}\n{_FEWER_PARAMETERS}", code="memory")
+        raise RunError(problem) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(words in str(error) for words in _FAILURES)
+
+
+def _copies(spec: TrainSpec) -> int:
+    """Numbers that training keeps for each parameter."""
+    optimizer = spec.optimizer
+    means = 2 if isinstance(optimizer, AdamW) else int(optimizer.momentum > 0)
+    return 2 + means + int(spec.ema is not None)
+
+
+def _memory_bytes(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if sys.platform == "win32":
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _described(parameters: int | None) -> str:
+    if parameters is None:
+        return "the model has more parameters than torch can count"
+    return f"the model has {parameters:,} parameters ({_size(parameters * _FLOAT_BYTES)})"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
