@@ -398,7 +398,10 @@ def _matrices(pointwise: nn.Conv2d | None, dtype: torch.dtype) -> Tensor | None:
     if pointwise is None:
         return None
     weight: Tensor = pointwise.weight.to(dtype)
-    return weight.reshape(pointwise.groups, -1, weight.shape[1])
+    if weight.stride(-1) != 1:
+        # DistributedDataParallel wants a gradient with the strides of the weight: channels last.
+        weight = weight.permute(0, 2, 3, 1)
+    return weight.reshape(pointwise.groups, -1, pointwise.weight.shape[1])
 
 
 def _band(height: int, width: int, stride: tuple[int, int], like: Tensor) -> Tensor:
