@@ -74,7 +74,7 @@ def test_growth(growth_report):
 def test_step(step_report):
     text = shown(step_report)
     assert "training step of 16 images of 3x32x32" in text
-    row = ["specs/heavy.yaml", "320", "50.0", "1.60", "±0.16", "6.40", "1.60", "1.00", "5"]
+    row = ["heavy", "320", "50.0", "1.60", "±0.16", "6.40", "1.60", "1.00", "5"]
     assert row in [line.split() for line in text.splitlines()]
 
 

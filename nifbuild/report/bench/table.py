@@ -1,6 +1,7 @@
 """Reports as tables for people, within 80 columns."""
 
 import statistics
+from pathlib import Path
 from typing import Any, Literal
 
 from rich import box
@@ -171,9 +172,10 @@ def _step(report: StepReport) -> list[RenderableType]:
         ("n", 3),
     )
     first = report.specs[0]
+    stems = {Path(figures.spec).stem for figures in report.specs}
     for figures in report.specs:
         table.add_row(
-            figures.spec,
+            Path(figures.spec).stem if len(stems) == len(report.specs) else figures.spec,
             number(figures.step_ms.median),
             number(1e3 * report.batch / figures.step_ms.median),
             "1" if figures is first else with_spread(figures.ratio),
