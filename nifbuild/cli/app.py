@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nifbuild.cli import diff, evaluate, output, resolve, schema, train, validate
+from nifbuild.cli import diff, evaluate, graph, output, resolve, schema, train, validate
 
 app = typer.Typer(
     name="nifbuild",
@@ -33,6 +33,7 @@ _commands: dict[str, Callable[..., None]] = {
     "validate": validate.validate,
     "resolve": resolve.resolve,
     "diff": diff.diff,
+    "graph": graph.graph,
     "schema": schema.schema,
     "train": train.train,
     "evaluate": evaluate.evaluate,
