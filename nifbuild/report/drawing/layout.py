@@ -19,6 +19,8 @@ from nifbuild.report.drawing.shapes import GREY, INK, LINE, Path, Picture, Rect,
 from nifbuild.spec.graph import Graph
 
 _GAP = 30.0  # between rows: room for the shape beside an edge
+_LEAVE = 17.0  # below a row, where edges turn to their lanes: under the shapes
+_MEET = 9.0  # above a box, where edges turn to it
 _COLUMN_GAP = 26.0
 _LANE = 16.0
 _SIDE = 16.0
@@ -243,8 +245,8 @@ class _Layout:
         )
         way = self.way_x(item, edge)
         points = [(start_x, start_y)]
-        if way is not None and abs(x + way - start_x) > 0.5:
-            leave = y + self.row_bottom(item, at.rows[edge.source]) + 9
+        if way is not None and abs(x + way - start_x) > 0.01:
+            leave = y + self.row_bottom(item, at.rows[edge.source]) + _LEAVE
             points += [(start_x, leave), (x + way, leave)]
         if way is not None and not is_exit and self.enters_from_side(item, edge):
             part, (left, top) = item.parts[edge.target], item.places[edge.target]
@@ -252,8 +254,8 @@ class _Layout:
             points += [(points[-1][0], middle), (x + left + part.width, middle)]
         else:
             end_x = x + (item.exit_xs[edge.value] if is_exit else self.entering_x(item, edge))
-            if abs(end_x - points[-1][0]) > 0.5:
-                points += [(points[-1][0], target_y - 10), (end_x, target_y - 10)]
+            if abs(end_x - points[-1][0]) > 0.01:
+                points += [(points[-1][0], target_y - _MEET), (end_x, target_y - _MEET)]
             points.append((end_x, target_y))
         ends = not is_exit and not item.parts[edge.target].is_open
         self.drawn.paths.append(
@@ -273,7 +275,7 @@ class _Layout:
 
     def row_bottom(self, item: _Item, row: int) -> float:
         if row == 0:
-            return _TOP - 20 if item.block.name else 0.0
+            return _TOP - 11 - _LEAVE if item.block.name else 0.0
         return item.row_tops[row] + max(
             part.height
             for index, part in enumerate(item.parts)
