@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from nifbuild import load_spec
 from nifbuild.cli.app import app
 from nifbuild.report.drawing.blocks import MAX_BOXES, blocks
-from nifbuild.report.drawing.layout import picture
+from nifbuild.report.drawing.draw import picture
 from nifbuild.report.drawing.mermaid import mermaid
 from nifbuild.report.drawing.render import svg
 

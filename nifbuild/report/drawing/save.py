@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.drawing.blocks import Block, blocks
-from nifbuild.report.drawing.layout import picture
+from nifbuild.report.drawing.draw import picture
 from nifbuild.report.drawing.mermaid import mermaid
 from nifbuild.report.drawing.render import save_png, svg
 from nifbuild.spec.resolve import Resolved
