@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nifbuild import __version__
-from nifbuild.cli import bench, evaluate, output, resolve, schema, train, validate
+from nifbuild.cli import bench, diff, evaluate, graph, output, resolve, schema, train, validate
 from nifbuild.errors import Problem, SpecError
 
 app = typer.Typer(
@@ -45,6 +45,8 @@ def _options_of_all_commands(
 _commands: dict[str, Callable[..., None]] = {
     "validate": validate.validate,
     "resolve": resolve.resolve,
+    "diff": diff.diff,
+    "graph": graph.graph,
     "schema": schema.schema,
     "train": train.train,
     "evaluate": evaluate.evaluate,

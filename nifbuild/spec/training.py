@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from nifbuild.spec.base import Spec, text_like
 
@@ -120,6 +120,23 @@ ScheduleSpec = Annotated[
 ]
 
 
+class InitSpec(Spec):
+    """The checkpoint whose weights training starts from."""
+
+    from_: Annotated[str, Field(min_length=1)] = Field(alias="from")
+    """A safetensors file, a file of `torch.save` that holds a state_dict (as it is, or under
+    `state_dict` or `model`), a run directory, or one of a run's checkpoints; relative to the
+    working directory."""
+
+    skip: Annotated[tuple[str, ...], Field(strict=False)] = ()  # a list, once it is no longer JSON
+    """Selectors of weights, or of modules with all their weights, that start freshly drawn whatever
+    the file has: `*` stands for anything within one name, `**` for any number of names."""
+
+
+def _init_from(value: object) -> object:
+    return {"from": value} if isinstance(value, str) else value
+
+
 class TrainSpec(Spec):
     """How a model is trained. Every field has a default that suits small images."""
 
@@ -134,6 +151,14 @@ class TrainSpec(Spec):
     accumulate: Positive = 1
     """Micro-batches into which each batch is cut to save memory; their gradients are averaged
     before the step. Batch normalisation sees one micro-batch at a time."""
+
+    init: Annotated[
+        InitSpec | None,
+        BeforeValidator(_init_from, json_schema_input_type=str | InitSpec | None),
+    ] = None
+    """A checkpoint to start from, or its path alone. It must have every weight of the model in its
+    shape, and no others, but for those of convolutions with filters as large as the image, which
+    start freshly drawn where it has an ordinary convolution. Null: all start freshly drawn."""
 
     optimizer: OptimizerSpec = AdamW()
     """The optimizer."""

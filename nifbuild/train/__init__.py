@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nifbuild.train.directory import RunDirectory
-    from nifbuild.train.run import fresh_model, train_run
+    from nifbuild.train.init import fresh_model
+    from nifbuild.train.run import train_run
     from nifbuild.train.trained import TrainedModel, evaluate_run, load_run
 
 __all__ = [
@@ -25,7 +26,7 @@ _HOME = {
     "RunDirectory": "directory",
     "TrainedModel": "trained",
     "evaluate_run": "trained",
-    "fresh_model": "run",
+    "fresh_model": "init",
     "load_run": "trained",
     "train_run": "run",
 }

@@ -66,6 +66,7 @@ class Identity:
     world_size: int
     precision: str
     data: str
+    init: str | None = None
 
     def require_same(self, saved: dict[str, Any]) -> None:
         """Raises SpecError that shows each difference from what a checkpoint holds."""
@@ -77,8 +78,9 @@ class Identity:
             ("world_size", "number of processes"),
             ("precision", "precision"),
             ("data", "data's fingerprint"),
+            ("init", "fingerprint of the weights to start from"),
         ):
-            was, now = saved[name], getattr(self, name)
+            was, now = saved.get(name), getattr(self, name)
             if was != now:
                 problems.append(_refusal(f"the {label} has changed", f"was {was}, now {now}"))
         if problems:

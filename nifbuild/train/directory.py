@@ -3,6 +3,7 @@
     spec.yaml            the resolved spec, itself loadable
     environment.json     versions, devices, command, commit; one entry for each start
     data.json            class names, normalisation, fingerprint, sizes of the splits
+    init.json            the checkpoint that `train.init` names, and what of it was loaded
     metrics.jsonl        one line for each epoch
     metrics.json         the final figures; there once the run is complete
     best.json            which checkpoint was best on validation, and its figure
@@ -34,6 +35,7 @@ _FILES = (
     "spec.yaml",
     "environment.json",
     "data.json",
+    "init.json",
     "metrics.jsonl",
     "metrics.json",
     "best.json",
@@ -157,11 +159,13 @@ class RunDirectory:
                     shutil.rmtree(self.path / name)
             (self.path / "checkpoints").mkdir()
 
-    def describe(self, spec_text: str, data: Document) -> None:
-        """Writes what the run is about: the spec and the data."""
+    def describe(self, spec_text: str, data: Document, init: Document | None) -> None:
+        """Writes what the run is about: the spec, the data, the checkpoint it starts from."""
         with self.writing():
             _write_atomically(self.spec, spec_text.encode())
             self._write_json("data.json", data)
+            if init is not None:
+                self._write_json("init.json", init)
 
     def add_start(self, environment: Document) -> None:
         """Adds an entry to `environment.json`: the run was started, or resumed, like this."""

@@ -29,6 +29,7 @@ from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
+from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.loop import Trainer
@@ -36,7 +37,6 @@ from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
-from nifbuild.train.seeds import derive_seed
 from nifbuild.train.trackers import require_trackers, trackers_on
 
 if TYPE_CHECKING:
@@ -98,8 +98,13 @@ def train_run(
             )
         )
         stack.enter_context(determinism(spec.deterministic))
+        pretrained = read_pretrained(resolved)
         identity = Identity(
-            resolved.text, accelerator.num_processes, spec.precision, catalog.fingerprint
+            resolved.text,
+            accelerator.num_processes,
+            spec.precision,
+            catalog.fingerprint,
+            None if pretrained is None else pretrained.fingerprint,
         )
         checkpoint = _checkpoint_to_resume(run, identity) if resume else None
         if resume and (result := run.result()) is not None:
@@ -112,15 +117,19 @@ def train_run(
         data = load_images(catalog, resolved, accelerator, report)
         warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())
-        trainer = _trainer(resolved, run, identity, data, accelerator, interrupt, report)
+        module = fresh_model(resolved, pretrained)
+        trainer = _trainer(resolved, module, run, identity, data, accelerator, interrupt, report)
         accelerator.wait_for_everyone()  # before the first process changes what others look at
         if accelerator.is_main_process:
-            _open_directory(run, resolved, data, accelerator, checkpoint, overwrite or resume)
+            free = overwrite or resume
+            _open_directory(run, resolved, data, pretrained, accelerator, checkpoint, free)
         if checkpoint is not None:
             average = None if trainer.ema is None else trainer.ema.module
             unpack(checkpoint, trainer.module, average, trainer.optimizer)
             trainer.progress = Progress.from_document(run.progress(checkpoint)["progress"])
             report.note(f"continuing after step {trainer.progress.step} of {run.path}")
+        elif pretrained is not None:
+            report.note(str(pretrained))
         stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
         trainer.run()
         return _finish(trainer, resolved, data)
@@ -179,16 +188,6 @@ def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None
     report.warning("\n  ".join([f"{left} left out, as they cannot be read:", *names]))
 
 
-def fresh_model(resolved: "Resolved") -> nn.Module:
-    """The model with the weights that a run of this spec starts from, on the CPU.
-
-    The caller's random state is left alone.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(resolved.spec.train.seed, "weights"))
-        return build_model(resolved)
-
-
 def _checkpoint_to_resume(run: RunDirectory, identity: Identity) -> Path | None:
     checkpoints = run.checkpoints
     if not checkpoints:
@@ -216,13 +215,15 @@ def _open_directory(
     run: RunDirectory,
     resolved: "Resolved",
     data: ImageData,
+    pretrained: Pretrained | None,
     accelerator: Accelerator,
     checkpoint: Path | None,
     overwrite: bool,
 ) -> None:
     if checkpoint is None:
         run.create(overwrite=overwrite)
-        run.describe(resolved.text, _describe_data(data))
+        init = None if pretrained is None else pretrained.as_document()
+        run.describe(resolved.text, _describe_data(data), init)
     else:
         run.remove_unfinished()
         run.rewind_metrics(run.progress(checkpoint)["progress"]["epoch"])
@@ -249,6 +250,7 @@ def _describe_data(data: ImageData) -> dict[str, Any]:
 
 def _trainer(
     resolved: "Resolved",
+    module: nn.Module,
     run: RunDirectory,
     identity: Identity,
     data: ImageData,
@@ -261,7 +263,7 @@ def _trainer(
     num_classes = len(data.class_names)
     preprocess = Preprocess(resolved.spec.data.augment, num_classes, data.mean, data.std)
     place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
-    module = place.module(fresh_model(resolved))
+    module = place.module(module)
     ema = None if spec.ema is None else Ema(module, spec.ema)
     spread = KernelSpread(module, resolved) if spec.kernel_spread else None
     if spec.sync_batch_norm and accelerator.num_processes > 1:

@@ -41,7 +41,7 @@ def best(name, figure=0.5):
 def run(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     directory.create(overwrite=False)
-    directory.describe("version: 1\n", {"class_names": ["a"]})
+    directory.describe("version: 1\n", {"class_names": ["a"]}, None)
     return directory
 
 
@@ -208,7 +208,7 @@ def test_a_real_write_that_fails_leaves_the_old_checkpoint(run):
         run = RunDirectory(sys.argv[1])
         for write in (
             lambda: run.save_checkpoint(2, {"model.safetensors": b"w" * 100_000}, {}),
-            lambda: run.describe("x" * 100_000, {}),
+            lambda: run.describe("x" * 100_000, {}, None),
             lambda: run.add_metrics({"epoch": 1, "x": "x" * 100_000}),
         ):
             try:

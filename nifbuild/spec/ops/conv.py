@@ -54,6 +54,10 @@ class ConvFields(Layer):
         """Groups for an input of shape `x`."""
         return x.channels if self.groups == "depthwise" else self.groups
 
+    def filter_size(self, x: Shape) -> tuple[int, int]:
+        """Height and width of the filter for an input of shape `x`."""
+        return self.kernel_size
+
     def pads(self) -> tuple[int, int]:
         """Pixels added on each side, along height and width."""
         if self.padding != "auto":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from nifbuild.spec.base import PositiveInt
-from nifbuild.spec.ops.base import Shape, ShapeError
+from nifbuild.spec.ops.base import Shape, ShapeError, need_image
 from nifbuild.spec.ops.conv import ConvFields
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class GlobalConv(ConvFields):
         if self.mixing != "auto":
             return self.mixing
         return "depthwise" if self.num_groups(x) == x.channels > 1 else "separable"
+
+    def filter_size(self, x: Shape) -> tuple[int, int]:
+        """That of the image."""
+        return need_image(x, "conv")
 
     def output_shape(self, x: Shape) -> Shape:
         """As the ordinary convolution's."""

@@ -1,0 +1,34 @@
+"""`nifbuild diff`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nifbuild.cli.loading import loading
+from nifbuild.cli.options import JsonOption
+from nifbuild.cli.output import print_document
+
+_COLOURS = {"-": "red", "+": "green", "~": "yellow"}
+
+
+def diff(
+    a: Annotated[Path, typer.Argument(help="A YAML spec.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    json_output: JsonOption = False,
+) -> None:
+    """Show how two specs differ once they are written out: modules, values, parameters.
+
+    A run's spec is spec.yaml in its directory. Modules are compared by name.
+    """
+    with loading():
+        from nifbuild.report.diff import spec_difference
+        from nifbuild.report.diff_text import difference_text
+        from nifbuild.spec.resolve import load_spec
+
+    difference = spec_difference(load_spec(a), load_spec(b))
+    if json_output:
+        print_document(difference.as_document())
+        return
+    for line in difference_text(difference).splitlines():
+        typer.secho(line, fg=_COLOURS.get(line.lstrip()[:1]))

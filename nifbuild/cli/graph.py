@@ -1,0 +1,47 @@
+"""`nifbuild graph`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nifbuild.cli.loading import loading
+from nifbuild.cli.options import DataOption, SetOption, SpecArgument
+
+
+def graph(
+    spec: SpecArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The file: .svg, .png, or .mmd for Mermaid.",
+            show_default="<name of the spec>.svg",
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Levels of blocks to open; 0: none.",
+            show_default="as many as stay legible",
+        ),
+    ] = None,
+    data: DataOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Draw a spec's network: blocks, branches and shapes; implicit filters stand out.
+
+    Equal blocks in a row are drawn once, with their number.
+    """
+    with loading():
+        from nifbuild.report.drawing.save import require_format, save
+        from nifbuild.spec.resolve import load_spec
+
+    if out is not None:
+        require_format(out)
+    resolved = load_spec(spec, data=data, overrides=overrides or ())
+    file = out or Path(f"{resolved.name}.svg")
+    save(resolved, file, depth)
+    typer.echo(f"wrote {file}", err=True)
