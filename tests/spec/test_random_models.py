@@ -14,6 +14,7 @@ import yaml
 from nifbuild import build_model, load_spec
 
 NUM_MODELS = 120
+NUM_SLOW = 2_000
 
 
 @dataclass
@@ -191,7 +192,13 @@ def check(seed, folder):
     return {node.op.op for node in resolved.graph.nodes} | {op["op"] for op in ops}
 
 
-@pytest.mark.parametrize("start", range(0, NUM_MODELS, 40))
+@pytest.mark.parametrize(
+    "start",
+    [
+        *range(0, NUM_MODELS, 40),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in range(NUM_MODELS, NUM_SLOW, 40)),
+    ],
+)
 def test_random_models(start, tmp_path):
     seen = set()
     for seed in range(start, start + 40):
