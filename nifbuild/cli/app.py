@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from nifbuild import __version__
-from nifbuild.cli import bench, diff, evaluate, graph, output, resolve, schema, train, validate
+from nifbuild.cli import (
+    bench,
+    diff,
+    evaluate,
+    graph,
+    inspect,
+    output,
+    resolve,
+    schema,
+    train,
+    validate,
+)
 from nifbuild.errors import Problem, SpecError
 
 app = typer.Typer(
@@ -45,6 +56,7 @@ def _options_of_all_commands(
 _commands: dict[str, Callable[..., None]] = {
     "validate": validate.validate,
     "resolve": resolve.resolve,
+    "inspect": inspect.inspect,
     "diff": diff.diff,
     "graph": graph.graph,
     "schema": schema.schema,
