@@ -9,8 +9,6 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -18,27 +16,11 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 
-_limit: ContextVar[int | None] = ContextVar("_limit", default=None)
-
 
 def chunks(batch: int, image_bytes: int, budget_bytes: int) -> list[slice]:
     """Slices of a batch that take up about `budget_bytes`, at least one image each."""
     size = max(1, budget_bytes // max(1, image_bytes))
-    starts = range(0, batch, size)[: _limit.get()]
-    return [slice(start, min(start + size, batch)) for start in starts]
-
-
-@contextmanager
-def only_first_chunks(count: int) -> Iterator[None]:
-    """Leaves out all chunks but the first ones, which makes results wrong.
-
-    For what looks at shapes alone: each chunk repeats the one before.
-    """
-    token = _limit.set(count)
-    try:
-        yield
-    finally:
-        _limit.reset(token)
+    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
 def map_chunks(

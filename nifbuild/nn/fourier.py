@@ -5,9 +5,8 @@ The spectrum of a real image is Hermitian, X(-k) = conj X(k), so `rfft2` compute
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -18,8 +17,6 @@ Coordinates = Literal["cycles_per_image", "cycles_per_pixel"]
 
 _CONSTANTS: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
 _MAX_CONSTANTS = 128
-_own_constants: ContextVar[dict[tuple[object, ...], tuple[Tensor, ...]] | None]
-_own_constants = ContextVar("_own_constants", default=None)
 # Up to here (as at 8x8) a product with the transform's matrix is faster on a CPU than its FFT.
 _MAX_MATRIX_ELEMENTS = 64 * 80
 
@@ -81,37 +78,21 @@ def _make_grid(
     return grid.contiguous()
 
 
-@contextmanager
-def own_constants() -> Iterator[None]:
-    """While entered, keeps constants in a cache of its own, which starts empty and is dropped.
-
-    It takes tensors of any kind, also such as must not outlive a mode.
-    """
-    token = _own_constants.set({})
-    try:
-        yield
-    finally:
-        _own_constants.reset(token)
-
-
 def _constant(
     key: tuple[object, ...], make: Callable[[], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
     """Tensors that depend on `key` alone, made once."""
     if torch.compiler.is_compiling():
         return make()
-    own = _own_constants.get()
-    cache = _CONSTANTS if own is None else own
-    found = cache.get(key)
+    found = _CONSTANTS.get(key)
     if found is not None:
         return found
     with torch.inference_mode(False):  # what is first used in inference must serve training later
         made = make()
-    # A fake tensor must not outlive its mode.
-    if own is not None or all(type(tensor) is Tensor for tensor in made):
-        if len(cache) >= _MAX_CONSTANTS:
-            cache.clear()
-        cache[key] = made
+    if all(type(tensor) is Tensor for tensor in made):  # a fake one must not outlive its mode
+        if len(_CONSTANTS) >= _MAX_CONSTANTS:
+            _CONSTANTS.clear()
+        _CONSTANTS[key] = made
     return made
 
 
