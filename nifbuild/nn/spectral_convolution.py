@@ -4,21 +4,18 @@ One pass does it all: mix channels, transform, multiply, fold the stride, mix ag
 So nothing between these steps is kept for the backward pass, and on a CPU nothing leaves its cache.
 """
 
-import functools
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from nifbuild.nn import frame as framing
-from nifbuild.nn.chunks import chunks, map_chunks
 from nifbuild.nn.fourier import fold, full_precision, half_plane_weight, transform_dtype, unfold
 from nifbuild.nn.frame import Frame
 
 Memory = Literal["recompute", "save"]
-Result = TypeVar("Result")
 
 _CHUNK_BYTES = 2**21
 _PAIRWISE_CHUNK_BYTES = 2**26
@@ -89,9 +86,8 @@ class _SpectralConvolution(torch.autograd.Function):
             channels = x.shape[1] if mix_in is None else mix_in.shape[0] * mix_in.shape[1]
             spectrum = kernel_f.new_empty(len(x), channels, *kernel_f.shape[-2:])
         weights = (kernel_f, mix_in, mix_out, bias)
-        work = functools.partial(_convolve, x, weights, frame, y, spectrum)
-        for _ in _in_parts(work, x, kernel_f, frame):
-            pass
+        for part in _parts(x, kernel_f, frame):
+            _convolve(x, weights, frame, y, spectrum, part)
         # With a spectrum, the input itself is needed for the gradient of `mix_in` alone.
         keeps_x = keeps and (spectrum is None or ctx.needs_input_grad[2])
         ctx.save_for_backward(x if keeps_x else None, spectrum, kernel_f, mix_in, mix_out, bias)
@@ -109,33 +105,16 @@ class _SpectralConvolution(torch.autograd.Function):
         if needs_x:
             sizes = (axis.size for axis in frame)
             grad_x = grad.new_empty(len(grad), ctx.in_channels, *sizes, dtype=ctx.x_dtype)
-        # A frequency of the half plane stands for its mirror too.
-        weigh = functools.partial(
-            half_plane_weight, dtype=kernel_f.real.dtype, device=kernel_f.device
-        )
         weights = (kernel_f, kernel_f.conj().resolve_conj(), mix_in, mix_out)
-        folded_weight = weigh(*(axis.folded for axis in frame))
-        work = functools.partial(
-            _derive,
-            grad,
-            (x, spectrum),
-            weights,
-            frame,
-            folded_weight,
-            ctx.needs_input_grad,
-            grad_x,
-        )
         needs = ctx.needs_input_grad[1:4]
         grads = [
             torch.zeros_like(weight) if needed else None
             for weight, needed in zip((kernel_f, mix_in, mix_out), needs, strict=True)
         ]
-        for found in _in_parts(work, grad, kernel_f, frame):
-            for total, value in zip(grads, found, strict=True):
-                if total is not None and value is not None:
-                    total += value
+        for part in _parts(grad, kernel_f, frame):
+            _derive(grad, (x, spectrum), weights, frame, grad_x, grads, part)
         if grads[0] is not None:
-            grads[0] *= weigh(*(axis.period for axis in frame))
+            grads[0] *= _half_plane_weight(frame[0].period, frame[1].period, kernel_f)
         grad_bias = grad.sum((0, 2, 3), dtype=bias.dtype) if needs_bias else None
         return grad_x, *grads, grad_bias, None, None
 
@@ -162,16 +141,14 @@ def _derive(
     kept: tuple[Tensor | None, Tensor | None],
     weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
     frame: Frame,
-    folded_weight: Tensor,
-    needs: tuple[bool, ...],
     grad_x: Tensor | None,
+    grads: list[Tensor | None],
     part: slice,
-) -> tuple[Tensor | None, ...]:
-    """Writes a part of the input's gradient; returns what a part gives to those of the weights."""
+) -> None:
+    """Writes a part of the input's gradient, and adds what a part gives to those of the weights."""
     (x, spectrum), (kernel_f, conj_kernel_f, mix_in, mix_out) = kept, weights
-    _, needs_kernel, needs_in, needs_out, *_ = needs
+    grad_kernel, grad_in, grad_out = grads
     strides, width = (frame[0].folds, frame[1].folds), frame[1].period
-    grad_kernel = grad_in = grad_out = None
     with full_precision(grad.device):
         grad_f = framing.synthesise_adjoint(_real(grad[part]), frame)
         x_f = grad_f  # of no use if neither is kept
@@ -180,22 +157,28 @@ def _derive(
         elif x is not None:
             x_f = framing.analyse(_mix(_real(x[part]), mix_in), frame)
         if mix_out is not None:
-            if needs_out:
+            if grad_out is not None:
                 folded_f = fold(_product(x_f, kernel_f), width, strides)
-                grad_out = _mix_gradient(folded_f, grad_f * folded_weight, len(mix_out))
+                weight = _half_plane_weight(frame[0].folded, frame[1].folded, kernel_f)
+                grad_out += _mix_gradient(folded_f, grad_f * weight, len(mix_out))
             grad_f = _mix(grad_f, mix_out.mT)
         grad_f = unfold(grad_f, width, strides)
-        if needs_kernel:
-            grad_kernel = _kernel_gradient(x_f, grad_f, kernel_f)
-        if grad_x is not None or needs_in:
-            grad_v = framing.analyse_adjoint(_product_adjoint(grad_f, conj_kernel_f), frame)
-            if mix_in is not None:
-                if needs_in and x is not None:
-                    grad_in = _mix_gradient(_real(x[part]), grad_v, len(mix_in))
-                grad_v = _mix(grad_v, mix_in.mT)
-            if grad_x is not None:
-                grad_x[part] = grad_v
-    return grad_kernel, grad_in, grad_out
+        if grad_kernel is not None:
+            grad_kernel += _kernel_gradient(x_f, grad_f, kernel_f)
+        if grad_x is None and grad_in is None:
+            return
+        grad_v = framing.analyse_adjoint(_product_adjoint(grad_f, conj_kernel_f), frame)
+        if mix_in is not None:
+            if grad_in is not None and x is not None:
+                grad_in += _mix_gradient(_real(x[part]), grad_v, len(mix_in))
+            grad_v = _mix(grad_v, mix_in.mT)
+        if grad_x is not None:
+            grad_x[part] = grad_v
+
+
+def _half_plane_weight(height: int, width: int, like: Tensor) -> Tensor:
+    """A frequency of the half plane stands for its mirror too."""
+    return half_plane_weight(height, width, dtype=like.real.dtype, device=like.device)
 
 
 def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -261,20 +244,15 @@ def _num_outputs(kernel_f: Tensor, mix_out: Tensor | None) -> int:
     return kernel_f.shape[0] * (kernel_f.shape[1] if kernel_f.ndim == 5 else 1)
 
 
-def _in_parts(
-    work: Callable[[slice], Result], x: Tensor, kernel_f: Tensor, frame: Frame
-) -> Iterable[Result]:
-    """Does the work for parts of the batch; on a CPU a part's spectra stay in its cache."""
-    if len(x) == 0:
-        return []
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return [work(slice(None))]
-    image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
-    image_bytes = image * kernel_f.real.element_size()
-    if kernel_f.ndim == 3:
-        return map_chunks(work, chunks(len(x), image_bytes, _CHUNK_BYTES), x)
-    # Products over pairs of channels are split over the cores by torch, and want many images.
-    return map(work, chunks(len(x), image_bytes, _PAIRWISE_CHUNK_BYTES))
+def _parts(x: Tensor, kernel_f: Tensor, frame: Frame) -> Iterator[slice]:
+    """Slices of the batch; on a CPU their spectra stay in its cache from one step to the next."""
+    size = max(1, len(x))
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        # Products over pairs of channels have a blocking of their own, and want many images.
+        budget = _CHUNK_BYTES if kernel_f.ndim == 3 else _PAIRWISE_CHUNK_BYTES
+        image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
+        size = max(1, budget // max(1, image * kernel_f.real.element_size()))
+    return (slice(start, start + size) for start in range(0, len(x), size))
 
 
 def _synthesise(
