@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from nifbuild.nn.tracing import own_cache, takes_cpu_ways
+
 Coordinates = Literal["cycles_per_image", "cycles_per_pixel"]
 
 _CONSTANTS: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
@@ -84,15 +86,18 @@ def _constant(
     """Tensors that depend on `key` alone, made once."""
     if torch.compiler.is_compiling():
         return make()
-    found = _CONSTANTS.get(key)
+    own = own_cache.get()
+    cache = _CONSTANTS if own is None else own
+    found = cache.get(key)
     if found is not None:
         return found
     with torch.inference_mode(False):  # what is first used in inference must serve training later
         made = make()
-    if all(type(tensor) is Tensor for tensor in made):  # a fake one must not outlive its mode
-        if len(_CONSTANTS) >= _MAX_CONSTANTS:
-            _CONSTANTS.clear()
-        _CONSTANTS[key] = made
+    # A fake tensor must not outlive its mode.
+    if own is not None or all(type(tensor) is Tensor for tensor in made):
+        if len(cache) >= _MAX_CONSTANTS:
+            cache.clear()
+        cache[key] = made
     return made
 
 
@@ -155,7 +160,7 @@ def _matrices(
     x: Tensor, size: tuple[int, int] | torch.Size, period: tuple[int, int]
 ) -> tuple[Tensor, Tensor] | None:
     """The transform of images of `size`, and its inverse, as matrices where that is faster."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if not takes_cpu_ways(x):
         return None
     spectrum = 2 * period[0] * (period[1] // 2 + 1)
     if size[0] * size[1] * spectrum > _MAX_MATRIX_ELEMENTS:

@@ -68,6 +68,8 @@ class KernelNetwork(ImplicitNetwork):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws all weights anew; see the class."""
+        if self.linears[0].weight.is_meta:
+            return  # no values, and the moments below take a while
         self.reset_hidden(_INITIAL_SCALE[self.positions])
         last = self.linears[-1]
         num_filters, num_features = last.weight.shape[1:]

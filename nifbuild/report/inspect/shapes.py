@@ -30,8 +30,8 @@ def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
             _results[key] = layouts
         return result
     if isinstance(known[0], torch.Size):
-        return _empty(known)  # type: ignore[arg-type]
-    return tuple(None if layout is None else _empty(layout) for layout in known)  # type: ignore[arg-type]
+        return _empty(known)
+    return tuple(None if layout is None else _empty(layout) for layout in known)
 
 
 def _key(value: Any) -> Any:

@@ -1,14 +1,12 @@
 """Tensors that take up no memory, in a trace that knows how much they would.
 
-A `Weightless` tensor has shape, dtype and a history for autograd, and says that it is on a CPU; what
-happens to it happens to a tensor on torch's meta device, which holds no values. `FakeTensorMode`
-does the same for compilers. It is several times slower, which a ResNet-101 feels, and has no CUDA
-tensors where torch was built without CUDA.
+A `Weightless` tensor has shape, dtype and a history for autograd, and says that it is on a CPU.
+What happens to it happens to a tensor on torch's meta device, which holds no values.
+`FakeTensorMode` does the same for compilers, at several times the cost of each operation.
 """
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,10 +49,10 @@ class Weightless(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Outside of a trace only what frees or names a tensor is allowed."""
+        """Runs an operation that no trace looks at."""
         return _run(func, args, kwargs or {})[0]
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
@@ -113,12 +111,6 @@ class Trace(TorchDispatchMode):
         self.current += num_bytes
         self.peak = max(self.peak, self.current)
 
-    @contextmanager
-    def peak_within(self) -> Iterator[None]:
-        """Starts `peak` anew at what is alive now."""
-        self.peak = self.current
-        yield
-
 
 class Undrawn(TorchDispatchMode):
     """Leaves out whatever writes to a tensor, for models without values: nothing is drawn."""
@@ -130,9 +122,7 @@ class Undrawn(TorchDispatchMode):
         return args[0] if func._schema.is_mutable else func(*args, **(kwargs or {}))
 
 
-def _run(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Any, list[Weightless]]:
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Weightless]]:
     """The result of an operation, and the tensors in it that are new."""
     per_image = False
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 from pydantic import Discriminator, Tag
 
 from nifbuild.spec.ops.activation import Activation, Dropout, Gelu, LeakyRelu
-from nifbuild.spec.ops.base import AnyOp, Layer, Merge, Op, Shape, ShapeError, Structure, Value
+from nifbuild.spec.ops.base import (
+    AnyOp,
+    Cost,
+    Layer,
+    Merge,
+    Op,
+    Shape,
+    ShapeError,
+    Structure,
+    Value,
+)
 from nifbuild.spec.ops.branch import Concat, Multiply, Sum
 from nifbuild.spec.ops.channels import ChannelShuffle, ChannelSlice, LayerScale
 from nifbuild.spec.ops.conv import StandardConv
@@ -28,6 +38,7 @@ __all__ = [
     "OPS",
     "OP_CLASSES",
     "AnyOp",
+    "Cost",
     "Layer",
     "Merge",
     "Op",

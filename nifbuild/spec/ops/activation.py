@@ -1,6 +1,6 @@
 """Activations, and the other ops that leave the shape as it is."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,7 +27,9 @@ _MODULES = {
 
 
 class ShapeKeeping(Layer):
-    """An op whose output has the shape of its input."""
+    """An op whose output has the shape of its input, computed value by value."""
+
+    counts_as_zero: ClassVar = True
 
     def output_shape(self, x: Shape) -> Shape:
         """Unchanged."""

@@ -6,7 +6,7 @@ graph itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pydantic import Field
@@ -41,6 +41,23 @@ class Shape:
         return "x".join(str(extent) for extent in (self.channels, *self.size))
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Multiply-adds of one forward pass, by what they are for.
+
+    Attributes:
+        per_image: Those for each image.
+        per_pass: Those done once, whatever the batch: what makes filters.
+    """
+
+    per_image: Mapping[str, int] = field(default_factory=dict)
+    per_pass: Mapping[str, int] = field(default_factory=dict)
+
+    def macs(self, batch_size: int = 1) -> int:
+        """All of them for a batch."""
+        return batch_size * sum(self.per_image.values()) + sum(self.per_pass.values())
+
+
 class ShapeError(Exception):
     """An op cannot take its input; `field` names the field of the op that is at odds with it."""
 
@@ -68,6 +85,10 @@ class Op(Spec):
     bodies: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Fields that hold ops, with the words that may stand there instead of ops."""
 
+    counts_as_zero: ClassVar[bool] = False
+    """Whether it multiplies no matrices, and only goes over its values: `torch.utils.flop_counter`,
+    as others, counts that as 0."""
+
     parallel: ClassVar[tuple[str, ...]] = ()
     """Those of `bodies` whose ops stand side by side. There a list of ops is short for a sequence,
     and a mapping of names to ops for sequences with these ids."""
@@ -92,6 +113,17 @@ class Layer(Op):
         """The torch module for inputs of shape `x`, or a parameter that multiplies them."""
         raise NotImplementedError
 
+    def cost(self, x: Shape) -> Cost | None:
+        """Multiply-adds for inputs of shape `x`; None where there is no rule for them."""
+        return Cost() if self.counts_as_zero else None
+
+    def dense_params(self, x: Shape) -> int | None:
+        """Parameters that the same layer would have with a free weight for each filter tap.
+
+        None for ops whose filters are stored tap by tap anyway, or that have none.
+        """
+        return None
+
 
 class Merge(Op):
     """An op with several inputs."""
@@ -107,6 +139,10 @@ class Merge(Op):
     def build(self, *inputs: Shape) -> "nn.Module":
         """The torch module for these inputs."""
         raise NotImplementedError
+
+    def cost(self, *inputs: Shape) -> Cost | None:
+        """Multiply-adds for these inputs; None where there is no rule for them."""
+        return Cost() if self.counts_as_zero else None
 
 
 @dataclass(frozen=True, slots=True)

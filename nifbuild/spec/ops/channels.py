@@ -1,6 +1,6 @@
 """Ops that pick, reorder or scale channels."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ class ChannelSlice(Layer):
     """Some of the channels, those after one another."""
 
     op: Literal["channel_slice"]
+    counts_as_zero: ClassVar = True
 
     start: NonNegativeInt = 0
     """The first channel, counted from 0."""

@@ -8,7 +8,7 @@ the ordinary convolution of the same fields has. The kinds with filters as large
 from typing import TYPE_CHECKING, Literal
 
 from nifbuild.spec.base import NonNegativePair, PositiveInt, PositivePair
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image, window_output
+from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image, window_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +99,12 @@ class StandardConv(ConvFields):
             fix = "use zeros, a smaller kernel_size, or a larger input.size"
             raise ShapeError(what + f"padding_mode: {self.padding_mode}", fix, "padding_mode")
         return out
+
+    def cost(self, x: Shape) -> Cost:
+        """One for each tap, input channel of the group and output value, padding included."""
+        taps = self.kernel_size[0] * self.kernel_size[1]
+        outputs = self.output_shape(x).num_elements
+        return Cost({"direct": outputs * taps * (x.channels // self.num_groups(x))})
 
     def build(self, x: Shape) -> "nn.Module":
         """A `torch.nn.Conv2d`."""

@@ -5,8 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from nifbuild.spec.base import PositiveInt
-from nifbuild.spec.ops.base import Shape, ShapeError
+from nifbuild.spec.ops.base import Cost, Shape, ShapeError
 from nifbuild.spec.ops.conv import ConvFields
+from nifbuild.spec.ops.spectral_cost import (
+    SpectralLayer,
+    half_plane,
+    network_macs,
+    transform_macs,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,6 +75,50 @@ class GlobalConv(ConvFields):
                 raise ShapeError(what, "choose a rank that groups divide", "rank")
         return out
 
+    def cost(self, x: Shape) -> Cost:
+        """Transforms, product and 1x1 convolutions for each image; the filters once.
+
+        See `spectral_cost` for the formulas.
+        """
+        layer = self._layer(x)
+        filters = self._filter_macs(layer) + layer.laying()
+        return Cost(layer.per_image(), {"filter": filters})
+
+    def dense_params(self, x: Shape) -> int:
+        """With one weight for each tap of the filters, which have as many as the image pixels."""
+        layer = self._layer(x)
+        bias = layer.out_channels if self.bias else 0
+        return layer.num_filters * x.size[0] * x.size[1] + layer.mixing_params + bias
+
+    def _filter_macs(self, layer: SpectralLayer) -> int:
+        """Multiply-adds that make the filters' spectra at the size of the image."""
+        raise NotImplementedError
+
+    def _layer(self, x: Shape) -> SpectralLayer:
+        from nifbuild.nn.frame import plan_axis
+
+        out = self.output_shape(x)
+        offsets = (
+            d * (k - 1) // 2 - p
+            for d, k, p in zip(self.dilation, self.kernel_size, self.pads(), strict=True)
+        )
+        rows, columns = (
+            plan_axis(*axis, self.padding_mode)
+            for axis in zip(x.size, out.size, self.stride, offsets, strict=True)
+        )
+        return SpectralLayer(
+            in_channels=x.channels,
+            out_channels=out.channels,
+            groups=self.num_groups(x),
+            mixing=self.effective_mixing(x),
+            rank=self.rank or min(x.channels, out.channels),
+            size=(x.size[0], x.size[1]),
+            outputs=(out.size[0], out.size[1]),
+            periods=(rows.period, columns.period),
+            folded=(rows.folded, columns.folded),
+            lays_kernel=any(axis.period != axis.size or axis.shift for axis in (rows, columns)),
+        )
+
     def _arguments(self, x: Shape) -> dict[str, Any]:
         """What all their modules take."""
         return {
@@ -111,6 +161,13 @@ class ImplicitFrequencyConv(GlobalConv):
     """Unit of the frequencies that the networks see. In cycles per image a filter grows with the
     image, in cycles per pixel it keeps its width in pixels."""
 
+    def _filter_macs(self, layer: SpectralLayer) -> int:
+        """The networks at each frequency and its mirror; the last layer once for both."""
+        frequencies = half_plane(layer.size)
+        parts = 2 if self.networks == "separate" else 1
+        last = 2 * self.hidden[-1] * layer.num_filters * frequencies
+        return parts * network_macs(self.hidden, 2 * frequencies) + last
+
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.ImplicitFrequencyConv2d`."""
         from nifbuild.nn import ImplicitFrequencyConv2d
@@ -137,6 +194,10 @@ class FreeFrequencyConv(GlobalConv):
     coordinates: Literal["cycles_per_image", "cycles_per_pixel"] = "cycles_per_image"
     """What stays at another image size: in cycles per image the spectrum, so that a filter grows
     with the image; in cycles per pixel the kernel."""
+
+    def _filter_macs(self, layer: SpectralLayer) -> int:
+        """None: the weights are the spectra."""
+        return 0
 
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.FreeFrequencyConv2d`."""
@@ -165,6 +226,12 @@ class ImplicitSpatialConv(GlobalConv):
     positions: Literal["image", "pixels"] = "image"
     """Unit of the positions that the network sees: shares of the image's size, so that a filter
     grows with the image, or pixels."""
+
+    def _filter_macs(self, layer: SpectralLayer) -> int:
+        """The network at each pixel, and the transforms of its values."""
+        pixels = layer.size[0] * layer.size[1]
+        network = network_macs((*self.hidden, layer.num_filters), pixels)
+        return network + layer.num_filters * transform_macs(layer.size)
 
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.ImplicitSpatialConv2d`."""

@@ -1,9 +1,9 @@
 """From images to vectors to classes."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.spec.base import PositiveInt
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,6 +13,7 @@ class Flatten(Layer):
     """An image as one vector."""
 
     op: Literal["flatten"]
+    counts_as_zero: ClassVar = True
 
     def output_shape(self, x: Shape) -> Shape:
         """All values in one axis."""
@@ -48,6 +49,10 @@ class Linear(Layer):
             fix = "put global_avg_pool and flatten before it, or set `per_pixel: true`"
             raise ShapeError(f"linear takes vectors, and its input is an image of {x}", fix)
         return Shape(self.out_features)
+
+    def cost(self, x: Shape) -> Cost:
+        """One for each weight and, of images, each pixel."""
+        return Cost({"direct": x.num_elements * self.out_features})
 
     def build(self, x: Shape) -> "nn.Module":
         """A `torch.nn.Linear`, or a `nifbuild.nn.linear.PixelLinear`."""

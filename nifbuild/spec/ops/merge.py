@@ -1,6 +1,6 @@
 """What a structure ends with where several tensors become one."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.spec.ops.base import Merge, Shape, ShapeError
 
@@ -12,6 +12,7 @@ class Add(Merge):
     """The sum of tensors of one shape."""
 
     op: Literal["add"] = "add"
+    counts_as_zero: ClassVar = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape of all inputs."""
@@ -31,6 +32,7 @@ class Concatenate(Merge):
     """Tensors one after another along the channels."""
 
     op: Literal["concat"] = "concat"
+    counts_as_zero: ClassVar = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The channels of all inputs together, and their size."""
@@ -51,6 +53,7 @@ class Product(Merge):
     """The product of tensors; an axis of length 1 is repeated."""
 
     op: Literal["multiply"] = "multiply"
+    counts_as_zero: ClassVar = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The longest extent along each axis; the others are as long, or 1."""

@@ -1,6 +1,6 @@
 """Normalisation."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ class BatchNorm(Layer):
     """Normalises each channel over the batch (Ioffe and Szegedy, arXiv 1502.03167)."""
 
     op: Literal["batch_norm"]
+    counts_as_zero: ClassVar = True
 
     eps: Epsilon = 1e-5
     """Added to the variance."""
@@ -43,6 +44,7 @@ class LayerNorm(Layer):
     """Normalises each position over its channels (Ba et al., arXiv 1607.06450; as in ConvNeXt)."""
 
     op: Literal["layer_norm"]
+    counts_as_zero: ClassVar = True
 
     eps: Epsilon = 1e-6
     """Added to the variance."""
@@ -68,6 +70,7 @@ class GroupNorm(Layer):
     """Normalises groups of channels of each sample (Wu and He, arXiv 1803.08494)."""
 
     op: Literal["group_norm"]
+    counts_as_zero: ClassVar = True
 
     num_groups: PositiveInt = 32
     """Groups that the channels are divided into."""

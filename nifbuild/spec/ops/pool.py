@@ -1,6 +1,6 @@
 """Pooling."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.spec.base import NonNegativePair, PositivePair
 from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image, window_output
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 class WindowPool(Layer):
     """The fields of pools over a sliding window."""
+
+    counts_as_zero: ClassVar = True
 
     kernel_size: PositivePair
     """Height and width of the window, in pixels."""
@@ -80,6 +82,7 @@ class GlobalAvgPool(Layer):
     """The mean over the image; 1x1 images remain."""
 
     op: Literal["global_avg_pool"]
+    counts_as_zero: ClassVar = True
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size 1x1."""
@@ -97,6 +100,7 @@ class GlobalMaxPool(Layer):
     """The largest value of the image; 1x1 images remain."""
 
     op: Literal["global_max_pool"]
+    counts_as_zero: ClassVar = True
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size 1x1."""

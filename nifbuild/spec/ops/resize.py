@@ -1,9 +1,9 @@
 """Ops that make images larger."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.spec.base import NonNegativePair, PositiveInt, PositivePair
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,6 +13,7 @@ class Upsample(Layer):
     """Enlarges the image by whole factors."""
 
     op: Literal["upsample"]
+    counts_as_zero: ClassVar = True
 
     scale: PositivePair = (2, 2)
     """Factors of height and width."""
@@ -61,6 +62,11 @@ class ConvTranspose(Layer):
             what = f"the padding cuts off all that an input of {x} gives"
             raise ShapeError(what, "use less padding or a larger kernel_size", "padding")
         return Shape(self.out_channels or x.channels, (height, width))
+
+    def cost(self, x: Shape) -> Cost:
+        """One for each weight and input pixel."""
+        taps = self.kernel_size[0] * self.kernel_size[1]
+        return Cost({"direct": x.num_elements * (self.out_channels or x.channels) * taps})
 
     def build(self, x: Shape) -> "nn.Module":
         """A `torch.nn.ConvTranspose2d`."""

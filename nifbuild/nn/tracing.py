@@ -1,0 +1,65 @@
+"""What those may ask of the layers who look at shapes and memory alone, on tensors without values.
+
+Nothing here changes a result outside of these contexts.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+own_cache: ContextVar[dict[Any, tuple[Tensor, ...]] | None] = ContextVar("own_cache", default=None)
+"""Where constants are kept instead of in the cache of all."""
+
+_chunk_limit: ContextVar[int | None] = ContextVar("_chunk_limit", default=None)
+_as_on_gpu: ContextVar[bool] = ContextVar("_as_on_gpu", default=False)
+
+
+def takes_cpu_ways(x: Tensor) -> bool:
+    """Whether what suits a CPU is done: batches in chunks, small transforms by a matrix."""
+    on_cpu = x.device.type == "cpu" and not _as_on_gpu.get()
+    return on_cpu and not torch.compiler.is_compiling()
+
+
+def limited(chunks: range) -> range:
+    """The starts of those chunks of a batch that are worked on: but for a trace, all."""
+    return chunks[: _chunk_limit.get()]
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Layers do to tensors on a CPU what they do to those on a GPU."""
+    token = _as_on_gpu.set(True)
+    try:
+        yield
+    finally:
+        _as_on_gpu.reset(token)
+
+
+@contextmanager
+def only_first_chunks(count: int) -> Iterator[None]:
+    """Leaves out all chunks of a batch but the first ones: each one's memory is the last one's.
+
+    Results are wrong.
+    """
+    token = _chunk_limit.set(count)
+    try:
+        yield
+    finally:
+        _chunk_limit.reset(token)
+
+
+@contextmanager
+def own_constants() -> Iterator[None]:
+    """Keeps constants in a cache of their own, which starts empty, and goes.
+
+    It takes tensors without values, too, which must not outlive their mode.
+    """
+    token = own_cache.set({})
+    try:
+        yield
+    finally:
+        own_cache.reset(token)

@@ -1,0 +1,160 @@
+"""What memory depends on besides the model: how a device computes, and what an optimizer keeps."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
+from nifbuild.report.inspect.weightless import Trace
+from nifbuild.spec.training import AdamW, Precision, Sgd
+
+Device = Literal["cpu", "cuda"]
+
+HALF: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+_aten = torch.ops.aten
+_CUDA_BLOCK = 512  # CUDA's caching allocator rounds up to this
+_MAX_PLAIN_DEPTHWISE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A device and a precision to predict for.
+
+    Attributes:
+        device: `cuda` is not needed to predict for it.
+        precision: As in the spec: what autocast computes most activations in.
+    """
+
+    device: Device
+    precision: Precision
+
+    def trace(self) -> Trace:
+        """A trace that counts as the device's allocator does."""
+        if self.device == "cuda":
+            return Trace(_CUDA_BLOCK)
+        return Trace(workspace=_cpu_workspace)
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """What training computes the model in."""
+        with ExitStack() as stack:
+            if self.precision in HALF:
+                if self.device == "cuda":
+                    stack.enter_context(_LikeCudaAutocast())
+                stack.enter_context(torch.autocast("cpu", HALF[self.precision]))
+            yield
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Layers compute in whole batches on a GPU; on a CPU two of many equal chunks will do."""
+        with ExitStack() as stack:
+            stack.enter_context(own_constants())
+            if self.device == "cuda":
+                stack.enter_context(_LikeCuda())
+                stack.enter_context(as_on_gpu())
+            else:
+                stack.enter_context(only_first_chunks(2))
+            yield
+
+
+def _cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> int:
+    """What oneDNN allocates for a moment, where it is large.
+
+    It has no special code for the gradients of depthwise filters above 3x3, and pads each group's
+    one channel to a block of 16 x 16. In half precision it also sums them in float32. Found by
+    measuring with torch 2.13 on x86.
+    """
+    if func is not _aten.convolution_backward.default:
+        return 0
+    weight: Tensor = args[2]
+    if weight.shape[1] != 1 or len(weight) == 1 or max(weight.shape[2:]) <= _MAX_PLAIN_DEPTHWISE:
+        return 0
+    padded = weight.numel() * 16 * 16
+    return padded * (weight.element_size() + (4 if weight.element_size() == 2 else 0))
+
+
+class _LikeCudaAutocast(TorchFunctionMode):
+    """Computes in float32 what autocast does so on CUDA and not on a CPU.
+
+    From the list `AT_FORALL_FP32` in torch's `ATen/autocast_mode.h`, those that ops use. What both
+    compute in half precision (convolutions and products of matrices) is left to CPU autocast.
+    """
+
+    _IN_FLOAT32 = frozenset(
+        {
+            "layer_norm",
+            "group_norm",
+            "softplus",
+            "cross_entropy_loss",
+            "upsample_nearest2d",
+            "upsample_bilinear2d",
+            "sum",
+        }
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs one function of torch."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self._IN_FLOAT32:
+            args = tuple(
+                a.float() if isinstance(a, Tensor) and a.dtype in HALF.values() else a for a in args
+            )
+        return func(*args, **kwargs)
+
+
+class _LikeCuda(TorchFunctionMode):
+    """Takes the ways that torch takes on CUDA and not on a CPU."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs one function of torch."""
+        if getattr(func, "__name__", "") == "dropout":  # keeps a mask of bytes, not of numbers
+            return torch.native_dropout(*args)[0]
+        return func(*args, **(kwargs or {}))
+
+
+def optimizer_bytes(optimizer: Sgd | AdamW, parameters: Sequence[Tensor]) -> int:
+    """What it keeps from step to step: a momentum, or two moments and a count of steps."""
+    total = sum(p.nbytes for p in parameters)
+    if isinstance(optimizer, Sgd):
+        return total if optimizer.momentum else 0
+    return 2 * total + 4 * len(parameters)
+
+
+def optimizer_workspace(
+    optimizer: Sgd | AdamW, groups: Sequence[Sequence[Tensor]], device: Device
+) -> int:
+    """What one step takes and gives back.
+
+    On CUDA torch steps all parameters of a group at once, on a CPU one by one.
+
+    Args:
+        optimizer: Which one.
+        groups: Its parameters: first those with weight decay.
+        device: Where.
+    """
+    adam = isinstance(optimizer, AdamW)
+    largest = 0
+    for index, group in enumerate(groups):
+        sizes = [p.nbytes for p in group]
+        decayed = optimizer.weight_decay > 0 and index == 0
+        if device == "cuda":
+            largest = max(largest, sum(sizes) if adam or decayed else 0)
+        elif adam:
+            # The root of the second moment, that divided, and what the last one divided left.
+            pairs = itertools.pairwise([0, *sizes])
+            largest = max(largest, *(before + 2 * size for before, size in pairs))
+        elif isinstance(optimizer, Sgd):
+            copies = decayed + bool(optimizer.nesterov and optimizer.momentum)
+            largest = max(largest, copies * max(sizes))
+    return largest
