@@ -69,6 +69,12 @@ class SpecError(NifbuildError):
     exit_code = 2
 
 
+class BudgetError(NifbuildError):
+    """The model costs more than its budget."""
+
+    exit_code = 3
+
+
 class RunError(NifbuildError):
     """Something failed while running: data, disk, device, training."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nifbuild.cli import evaluate, output, resolve, schema, train, validate
+from nifbuild.cli import evaluate, inspect, output, resolve, schema, train, validate
 
 app = typer.Typer(
     name="nifbuild",
@@ -32,6 +32,7 @@ def _options_of_all_commands(
 _commands: dict[str, Callable[..., None]] = {
     "validate": validate.validate,
     "resolve": resolve.resolve,
+    "inspect": inspect.inspect,
     "schema": schema.schema,
     "train": train.train,
     "evaluate": evaluate.evaluate,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nifbuild.spec.base import NonNegativeInt, PositiveInt, PositivePair, Spec
+from nifbuild.spec.budget import BudgetSpec
 from nifbuild.spec.data import DataSpec
 from nifbuild.spec.ops import OpUnion
 from nifbuild.spec.training import TrainSpec
@@ -43,6 +44,9 @@ class RunSpec(Spec):
 
     train: TrainSpec = TrainSpec()
     """How to train."""
+
+    budget: BudgetSpec | None = None
+    """What the model may cost: `nifbuild inspect` fails where it costs more."""
 
 
 class Patch(Spec):

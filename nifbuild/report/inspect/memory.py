@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nifbuild.compile import build_model
+from nifbuild.errors import Problem, SpecError
 from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.derived import DerivedTensors
 from nifbuild.report.inspect.targets import Target, optimizer_bytes, optimizer_workspace
@@ -174,13 +175,22 @@ class _Step:
         spec = self.resolved.spec.train
         with _saving(model, self.resolved.graph, images) as saved:
             with self.target.autocast():
-                outputs = model(images)
+                outputs = self._run(model, images)
             logits = outputs.float().flatten(1)
             loss = F.cross_entropy(logits, labels, label_smoothing=spec.label_smoothing)
         self.saved = saved
         if spec.kernel_spread:
             loss = loss + spec.kernel_spread * KernelSpread(model, self.resolved)()
         return loss
+
+    def _run(self, model: nn.Module, images: Tensor) -> Tensor:
+        try:
+            outputs: Tensor = model(images)
+        except ValueError as error:  # torch's, about batch normalisation of a single value
+            what = f"a batch of {self.batch_size} cannot be trained: {error}"
+            fix = "use a larger --batch-size"
+            raise SpecError(Problem(what, path="train.batch_size", fix=fix)) from None
+        return outputs
 
     def _inference(self) -> int:
         model = weightless_module(meta_model(self.resolved)).eval()

@@ -144,6 +144,10 @@ class Merge(Op):
         """Multiply-adds for these inputs; None where there is no rule for them."""
         return Cost() if self.counts_as_zero else None
 
+    def dense_params(self, *inputs: Shape) -> int | None:
+        """None: it has no filters."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Value:

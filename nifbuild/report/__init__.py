@@ -1,0 +1,1 @@
+"""A model or a run becomes figures: `measure_*` never draws, `plot_*` never computes."""

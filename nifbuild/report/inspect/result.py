@@ -1,0 +1,141 @@
+"""All that one `nifbuild inspect` found, as data, as tables, as Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nifbuild.errors import Problem
+from nifbuild.report.inspect.budget import (
+    budget_document,
+    budget_of,
+    check_budget,
+    largest_batch,
+)
+from nifbuild.report.inspect.compare import comparison_document, difference_grid
+from nifbuild.report.inspect.inspection import Inspection, inspect_spec
+from nifbuild.report.inspect.memory import Memory
+from nifbuild.report.inspect.request import Request
+from nifbuild.report.inspect.table import (
+    Grid,
+    layer_grid,
+    markdown,
+    memory_comparison,
+    memory_grid,
+    notes,
+    print_grids,
+    terminal_width,
+    total_grid,
+)
+from nifbuild.report.inspect.units import bytes_text
+from nifbuild.report.inspect.verify import Verified, verify
+from nifbuild.spec.budget import BudgetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was found.
+
+    Attributes:
+        inspection: Of the spec.
+        other: Of the spec that it is set beside.
+        budget: The limits.
+        exceeded: What costs more.
+        device_memory: Bytes that the largest batch was to be found for.
+        largest: That batch, and its memory.
+        verified: Predictions beside measured peaks.
+    """
+
+    inspection: Inspection
+    other: Inspection | None
+    budget: BudgetSpec
+    exceeded: Sequence[Problem]
+    device_memory: int | None
+    largest: tuple[int, Memory] | None
+    verified: Sequence[Verified]
+
+    def document(self) -> dict[str, Any]:
+        """As plain data."""
+        document = self.inspection.document()
+        document["budget"] = budget_document(self.inspection, self.budget)
+        if self.largest is not None:
+            size, memory = self.largest
+            document["largest_batch"] = {
+                "device_memory_bytes": self.device_memory,
+                "batch_size": size,
+                "train_peak_bytes": memory.train_peak_bytes,
+            }
+        if self.verified:
+            document["verified"] = [found.document() for found in self.verified]
+        if self.other is not None:
+            document["against"] = comparison_document(self.inspection, self.other)
+        return document
+
+    def print(self) -> None:
+        """Draws the tables on stdout, to suit the width of the terminal."""
+        print_grids(self._grids(terminal_width()), self._notes())
+
+    def markdown(self) -> str:
+        """The tables as Markdown."""
+        return markdown(self._grids(), self._notes())
+
+    def _grids(self, width: int = 120) -> list[Grid]:
+        if self.other is not None:
+            pair = (self.inspection, self.other)
+            grids = [difference_grid(*pair), total_grid(pair), memory_comparison(*pair)]
+        else:
+            grids = [
+                layer_grid(self.inspection, width),
+                total_grid([self.inspection]),
+                memory_grid(self.inspection),
+            ]
+        if self.verified:
+            grids.append(_verified_grid(self.verified))
+        return grids
+
+    def _notes(self) -> list[str]:
+        found = notes(self.inspection)
+        if self.largest is not None and self.device_memory is not None:
+            size, memory = self.largest
+            peak, room = bytes_text(memory.train_peak_bytes), bytes_text(self.device_memory)
+            found.append(f"Largest batch in {room}: {size} images, with a training peak of {peak}.")
+        return found
+
+
+def inspect_request(request: Request) -> Result:
+    """Does what was asked for.
+
+    Raises:
+        SpecError: No batch fits the device, or one is too small to be trained with.
+    """
+    options: dict[str, Any] = {"target": request.target, "optimizer": request.optimizer}
+    inspection = inspect_spec(request.resolved, batch_sizes=request.batch_sizes, **options)
+    other = None
+    if request.against is not None:
+        sizes = [p.batch_size for p in inspection.predictions]
+        options["optimizer"] = inspection.optimizer
+        other = inspect_spec(request.against, batch_sizes=sizes, **options)
+    budget = budget_of(inspection, request.limits)
+    room = request.device_memory
+    return Result(
+        inspection=inspection,
+        other=other,
+        budget=budget,
+        exceeded=check_budget(inspection, budget),
+        device_memory=room,
+        largest=None if room is None else largest_batch(inspection, room),
+        verified=verify(inspection) if request.verify else (),
+    )
+
+
+def _verified_grid(verified: Sequence[Verified]) -> Grid:
+    rows = [
+        (
+            str(found.batch_size),
+            bytes_text(found.predicted_peak_bytes),
+            bytes_text(found.measured_peak_bytes),
+            f"{found.error:+.1%}",
+        )
+        for found in verified
+    ]
+    headings = ("batch size", "predicted", "measured", "error")
+    return Grid(f"training peak on {verified[0].device}", headings, 1, tuple(rows))
