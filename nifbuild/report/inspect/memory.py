@@ -224,11 +224,12 @@ class _KeptTensors(DerivedTensors):
 
 def _hold(trace: Trace, tensors: Iterable[Tensor]) -> int:
     """Counts tensors that are there from the start; returns their bytes."""
-    before = trace.current
+    total = 0
     for tensor in tensors:
         assert isinstance(tensor, Weightless)
         trace.hold(tensor)
-    return trace.current - before
+        total += tensor.nbytes
+    return total
 
 
 @contextmanager

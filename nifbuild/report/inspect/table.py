@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from nifbuild.report.inspect.folding import Folded, fold
@@ -23,6 +23,7 @@ _LABELS = {
     "inference_peak_bytes": "inference peak",
     "ddp_buckets_bytes": "DDP buckets, each process",
 }
+_MIN_CUT = 8
 _NARROW = 100  # below, columns that one can do without are left out
 
 
@@ -49,27 +50,48 @@ def print_grids(grids: Sequence[Grid], notes: Sequence[str] = ()) -> None:
     """Draws the tables on stdout."""
     console = Console(highlight=False)
     for grid in grids:
+        padding = (0, 2, 0, 0) if console.width >= _NARROW else (0, 1, 0, 0)
         table = Table(
             title=grid.title or None,
             title_justify="left",
             box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 1 if console.width >= _NARROW else 0, 0, 1),
+            show_edge=False,
+            padding=padding,
         )
         for index, heading in enumerate(grid.headings):
-            longest = max((len(row[index]) for row in grid.rows), default=0)
-            table.add_column(
-                heading,
-                justify="left" if index < grid.num_text else "right",
-                no_wrap=True,
-                overflow="ellipsis",
-                min_width=None if index < grid.num_cut else max(longest, len(heading)),
-            )
-        for row in grid.rows:
+            justify: JustifyMethod = "left" if index < grid.num_text else "right"
+            table.add_column(heading, justify=justify, no_wrap=True)
+        for row in _fitted(grid, console.width - 2, padding[1] + 1):
             table.add_row(*row)
         console.print(table)
+        console.print()
     for note in notes:
-        console.print(note, soft_wrap=False)
+        console.print(note)
+
+
+def _fitted(grid: Grid, width: int, gap: int) -> list[tuple[str, ...]]:
+    """The cells, of which the first columns are cut so that none of the others has to be.
+
+    Names are cut at the left: their end tells one module from the next.
+    """
+    columns = list(zip(grid.headings, *grid.rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    excess = sum(widths) + gap * len(widths) - width
+    while excess > 0 and max(widths[: grid.num_cut]) > _MIN_CUT:
+        widest = max(range(grid.num_cut), key=lambda index: widths[index])
+        widths[widest] -= 1
+        excess -= 1
+    return [
+        tuple(
+            cell
+            if len(cell) <= width
+            else f"…{cell[len(cell) - width + 1 :]}"
+            if index == 0
+            else f"{cell[: width - 1]}…"
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in grid.rows
+    ]
 
 
 def markdown(grids: Sequence[Grid], notes: Sequence[str] = ()) -> str:
@@ -96,6 +118,8 @@ def layer_grid(inspection: Inspection, width: int = 120) -> Grid:
     if wide:
         headings[1:1] = ["n"]
         headings += ["line"]
+    else:
+        headings.remove("fixed")
     shape = "x".join(map(str, _input_shape(inspection)))
     first = inspection.predictions[0].batch_size
     title = f"{inspection.resolved.name}: {shape}, batch of {first}; bytes saved for backward"
@@ -116,8 +140,9 @@ def _cells(folded: Folded, wide: bool) -> tuple[str, ...]:
     if wide:
         cells[1:1] = [str(folded.count) if folded.count > 1 else ""]
         cells += [f"{row.mark.line}" if row.mark and row.mark.line else ""]
-    elif folded.count > 1:
-        cells[1] = f"{folded.count}x {cells[1]}"
+    else:
+        cells[1] = f"{folded.count}x {cells[1]}" if folded.count > 1 else cells[1]
+        cells.pop()
     return tuple(cells)
 
 

@@ -1,0 +1,190 @@
+"""Predicted memory against what torch's allocator is seen to hand out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nifbuild import build_model, load_spec
+from nifbuild.errors import SpecError
+from nifbuild.nn import ImplicitFrequencyConv2d
+from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
+from nifbuild.report.inspect import Target, inspect_spec, predict
+from nifbuild.report.inspect.budget import largest_batch
+from nifbuild.report.inspect.targets import optimizer_bytes, optimizer_workspace
+from nifbuild.report.inspect.verify import verify
+from nifbuild.report.inspect.weightless import Trace, Weightless
+from nifbuild.spec.training import AdamW, Sgd
+from nifbuild.train.optim import build_optimizer
+
+ROOT = Path(__file__).parents[2] / "specs"
+MODELS = [p for p in sorted(ROOT.rglob("*.yaml")) if p.parent.name != "data"]
+
+
+def load(path: Path | str, *overrides: str):
+    path = ROOT / path
+    size = 32 if path.stem.endswith("full") else 64
+    # The top specs have digits of 16x16 for data, which says its size.
+    sized = [] if path.parent == ROOT else [f"input.size=[{size},{size}]"]
+    return load_spec(path, overrides=[*sized, *overrides])
+
+
+def assert_predicted(resolved, *, batch_sizes, precision="fp32", optimizer=None):
+    inspection = inspect_spec(
+        resolved, target=Target("cpu", precision), batch_sizes=batch_sizes, optimizer=optimizer
+    )
+    for found in verify(inspection):
+        assert abs(found.error) < 0.05, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_training_peak_of_every_spec(path, precision):
+    assert_predicted(load(path), batch_sizes=[4, 16], precision=precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("spec", ["resnet18.yaml", "resnet18_nif.yaml"])
+def test_training_peak(spec, precision):
+    assert_predicted(load(spec), batch_sizes=[8, 64], precision=precision)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train.optimizer={name: sgd}"],
+        ["train.optimizer={name: sgd, momentum: 0, weight_decay: 0}"],
+        ["train.ema=0.99"],
+        ["train.accumulate=2"],
+        ["train.kernel_spread=0.1"],
+        ["train.channels_last=true"],
+    ],
+    ids=str,
+)
+def test_training_peak_with_other_settings(settings):
+    assert_predicted(load("resnet18_nif.yaml", *settings), batch_sizes=[16])
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [AdamW(), Sgd(name="sgd"), Sgd(name="sgd", momentum=0.0), Sgd(name="sgd", weight_decay=0.0)],
+    ids=str,
+)
+def test_optimizer_state(optimizer):
+    model = nn.Sequential(nn.Linear(30, 50), nn.Linear(50, 7, bias=False))
+    real = build_optimizer(model, optimizer)
+    model(torch.randn(2, 30)).sum().backward()
+    real.step()
+    kept = [v for state in real.state.values() for v in state.values() if v is not None]
+    expected = sum(v.nbytes for v in kept)
+    assert optimizer_bytes(optimizer, list(model.parameters())) == expected
+
+
+def test_optimizer_workspace_on_cuda_is_for_all_parameters_at_once():
+    groups = [[torch.empty(10), torch.empty(20)], [torch.empty(5)]]
+    assert optimizer_workspace(AdamW(), groups, "cuda") == 120
+    assert optimizer_workspace(AdamW(weight_decay=0.0), groups, "cpu") == 40 + 2 * 80
+    plain = Sgd(name="sgd", momentum=0.0, weight_decay=0.0)
+    assert optimizer_workspace(plain, groups, "cpu") == 0
+    assert optimizer_workspace(plain, groups, "cuda") == 0
+
+
+def test_totals_are_those_of_the_model():
+    resolved = load("resnet18_nif.yaml")
+    memory = predict(resolved, 8, Target("cpu", "fp32")).memory
+    model = build_model(resolved)
+    assert memory.weights_bytes == memory.gradients_bytes == memory.ddp_buckets_bytes
+    assert memory.weights_bytes == sum(p.nbytes for p in model.parameters())
+    assert memory.buffers_bytes == sum(b.nbytes for b in model.buffers())
+    assert memory.input_bytes == 8 * 3 * 16 * 16 * 4 + 8 * 8
+    assert memory.ema_bytes == 0
+    held = memory.weights_bytes + memory.buffers_bytes + memory.input_bytes
+    assert memory.inference_peak_bytes > held
+    assert memory.train_peak_bytes > held + memory.optimizer_bytes + memory.activations_bytes
+
+
+def test_what_each_module_saves():
+    """Without what does not depend on the batch, twice the images take twice the bytes."""
+    for spec in ("resnet18_nif.yaml", "everywhere/convnext_tiny.yaml"):
+        resolved = load(spec)
+        few, many = (predict(resolved, n, Target("cuda", "fp32")).saved for n in (4, 8))
+        for path, saved in few.items():
+            assert many[path].fixed == saved.fixed, path
+            assert many[path].total - saved.fixed == 2 * (saved.total - saved.fixed), path
+    saved = predict(load("resnet18_nif.yaml"), 4, Target("cuda", "fp32")).saved
+    assert saved["bn1"].total == 4 * 64 * 16 * 16 * 4 + 2 * 64 * 4  # input, mean, deviation
+    assert saved["layer1.0.conv1"].fixed >= 64 * 16 * 9 * 8  # the spectra
+    scaled = predict(load("everywhere/convnext_tiny.yaml"), 4, Target("cuda", "fp32")).saved
+    assert scaled["features.1.0.layer_scale"].total == 4 * 96 * 16 * 16 * 4
+
+
+def test_cuda_autocast_normalises_in_float32():
+    """As torch's lists say; on a CPU it stays in bfloat16."""
+    resolved = load("architectures/convnext_tiny.yaml")
+    cpu, cuda = (predict(resolved, 4, Target(d, "bf16")).memory for d in ("cpu", "cuda"))
+    assert cuda.activations_bytes > cpu.activations_bytes
+
+
+def test_dropout_keeps_a_mask_of_bytes_on_cuda(tmp_path):
+    path = tmp_path / "dropout.yaml"
+    body = "[flatten, dropout, {op: linear, out_features: 2}]"
+    path.write_text(f"version: 1\ninput: {{size: [8, 8]}}\nmodel: {body}\n")
+    cpu, cuda = (predict(load_spec(path), 4, Target(d, "fp32")).saved for d in ("cpu", "cuda"))
+    assert cuda["dropout"].total == 4 * 3 * 64 < cpu["dropout"].total
+
+
+def test_a_batch_too_small_to_normalise():
+    with pytest.raises(SpecError, match="a batch of 1 cannot be trained"):
+        predict(load("architectures/resnet18.yaml", "input.size=[32,32]"), 1, Target("cpu", "fp32"))
+
+
+def test_nothing_is_left_behind():
+    """Predictions leave no tensor without values in a cache that real layers use."""
+    predict(load("resnet18_nif.yaml"), 4, Target("cpu", "fp32"))
+    layer = ImplicitFrequencyConv2d(3, 4)
+    x = torch.randn(2, 3, 16, 16)
+    assert type(layer(x)) is torch.Tensor and layer(x).isfinite().all()
+    assert type(layer.eval()(x)) is torch.Tensor
+
+
+def test_layers_heed_the_contexts_only_while_they_last():
+    torch.manual_seed(0)
+    layer = ImplicitFrequencyConv2d(64, 4)
+    x = torch.randn(9, 64, 64, 64)
+    with torch.no_grad():
+        expected = layer(x)
+        with only_first_chunks(1):
+            assert not torch.equal(layer(x)[:1], expected[-1:])
+            one = layer(x)
+        torch.testing.assert_close(one[:2], expected[:2])
+        with as_on_gpu(), own_constants():
+            torch.testing.assert_close(layer(x), expected)
+        assert torch.equal(layer(x), expected)
+
+
+def test_a_trace_counts_storages_once_and_until_they_are_freed():
+    trace = Trace(granularity=512)
+    with trace:
+        x = torch.empty(100)
+        assert isinstance(x, Weightless) and trace.current == 512
+        y = x.view(10, 10)[2:] + 1
+        assert (y.shape, trace.current) == ((8, 10), 1024)
+        y.add_(1)
+        assert trace.current == 1024
+        del y
+    assert (trace.current, trace.peak) == (512, 1024)
+
+
+def test_the_largest_batch():
+    inspection = inspect_spec(
+        load("architectures/resnet18.yaml"), target=Target("cuda", "fp32"), batch_sizes=[4]
+    )
+    room = 2**30
+    size, memory = largest_batch(inspection, room)
+    assert memory.train_peak_bytes <= room
+    larger = predict(inspection.resolved, size + 1, inspection.target).memory
+    assert larger.train_peak_bytes > room
+    with pytest.raises(SpecError, match="2 images takes"):
+        largest_batch(inspection, 2**20)
