@@ -119,3 +119,26 @@ def test_light_commands_load_nothing_heavy(command):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "[]"
+
+
+def test_inspect_loads_torch_and_nothing_of_training():
+    code = """
+        import sys
+        sys.argv = ["nifbuild", "inspect", "specs/resnet18_nif.yaml", "--json"]
+        from nifbuild.cli.app import main
+        try:
+            main()
+        except SystemExit as stop:
+            assert not stop.code, stop.code
+        heavy = {"torch", "accelerate", "datasets", "kornia", "torchmetrics", "sklearn"}
+        print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "['torch']"

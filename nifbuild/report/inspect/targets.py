@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -87,28 +88,16 @@ class _LikeCudaAutocast(TorchFunctionMode):
     compute in half precision (convolutions and products of matrices) is left to CPU autocast.
     """
 
-    _IN_FLOAT32 = frozenset(
-        {
-            "layer_norm",
-            "group_norm",
-            "softplus",
-            "cross_entropy_loss",
-            "upsample_nearest2d",
-            "upsample_bilinear2d",
-            "sum",
-        }
-    )
+    _IN_FLOAT32 = frozenset({F.layer_norm, F.group_norm, F.softplus, F.interpolate})
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Runs one function of torch."""
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in self._IN_FLOAT32:
-            args = tuple(
-                a.float() if isinstance(a, Tensor) and a.dtype in HALF.values() else a for a in args
-            )
-        return func(*args, **kwargs)
+        if func in self._IN_FLOAT32:
+            x, *rest = args
+            args = (x.float(), *rest)
+        return func(*args, **(kwargs or {}))
 
 
 class _LikeCuda(TorchFunctionMode):
@@ -118,9 +107,15 @@ class _LikeCuda(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Runs one function of torch."""
-        if getattr(func, "__name__", "") == "dropout":  # keeps a mask of bytes, not of numbers
-            return torch.native_dropout(*args)[0]
+        if func is F.dropout:
+            return _fused_dropout(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _fused_dropout(x: Tensor, p: float, training: bool, inplace: bool = False) -> Tensor:
+    """Keeps a mask of bytes, not of numbers."""
+    del inplace
+    return torch.native_dropout(x, p, training)[0] if training and p > 0 else x
 
 
 def optimizer_bytes(optimizer: Sgd | AdamW, parameters: Sequence[Tensor]) -> int:
