@@ -14,7 +14,7 @@ from torch import Tensor
 from nifbuild.nn import frame as framing
 from nifbuild.nn.fourier import fold, full_precision, half_plane_weight, transform_dtype, unfold
 from nifbuild.nn.frame import Frame
-from nifbuild.nn.tracing import limited, takes_cpu_ways
+from nifbuild.nn.tracing import max_chunks, takes_cpu_ways
 
 Memory = Literal["recompute", "save"]
 
@@ -247,13 +247,14 @@ def _num_outputs(kernel_f: Tensor, mix_out: Tensor | None) -> int:
 
 def _parts(x: Tensor, kernel_f: Tensor, frame: Frame) -> Iterator[slice]:
     """Slices of the batch; on a CPU their spectra stay in its cache from one step to the next."""
-    size = max(1, len(x))
+    size, stop = max(1, len(x)), len(x)
     if takes_cpu_ways(x):
         # Products over pairs of channels have a blocking of their own, and want many images.
         budget = _CHUNK_BYTES if kernel_f.ndim == 3 else _PAIRWISE_CHUNK_BYTES
         image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
         size = max(1, budget // max(1, image * kernel_f.real.element_size()))
-    return (slice(start, start + size) for start in limited(range(0, len(x), size)))
+        stop = min(stop, size * max_chunks())
+    return (slice(start, start + size) for start in range(0, stop, size))
 
 
 def _synthesise(

@@ -3,6 +3,7 @@
 Nothing here changes a result outside of these contexts.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,19 +15,20 @@ from torch import Tensor
 own_cache: ContextVar[dict[Any, tuple[Tensor, ...]] | None] = ContextVar("own_cache", default=None)
 """Where constants are kept instead of in the cache of all."""
 
-_chunk_limit: ContextVar[int | None] = ContextVar("_chunk_limit", default=None)
+_chunk_limit: ContextVar[int] = ContextVar("_chunk_limit", default=sys.maxsize)
 _as_on_gpu: ContextVar[bool] = ContextVar("_as_on_gpu", default=False)
 
 
 def takes_cpu_ways(x: Tensor) -> bool:
     """Whether what suits a CPU is done: batches in chunks, small transforms by a matrix."""
-    on_cpu = x.device.type == "cpu" and not _as_on_gpu.get()
-    return on_cpu and not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling():  # the compiler cannot look into a ContextVar
+        return False
+    return x.device.type == "cpu" and not _as_on_gpu.get()
 
 
-def limited(chunks: range) -> range:
-    """The starts of those chunks of a batch that are worked on: but for a trace, all."""
-    return chunks[: _chunk_limit.get()]
+def max_chunks() -> int:
+    """How many chunks of a batch are worked on: but for a trace, however many there are."""
+    return _chunk_limit.get()
 
 
 @contextmanager

@@ -1,25 +1,44 @@
+import contextlib
+import io
 import json
-import subprocess
+import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from rich.cells import cell_len
+
+from nifbuild.cli.app import main
 
 ROOT = Path(__file__).parents[2]
 NIF = "specs/resnet18_nif.yaml"
 
 
-def nifbuild(*arguments: str, width: int = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nifbuild", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={"COLUMNS": str(width), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
-    )
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def nifbuild(*arguments: str, width: int = 120) -> Done:
+    """In this process: torch takes longer to load than most models to be inspected."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.object(sys, "argv", ["nifbuild", *arguments]),
+        mock.patch.dict(os.environ, {"COLUMNS": str(width)}),
+        contextlib.chdir(ROOT),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def document(*arguments: str, code: int = 0):

@@ -115,10 +115,16 @@ class _Step:
         self.resolved, self.batch_size = resolved, batch_size
         self.target, self.optimizer = target, optimizer
         self.saved: dict[str, Saved] = {}
+        channels_last = resolved.spec.train.channels_last
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def _model(self) -> nn.Module:
+        model = meta_model(self.resolved)
+        return weightless_module(model.to(memory_format=self.layout))  # type: ignore[call-overload]
 
     def memory(self) -> Memory:
         inference_peak = self._inference()
-        model = weightless_module(meta_model(self.resolved))
+        model = self._model()
         trace = self.target.trace()
         parameters, buffers = list(model.parameters()), list(model.buffers())
         weights = _hold(trace, parameters)
@@ -129,15 +135,16 @@ class _Step:
         peaks: dict[str, int] = {}
         with trace, self.target.computing():
             images, labels = self._batch(trace)
-            if self.resolved.spec.train.accumulate > 1:
-                for parameter in parameters:
-                    parameter.grad = torch.empty_like(parameter)
             before = trace.current
-            loss = self._forward(model, images, labels)
-            activations = trace.current - before
-            peaks["forward"], trace.peak = trace.peak, trace.current
-            loss.backward()
-            peaks["backward"] = trace.peak
+            # The second micro-batch finds the gradients of the first; the others are like it.
+            for _ in range(min(self.resolved.spec.train.accumulate, 2)):
+                trace.peak = trace.current
+                loss = self._forward(model, images, labels)
+                activations = trace.current - before
+                peaks["forward"], trace.peak = trace.peak, trace.current
+                loss.backward()
+                peaks["backward"] = trace.peak
+                before = trace.current
             groups: Sequence[Any] = [g["params"] for g in parameter_groups(model, 1.0)]
             workspace = optimizer_workspace(self.optimizer, groups, self.target.device)
             peaks["optimizer"] = trace.current + workspace
@@ -159,13 +166,8 @@ class _Step:
 
     def _batch(self, trace: Trace) -> tuple[Tensor, Tensor]:
         shape = self.resolved.graph.input_shape
-        channels_last = self.resolved.spec.train.channels_last
-        images = torch.empty(
-            self.batch_size,
-            shape.channels,
-            *shape.size,
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
-        )
+        sizes = (self.batch_size, shape.channels, *shape.size)
+        images = torch.empty(sizes, memory_format=self.layout)
         assert isinstance(images, Weightless)
         images.per_image = True
         return images, torch.empty(self.batch_size, dtype=torch.int64)
@@ -193,7 +195,7 @@ class _Step:
         return outputs
 
     def _inference(self) -> int:
-        model = weightless_module(meta_model(self.resolved)).eval()
+        model = self._model().eval()
         trace = self.target.trace()
         _hold(trace, [*model.parameters(), *model.buffers()])
         keeping = [m for m in model.modules() if isinstance(m, GlobalConv2d)]

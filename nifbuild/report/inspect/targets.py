@@ -66,16 +66,19 @@ class Target:
 
 
 def _cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> int:
-    """What oneDNN allocates for a moment, where it is large.
+    """What oneDNN allocates for a moment for the gradients of a convolution.
 
-    It has no special code for the gradients of depthwise filters above 3x3, and pads each group's
-    one channel to a block of 16 x 16. In half precision it also sums them in float32. Found by
-    measuring with torch 2.13 on x86.
+    It computes the filter's gradient in a layout of its own and copies it. It has no special code
+    for depthwise filters above 3x3: there it pads each group's one channel to a block of 16 x 16,
+    and in half precision also sums in float32. Found by measuring with torch 2.13 on x86.
     """
     if func is not _aten.convolution_backward.default:
         return 0
     weight: Tensor = args[2]
-    if weight.shape[1] != 1 or len(weight) == 1 or max(weight.shape[2:]) <= _MAX_PLAIN_DEPTHWISE:
+    if weight.shape[1] > 1 or len(weight) == 1:
+        copies = 1 if weight.is_contiguous() else 2
+        return copies * weight.nbytes
+    if max(weight.shape[2:]) <= _MAX_PLAIN_DEPTHWISE:
         return 0
     padded = weight.numel() * 16 * 16
     return padded * (weight.element_size() + (4 if weight.element_size() == 2 else 0))
