@@ -50,7 +50,8 @@ def _discard_what_follows(descriptor: int) -> None:
 def careful_stdout() -> Iterator[None]:
     """While entered, a full disk or a closed pipe behind stdout ends the command with one line."""
     given = sys.stdout
-    if given is None or sys.platform == "win32":  # closed; or a console, which is no file there
+    # Closed; or a console, which is no file there; or a stand-in that a caller has put there.
+    if given is None or sys.platform == "win32" or isinstance(given, io.StringIO):
         yield
         return
     raw = _Stdout(given.fileno(), "w", closefd=False)
