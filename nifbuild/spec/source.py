@@ -164,6 +164,9 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str, flag: boo
     line = lines[at.line] if at is not None and at.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in (error.problem or ""):
         return Problem("a tab indents this line", mark, fix="indent with spaces", code="yaml-tab")
+    if "nesting depth" in (error.problem or ""):  # the parser's own limit, which it may meet first
+        what = f"nested more than {MAX_DEPTH} levels deep"
+        return Problem(what, mark, fix="is a bracket missing?", code="yaml")
     what = f"not valid YAML: {error.problem or error.context}"
     context = error.context_mark
     fix = ""
