@@ -188,7 +188,7 @@ def _continuation(axis: Axis, device: torch.device) -> Tensor:
     places = torch.arange(axis.length, device=device) - axis.left
     if axis.boundary == "circular":
         return places % axis.size
-    if axis.boundary == "replicate":
+    if axis.boundary == "replicate" or axis.size == 1:
         return places.clamp(0, axis.size - 1)
-    turn = max(1, axis.size - 1)  # the border pixel itself is not repeated
-    return turn - (places % (2 * turn) - turn).abs() if axis.size > 1 else places * 0
+    turn = axis.size - 1  # the border pixel itself is not repeated
+    return turn - (places % (2 * turn) - turn).abs()

@@ -92,7 +92,7 @@ class _SpectralConvolution(torch.autograd.Function):
         # With a spectrum, the input itself is needed for the gradient of `mix_in` alone.
         keeps_x = keeps and (spectrum is None or ctx.needs_input_grad[2])
         ctx.save_for_backward(x if keeps_x else None, spectrum, kernel_f, mix_in, mix_out, bias)
-        ctx.frame, ctx.memory, ctx.x_dtype, ctx.in_channels = frame, memory, x.dtype, x.shape[1]
+        ctx.frame, ctx.x_dtype, ctx.in_channels = frame, x.dtype, x.shape[1]
         return y
 
     @staticmethod

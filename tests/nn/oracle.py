@@ -98,8 +98,6 @@ def low_passed(kernels: Tensor, stride: tuple[int, int]) -> Tensor:
         keep = torch.zeros(size, size, dtype=torch.float64)
         for k in range(-(size // 2), (size - 1) // 2 + 1):
             share = 1.0 if 2 * step * abs(k) < size else 0.5 if 2 * step * abs(k) == size else 0.0
-            if 2 * abs(k) == size:  # the Nyquist frequency stands for both signs
-                share *= 1.0
             keep += share * torch.cos(2 * torch.pi * k * (n[:, None] - n) / size) / size
         kernels = torch.tensordot(kernels, keep, dims=([dim], [0])).movedim(-1, dim)
     return kernels

@@ -134,7 +134,7 @@ class _Step:
         trace.add(ema + state)
         peaks: dict[str, int] = {}
         with trace, self.target.computing():
-            images, labels = self._batch(trace)
+            images, labels = self._batch()
             before = trace.current
             # The second micro-batch finds the gradients of the first; the others are like it.
             for _ in range(min(self.resolved.spec.train.accumulate, 2)):
@@ -164,7 +164,7 @@ class _Step:
             inference_peak_bytes=inference_peak,
         )
 
-    def _batch(self, trace: Trace) -> tuple[Tensor, Tensor]:
+    def _batch(self) -> tuple[Tensor, Tensor]:
         shape = self.resolved.graph.input_shape
         sizes = (self.batch_size, shape.channels, *shape.size)
         images = torch.empty(sizes, memory_format=self.layout)
@@ -202,7 +202,7 @@ class _Step:
         for layer in keeping:
             layer._spectra = _KeptTensors()
         with trace, self.target.computing(), torch.no_grad(), self.target.autocast():
-            images, _ = self._batch(trace)
+            images, _ = self._batch()
             for _ in range(2 if keeping else 1):  # once the spectra are there, they all are
                 model(images)
         return trace.peak
