@@ -176,11 +176,12 @@ def _transform_matrices(
     size: tuple[int, int], period: tuple[int, int], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """[H * W, 2 * period_height * half] of `rfft2`, and [the same, H * W] of `irfft2`."""
+    cpu = torch.device("cpu")  # whatever the default is while they are made
     pixels, frequencies = (
-        torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).double()
-        for rows, columns in (size, (period[0], period[1] // 2 + 1))
+        torch.cartesian_prod(*(torch.arange(n, device=cpu, dtype=torch.float64) for n in extents))
+        for extents in (size, (period[0], period[1] // 2 + 1))
     )
-    cycles = (pixels / torch.tensor(period)) @ frequencies.T
+    cycles = (pixels / torch.tensor(period, device=cpu)) @ frequencies.T
     turns = torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles)
     forward = torch.view_as_real(turns).flatten(1)
     weight = half_plane_weight(*period, dtype=cycles.dtype, device=cycles.device)

@@ -143,6 +143,18 @@ def test_meta_device(stride: int) -> None:
     assert layer(torch.randn(2, 4, 7, 8)).isfinite().all()
 
 
+@pytest.mark.parametrize("size", [(3, 5), (11, 13)], ids=str)
+def test_works_on_the_device_of_the_images_whatever_the_default(size: tuple[int, int]) -> None:
+    """What is kept for all layers must not lie on the device that happens to be the default."""
+    layer = make_layer(boundary="zeros")
+    x = torch.randn(2, 4, *size)
+    expected = in_float64(layer, x)
+    with torch.device("meta"):
+        first = layer(x)
+    for y in (first, layer(x)):
+        torch.testing.assert_close(y.double(), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_fake_tensors_leave_nothing_behind() -> None:
     layer = make_layer().eval()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
