@@ -9,13 +9,12 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from nifbuild.nn.fourier import Coordinates, frequency_grid, half_plane_weight
-from nifbuild.nn.implicit_network import Activation, ImplicitNetwork
+from nifbuild.nn.implicit_network import INITIAL_SIZES, Activation, ImplicitNetwork
 
 Networks = Literal["separate", "shared"]
 
 # Initial filters vary on the scale of this frequency: the half width of a 32-pixel image's band.
 _INITIAL_SCALE: dict[Coordinates, float] = {"cycles_per_image": 8.0, "cycles_per_pixel": 0.25}
-_INITIAL_SIZES = (4, 8, 16, 32, 64, 128)
 
 
 class FilterNetwork(ImplicitNetwork):
@@ -92,22 +91,19 @@ class FilterNetwork(ImplicitNetwork):
         readout = torch.cat([weight, constant[..., None]], dim=-1)
         readout[1] *= math.sqrt(0.5)  # odd features vanish at zero, where the even ones are largest
         readout[1, :, -1] = 0
-        power = torch.einsum("pfi,pij,pfj->f", readout, moments, readout)
-        readout = readout * (self.power_gain / power).sqrt()[:, None]
-        last.weight.copy_(readout[..., :-1])
-        last.bias.copy_(readout[..., -1])
+        self.set_readout(readout, moments, self.power_gain)
 
     def _feature_moments(self) -> Float[Tensor, "2 moments moments"]:
         """Mean products of the last features and, as the last one, of the constant 1."""
         device = self.linears[0].weight.device
         total = torch.zeros((), dtype=torch.float32, device=device)
-        for size in _INITIAL_SIZES:
+        for size in INITIAL_SIZES:
             grid = frequency_grid(size, size, coordinates=self.coordinates, device=device)
             features = self._symmetric_features(grid)
             features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
             weight = half_plane_weight(size, size, dtype=grid.dtype, device=device).repeat(size)
             total = total + (features * weight) @ features.mT
-        return total / len(_INITIAL_SIZES)
+        return total / len(INITIAL_SIZES)
 
     def _symmetric_features(
         self, grid: Float[Tensor, "2 2 height half"]

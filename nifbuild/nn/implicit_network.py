@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 Activation = Literal["silu", "gelu", "sine"]
 
+INITIAL_SIZES = (4, 8, 16, 32, 64, 128)
+"""Sizes of image, in pixels, over which the power of initial filters is averaged."""
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
@@ -136,6 +139,26 @@ class ImplicitNetwork(nn.Module):
             fan_in = layer.weight.shape[-1]
             layer.weight.normal_(-5 / fan_in, math.sqrt(2 / fan_in))
             layer.bias.normal_(1, 0.5)
+
+    @torch.no_grad()
+    def set_readout(
+        self,
+        readout: Float[Tensor, "parts outputs features_and_1"],
+        moments: Float[Tensor, "parts features_and_1 features_and_1"],
+        power_gain: float,
+    ) -> None:
+        """Gives the last layer its initial weights.
+
+        Args:
+            readout: A draw of them, of any scale; the last feature stands for the bias.
+            moments: Mean products of the features and, as the last one, of the constant 1.
+            power_gain: The mean square of each output, summed over parts, that it is scaled to.
+        """
+        power = torch.einsum("pfi,pij,pfj->f", readout, moments, readout)
+        readout = readout * (power_gain / power).sqrt()[:, None]
+        last = self.linears[-1]
+        last.weight.copy_(readout[..., :-1])
+        last.bias.copy_(readout[..., -1])
 
     def features(self, points: Float[Tensor, "2 points"]) -> Float[Tensor, "parts features points"]:
         """What the last layer takes, for coordinates in the dtype to compute in."""

@@ -8,12 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nifbuild.nn.implicit_network import Activation, ImplicitNetwork
+from nifbuild.nn.implicit_network import INITIAL_SIZES, Activation, ImplicitNetwork
 
 Positions = Literal["image", "pixels"]
 
 _INITIAL_SCALE: dict[Positions, float] = {"image": 0.25, "pixels": 8.0}
-_INITIAL_SIZES = (4, 8, 16, 32, 64, 128)
 
 
 class KernelNetwork(ImplicitNetwork):
@@ -75,17 +74,13 @@ class KernelNetwork(ImplicitNetwork):
         num_filters, num_features = last.weight.shape[1:]
         weight = torch.randn(num_filters, num_features + 1, device=last.weight.device)
         moments = torch.zeros((), dtype=torch.float32, device=last.weight.device)
-        for size in _INITIAL_SIZES:
+        for size in INITIAL_SIZES:
             features = self.features(self._points(size, size, torch.float32))[0]
             features = torch.cat([features, torch.ones_like(features[:1])])
-            moments = moments + features @ features.T / (size * size * len(_INITIAL_SIZES))
+            moments = moments + features @ features.T / (size * size * len(INITIAL_SIZES))
         rms = moments.diagonal().sqrt().clamp_min(1e-3)
         rms[-1] = math.sqrt(1 / num_features)
-        readout = weight / rms
-        power = torch.einsum("fi,ij,fj->f", readout, moments, readout)
-        readout = readout * (self.power_gain / power).sqrt()[:, None]
-        last.weight.copy_(readout[None, :, :-1])
-        last.bias.copy_(readout[None, :, -1])
+        self.set_readout((weight / rms)[None], moments[None], self.power_gain)
 
     def _points(self, height: int, width: int, dtype: torch.dtype) -> Float[Tensor, "2 points"]:
         device = self.linears[0].weight.device
