@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,18 +51,34 @@ def measure_peak_bytes(call: Callable[[], object], device: torch.device) -> int:
         peak = torch.cuda.max_memory_allocated(device) - before
         del result
         return peak
+    return running_peak(profiled(call))
+
+
+def profiled(call: Callable[[], object]) -> list[Any]:
+    """The profiler's events of a call on the CPU, its allocations among them."""
     # The profiler's library tells people on stderr when it starts and stops, unless told not to.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         result = call()
         del result
-    # `recorded.events()` only has sums for each operation; the allocations in their order, positive
-    # where memory was taken and negative where it was given back, are one level below.
+    # `recorded.events()` only has sums for each operation; the allocations in their order are one
+    # level below.
     assert recorded.profiler is not None and recorded.profiler.kineto_results is not None
-    events = recorded.profiler.kineto_results.events()
+    return list(recorded.profiler.kineto_results.events())
+
+
+def running_peak(events: Iterable[Any], *, before: int = 0, since_ns: int = 0) -> int:
+    """The most bytes allocated at once.
+
+    Args:
+        events: From `profiled`; positive where memory was taken, negative where it was given back.
+        before: Bytes that were there before the first event.
+        since_ns: The peaks until then do not count.
+    """
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
-    allocated = peak = 0
-    for _, change in sorted(changes, key=lambda at: at[0]):
+    allocated = peak = before
+    for time, change in sorted(changes, key=lambda at: at[0]):
         allocated += change
-        peak = max(peak, allocated)
+        if time >= since_ns:
+            peak = max(peak, allocated)
     return peak

@@ -1,6 +1,5 @@
 """Runs a real training step, to hold the predicted memory against the measured one."""
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,11 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import record_function
 
 from nifbuild.compile import build_model
 from nifbuild.report.inspect.inspection import Inspection
 from nifbuild.report.inspect.targets import HALF
+from nifbuild.report.memory import profiled, running_peak
 from nifbuild.train.ema import Ema
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.optim import build_optimizer
@@ -114,19 +114,12 @@ def _peak_of_second(step: Callable[[], None], device: torch.device, held_bytes: 
         torch.cuda.reset_peak_memory_stats(device)
         step()
         return torch.cuda.max_memory_allocated(device)
-    # The profiler's library tells people on stderr when it starts and stops, unless told not to.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+
+    def two_steps() -> None:
         step()
         with record_function(_SECOND):
             step()
-    assert recorded.profiler is not None and recorded.profiler.kineto_results is not None
-    events = recorded.profiler.kineto_results.events()
+
+    events = profiled(two_steps)
     start = next(event.start_ns() for event in events if event.name() == _SECOND)
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
-    allocated, peak = held_bytes, 0
-    for time, change in changes:
-        allocated += change
-        if time >= start:
-            peak = max(peak, allocated)
-    return peak
+    return running_peak(events, before=held_bytes, since_ns=start)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from nifbuild.report.inspect.shapes import run_on_meta
+from nifbuild.report.inspect.on_meta import run_on_meta
 
 Workspace = Callable[[Any, tuple[Any, ...], Any], int]
 """Bytes that an operation takes and gives back: from the operation, arguments and result."""
