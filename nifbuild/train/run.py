@@ -5,15 +5,15 @@ import time
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from nifbuild.compile import build_model
-from nifbuild.data import Catalog, ImageData, Preprocess, open_data
-from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.data import ImageData, Preprocess
+from nifbuild.errors import Problem, RunError
 from nifbuild.nn.sync_batch_norm import sync_batch_norm
 from nifbuild.spec.splits import Role
 from nifbuild.spec.training import TrainSpec
@@ -25,6 +25,7 @@ from nifbuild.train.batches import (
 )
 from nifbuild.train.checkpoint import Identity, Progress, load_weights, unpack
 from nifbuild.train.compilation import compiled_or_eager
+from nifbuild.train.data import describe_data, load_images, open_for, warn_unreadable
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.ema import Ema
@@ -41,10 +42,6 @@ from nifbuild.train.trackers import require_trackers, trackers_on
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
-
-_NAMED_IMAGES = 3
-_NAMED_IMAGES = 3
-_COLOURS: dict[int, Literal[1, 3]] = {1: 1, 3: 3}
 
 
 def train_run(
@@ -135,59 +132,6 @@ def train_run(
         return _finish(trainer, resolved, data)
 
 
-def open_for(resolved: "Resolved") -> tuple[Catalog, "Resolved"]:
-    """The spec's data, and the spec with its number of classes.
-
-    Raises:
-        SpecError: If there is no data, or it does not suit the model.
-    """
-    if resolved.spec.data is None:
-        raise SpecError(
-            Problem(
-                f"{resolved.name} has no data",
-                path="data",
-                fix="write a `data:` section, or name a file that has one: --data FILE",
-                code="no-data",
-            )
-        )
-    channels = resolved.spec.input.channels
-    if channels not in _COLOURS:
-        raise SpecError(
-            Problem(
-                f"the model takes {channels} channels, and images have 1 or 3",
-                path="input.channels",
-                fix="use 1 (gray) or 3 (colour): images are converted as needed",
-                code="channels",
-            )
-        )
-    catalog = open_data(resolved.spec.data)
-    if catalog.num_classes < 2:
-        what = "the data has one class only: there is nothing to learn"
-        raise SpecError(Problem(what, path="data", code="num-classes"))
-    return catalog, resolved.adopt(catalog.num_classes)
-
-
-def load_images(
-    catalog: Catalog, resolved: "Resolved", accelerator: Accelerator, report: Reporter
-) -> ImageData:
-    """Decodes the data; the first process goes ahead, so that the others find a filled cache."""
-    shape = resolved.spec.input
-    with accelerator.main_process_first():
-        return catalog.load(_COLOURS[shape.channels], shape.size, report.loading)
-
-
-def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None:
-    """Says which images were left out, as `unreadable: skip` wants; `listed`: where to find all."""
-    count = len(data.unreadable)
-    if not count:
-        return
-    names = [f"{image}: {reason}" for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
-    if count > len(names):
-        names.append(f"and {count - len(names):,} more{listed}")
-    left = "1 image is" if count == 1 else f"{count:,} images are"
-    report.warning("\n  ".join([f"{left} left out, as they cannot be read:", *names]))
-
-
 def _checkpoint_to_resume(run: RunDirectory, identity: Identity) -> Path | None:
     checkpoints = run.checkpoints
     if not checkpoints:
@@ -223,7 +167,7 @@ def _open_directory(
     if checkpoint is None:
         run.create(overwrite=overwrite)
         init = None if pretrained is None else pretrained.as_document()
-        run.describe(resolved.text, _describe_data(data), init)
+        run.describe(resolved.text, describe_data(data), init)
     else:
         run.remove_unfinished()
         run.rewind_metrics(run.progress(checkpoint)["progress"]["epoch"])
@@ -232,20 +176,6 @@ def _open_directory(
         accelerator.device, accelerator.num_processes, spec.precision
     )
     run.add_start(environment)
-
-
-def _describe_data(data: ImageData) -> dict[str, Any]:
-    return {
-        "class_names": list(data.class_names),
-        "mean": data.mean.tolist(),
-        "std": data.std.tolist(),
-        "fingerprint": data.fingerprint,
-        "splits": {split: len(images) for split, images in data.splits.items()},
-        "unreadable": [
-            {"split": split, "image": image, "reason": reason}
-            for split, image, reason in data.unreadable
-        ],
-    }
 
 
 def _trainer(

@@ -19,13 +19,14 @@ from nifbuild.spec.resolve import load_spec
 from nifbuild.spec.splits import Role
 from nifbuild.train.batches import evaluation_batches, micro_batch_size
 from nifbuild.train.checkpoint import load_weights
+from nifbuild.train.data import load_images, open_for, warn_unreadable
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluate import evaluate
 from nifbuild.train.memory import explaining_lack_of_memory
 from nifbuild.train.place import Placement
 from nifbuild.train.progress import Reporter
-from nifbuild.train.run import final_split, load_images, open_for, warn_unreadable
+from nifbuild.train.run import final_split
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved

@@ -1,0 +1,83 @@
+"""The data of a run: opened, decoded, described."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from accelerate import Accelerator
+
+from nifbuild.data import Catalog, ImageData, open_data
+from nifbuild.errors import Problem, SpecError
+from nifbuild.train.progress import Reporter
+
+if TYPE_CHECKING:
+    from nifbuild.spec.resolve import Resolved
+
+_NAMED_IMAGES = 3
+_COLOURS: dict[int, Literal[1, 3]] = {1: 1, 3: 3}
+
+
+def open_for(resolved: "Resolved") -> tuple[Catalog, "Resolved"]:
+    """The spec's data, and the spec with its number of classes.
+
+    Raises:
+        SpecError: If there is no data, or it does not suit the model.
+    """
+    if resolved.spec.data is None:
+        raise SpecError(
+            Problem(
+                f"{resolved.name} has no data",
+                path="data",
+                fix="write a `data:` section, or name a file that has one: --data FILE",
+                code="no-data",
+            )
+        )
+    channels = resolved.spec.input.channels
+    if channels not in _COLOURS:
+        raise SpecError(
+            Problem(
+                f"the model takes {channels} channels, and images have 1 or 3",
+                path="input.channels",
+                fix="use 1 (gray) or 3 (colour): images are converted as needed",
+                code="channels",
+            )
+        )
+    catalog = open_data(resolved.spec.data)
+    if catalog.num_classes < 2:
+        what = "the data has one class only: there is nothing to learn"
+        raise SpecError(Problem(what, path="data", code="num-classes"))
+    return catalog, resolved.adopt(catalog.num_classes)
+
+
+def load_images(
+    catalog: Catalog, resolved: "Resolved", accelerator: Accelerator, report: Reporter
+) -> ImageData:
+    """Decodes the data; the first process goes ahead, so that the others find a filled cache."""
+    shape = resolved.spec.input
+    with accelerator.main_process_first():
+        return catalog.load(_COLOURS[shape.channels], shape.size, report.loading)
+
+
+def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None:
+    """Says which images were left out, as `unreadable: skip` wants; `listed`: where to find all."""
+    count = len(data.unreadable)
+    if not count:
+        return
+    names = [f"{image}: {reason}" for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
+    if count > len(names):
+        names.append(f"and {count - len(names):,} more{listed}")
+    left = "1 image is" if count == 1 else f"{count:,} images are"
+    report.warning("\n  ".join([f"{left} left out, as they cannot be read:", *names]))
+
+
+def describe_data(data: ImageData) -> dict[str, Any]:
+    """What a run records of its data: names, normalisation, sizes, and what was left out."""
+    return {
+        "class_names": list(data.class_names),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+        "fingerprint": data.fingerprint,
+        "splits": {split: len(images) for split, images in data.splits.items()},
+        "unreadable": [
+            {"split": split, "image": image, "reason": reason}
+            for split, image, reason in data.unreadable
+        ],
+    }
