@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor, nn
 
+from nifbuild.nn.arguments import GlobalConvArguments, check_choice
 from nifbuild.nn.fourier import Coordinates, frequency_grid, full_plane
-from nifbuild.nn.global_conv import GlobalConv2d, GlobalConvArguments, check_choice
+from nifbuild.nn.global_conv import GlobalConv2d
 
 
 class FreeFrequencyConv2d(GlobalConv2d):

@@ -1,35 +1,16 @@
 """Convolution with filters as large as the image, whatever gives their spectra."""
 
 import math
-from typing import Literal, TypedDict, get_args
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from nifbuild.nn.arguments import Downsample, Mixing, check_arguments
 from nifbuild.nn.derived import DerivedTensors
 from nifbuild.nn.fourier import frequency_grid, full_precision, transform_dtype
 from nifbuild.nn.frame import Boundary, Frame, lay_kernel, plan_axis
 from nifbuild.nn.spectral_convolution import Memory, spectral_convolution
-
-Mixing = Literal["separable", "depthwise", "full", "low_rank"]
-Downsample = Literal["slice", "low_pass"]
-
-
-class GlobalConvArguments(TypedDict, total=False):
-    """The keyword arguments of `GlobalConv2d`, whose subclasses pass them on."""
-
-    kernel_size: int | tuple[int, int] | None
-    stride: int | tuple[int, int]
-    padding: int | tuple[int, int] | None
-    dilation: int | tuple[int, int]
-    groups: int
-    bias: bool
-    mixing: Mixing
-    rank: int | None
-    downsample: Downsample
-    boundary: Boundary
-    memory: Memory
 
 
 class GlobalConv2d(nn.Module):
@@ -128,7 +109,7 @@ class GlobalConv2d(nn.Module):
         self.boundary: Boundary = boundary
         self.memory: Memory = memory
         self.rank = rank if rank is not None else min(in_channels, out_channels)
-        self._check_arguments(rank)
+        check_arguments(self, rank)
 
         def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
             return nn.Conv2d(
@@ -159,47 +140,6 @@ class GlobalConv2d(nn.Module):
     def filter_power_gain(self) -> float:
         """The initial mean of |K|^2 over frequencies for each filter."""
         return 2 / self.out_channels if self.mixing == "full" else 1.0
-
-    def _check_arguments(self, rank: int | None) -> None:
-        for name in ("in_channels", "out_channels", "groups", "rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` (={getattr(self, name)}) must be at least 1")
-        for name in ("kernel_size", "stride", "dilation"):
-            if min(getattr(self, name) or (1, 1)) < 1:
-                raise ValueError(f"`{name}` (={getattr(self, name)}) must be at least 1")
-        if min(self.padding or (0, 0)) < 0:
-            raise ValueError(f"`padding` (={self.padding}) must not be negative")
-        if self.kernel_size is None and (self.padding is not None or self.dilation != (1, 1)):
-            raise ValueError(
-                f"`padding` (={self.padding}) and `dilation` (={self.dilation}) are those of an "
-                "ordinary convolution: give its `kernel_size` too"
-            )
-        for name, choices in (
-            ("mixing", Mixing),
-            ("downsample", Downsample),
-            ("boundary", Boundary),
-            ("memory", Memory),
-        ):
-            check_choice(name, getattr(self, name), choices)
-        if rank is not None and self.mixing != "low_rank":
-            raise ValueError(f"`rank` (={rank}) is for `mixing='low_rank'`")
-        if self.mixing == "depthwise":
-            if self.out_channels % self.in_channels:
-                raise ValueError(
-                    f"`out_channels` (={self.out_channels}) must be a multiple of `in_channels` "
-                    f"(={self.in_channels}) with `mixing='depthwise'`"
-                )
-            if self.groups not in (1, self.in_channels):
-                raise ValueError(
-                    f"`groups` (={self.groups}) must be 1 or `in_channels` (={self.in_channels}) "
-                    "with `mixing='depthwise'`"
-                )
-            return
-        for name in ("in_channels", "out_channels", "rank"):
-            if getattr(self, name) % self.groups and (name != "rank" or self.mixing == "low_rank"):
-                raise ValueError(
-                    f"`groups` (={self.groups}) must divide `{name}` (={getattr(self, name)})"
-                )
 
     def reset_parameters(self) -> None:
         """Draws all weights anew."""
@@ -376,17 +316,6 @@ class GlobalConv2d(nn.Module):
         if self.mixing == "low_rank":
             text += f", rank={self.rank}"
         return text + f", bias={self.bias is not None}"
-
-
-def check_choice(name: str, value: object, choices: object) -> None:
-    """Checks an argument against a `Literal`.
-
-    Raises:
-        ValueError: It is none of them.
-    """
-    if value not in get_args(choices):
-        allowed = ", ".join(map(repr, get_args(choices)))
-        raise ValueError(f"`{name}` (={value!r}) must be one of {allowed}")
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -10,9 +10,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from nifbuild.nn.arguments import GlobalConvArguments, check_choice
 from nifbuild.nn.filter_network import FilterNetwork, Networks
 from nifbuild.nn.fourier import Coordinates, frequency_grid
-from nifbuild.nn.global_conv import GlobalConv2d, GlobalConvArguments, check_choice
+from nifbuild.nn.global_conv import GlobalConv2d
 from nifbuild.nn.implicit_network import Activation
 
 

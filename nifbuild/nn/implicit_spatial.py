@@ -6,7 +6,8 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from nifbuild.nn.global_conv import GlobalConv2d, GlobalConvArguments, check_choice
+from nifbuild.nn.arguments import GlobalConvArguments, check_choice
+from nifbuild.nn.global_conv import GlobalConv2d
 from nifbuild.nn.implicit_network import Activation
 from nifbuild.nn.kernel_network import KernelNetwork, Positions
 

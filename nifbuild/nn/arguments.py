@@ -1,0 +1,86 @@
+"""The arguments that all convolutions with filters as large as the image share."""
+
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+
+from nifbuild.nn.frame import Boundary
+from nifbuild.nn.spectral_convolution import Memory
+
+if TYPE_CHECKING:
+    from nifbuild.nn.global_conv import GlobalConv2d
+
+Mixing = Literal["separable", "depthwise", "full", "low_rank"]
+Downsample = Literal["slice", "low_pass"]
+
+
+class GlobalConvArguments(TypedDict, total=False):
+    """The keyword arguments of `GlobalConv2d`, whose subclasses pass them on."""
+
+    kernel_size: int | tuple[int, int] | None
+    stride: int | tuple[int, int]
+    padding: int | tuple[int, int] | None
+    dilation: int | tuple[int, int]
+    groups: int
+    bias: bool
+    mixing: Mixing
+    rank: int | None
+    downsample: Downsample
+    boundary: Boundary
+    memory: Memory
+
+
+def check_arguments(conv: "GlobalConv2d", rank: int | None) -> None:
+    """Checks what a layer has taken over from its arguments; `rank` as it was given.
+
+    Raises:
+        ValueError: One is out of its range, or does not go with another.
+    """
+    for name in ("in_channels", "out_channels", "groups", "rank"):
+        if getattr(conv, name) < 1:
+            raise ValueError(f"`{name}` (={getattr(conv, name)}) must be at least 1")
+    for name in ("kernel_size", "stride", "dilation"):
+        if min(getattr(conv, name) or (1, 1)) < 1:
+            raise ValueError(f"`{name}` (={getattr(conv, name)}) must be at least 1")
+    if min(conv.padding or (0, 0)) < 0:
+        raise ValueError(f"`padding` (={conv.padding}) must not be negative")
+    if conv.kernel_size is None and (conv.padding is not None or conv.dilation != (1, 1)):
+        raise ValueError(
+            f"`padding` (={conv.padding}) and `dilation` (={conv.dilation}) are those of an "
+            "ordinary convolution: give its `kernel_size` too"
+        )
+    for name, choices in (
+        ("mixing", Mixing),
+        ("downsample", Downsample),
+        ("boundary", Boundary),
+        ("memory", Memory),
+    ):
+        check_choice(name, getattr(conv, name), choices)
+    if rank is not None and conv.mixing != "low_rank":
+        raise ValueError(f"`rank` (={rank}) is for `mixing='low_rank'`")
+    if conv.mixing == "depthwise":
+        if conv.out_channels % conv.in_channels:
+            raise ValueError(
+                f"`out_channels` (={conv.out_channels}) must be a multiple of `in_channels` "
+                f"(={conv.in_channels}) with `mixing='depthwise'`"
+            )
+        if conv.groups not in (1, conv.in_channels):
+            raise ValueError(
+                f"`groups` (={conv.groups}) must be 1 or `in_channels` (={conv.in_channels}) "
+                "with `mixing='depthwise'`"
+            )
+        return
+    for name in ("in_channels", "out_channels", "rank"):
+        if getattr(conv, name) % conv.groups and (name != "rank" or conv.mixing == "low_rank"):
+            raise ValueError(
+                f"`groups` (={conv.groups}) must divide `{name}` (={getattr(conv, name)})"
+            )
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Checks an argument against a `Literal`.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    if value not in get_args(choices):
+        allowed = ", ".join(map(repr, get_args(choices)))
+        raise ValueError(f"`{name}` (={value!r}) must be one of {allowed}")
