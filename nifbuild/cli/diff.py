@@ -17,9 +17,10 @@ def diff(
     b: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
     json_output: JsonOption = False,
 ) -> None:
-    """Show how two specs differ once they are written out: modules, values, parameters.
+    """Show how two specs differ once they are written out: modules, values, budgets.
 
-    A run's spec is spec.yaml in its directory. Modules are compared by name.
+    A run's spec is spec.yaml in its directory. Modules are compared by name. Budgets are those of
+    `inspect` for each spec's own batch size, precision and optimizer.
     """
     with loading():
         from nifbuild.report.diff import spec_difference

@@ -73,7 +73,7 @@ class SpecDifference:
         modules: In the order of the second spec; removed ones last, in the order of the first.
         sections: Values of the other sections, by dotted path (`train.epochs`).
         levels: The names of levels of modules in each of the two, such as `layer1.0`.
-        budgets: By name, the figures of both; equal ones, too.
+        budgets: By name, the figures of both (see `budgets`); equal ones, too.
     """
 
     names: tuple[str, str]

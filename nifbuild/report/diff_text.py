@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nifbuild.report.diff import Difference, ModuleDifference, SpecDifference
+from nifbuild.report.inspect.units import bytes_text
 
 _INFERRED = {"input_shapes", "output_shape"}
 _MAX_NAMES = 6
@@ -99,12 +100,29 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
 
+_LABELS = {
+    "params": "parameters",
+    "equivalent_dense_params": "with dense filters",
+    "macs": "multiply-adds, one image",
+    "batch_size": "images in a batch",
+    "weights_bytes": "weights",
+    "optimizer_bytes": "optimizer state",
+    "activations_bytes": "activations",
+    "train_peak_bytes": "training peak",
+    "inference_peak_bytes": "inference peak",
+}
+
+
 def _budgets(difference: SpecDifference) -> Iterator[str]:
     a, b = difference.names
     rows = [("", a, b, "") if a != b else ("", f"{a} (a)", f"{b} (b)", "")]
-    for name, (first, second) in difference.budgets.items():
+    for name, pair in difference.budgets.items():
+        first, second = pair
         share = f"{(second - first) / first:+.1%}" if first else ""
-        rows.append((name, f"{first:,}", f"{second:,}", share))
+        text = bytes_text if name.endswith("_bytes") else "{:,}".format
+        rows.append(
+            (_LABELS[name], text(first), text(second), share if first != second else "same")
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for name, *cells in rows:
         aligned = (c.rjust(width) for c, width in zip(cells, widths[1:], strict=True))

@@ -87,7 +87,23 @@ def test_budgets_count_the_weights(specs):
     first = 4 * 28 + convs(4, 9) + 2 * 4 + linear(4)
     # separable: a real and an imaginary weight for each of 8 x 5 frequencies, then a 1x1
     second = 6 * 28 + convs(6, 1) + 2 * 6 * 2 * 8 * 5 + linear(6)
-    assert spec_difference(*specs).as_document()["budgets"] == {"params": {"a": first, "b": second}}
+    found = spec_difference(*specs).as_document()["budgets"]
+    assert found["params"] == {"a": first, "b": second}
+    assert found["weights_bytes"] == {"a": 4 * first, "b": 4 * second}
+    assert found["optimizer_bytes"]["b"] >= 8 * second  # AdamW: two moments
+
+
+def test_budgets_are_those_of_inspect(specs, tmp_path):
+    inspected = []
+    for name in ("a.yaml", "b.yaml"):
+        done = CliRunner().invoke(app, ["inspect", str(tmp_path / name), "--json"])
+        inspected.append(json.loads(done.stdout))
+    found = spec_difference(*specs).as_document()["budgets"]
+    for side, document in zip("ab", inspected, strict=True):
+        assert found["macs"][side] == document["macs"]
+        assert found["batch_size"][side] == document["batch_size"] == 128
+        for name in ("activations_bytes", "train_peak_bytes", "inference_peak_bytes"):
+            assert found[name][side] == document["memory"][name]
 
 
 def test_text_tells_equal_changes_once(specs):
@@ -101,7 +117,10 @@ def test_text_tells_equal_changes_once(specs):
     assert "+ new" in lines
     assert lines[lines.index("- old") + 1] == "    batch_norm, relu"
     assert "~ 3 modules have other shapes only, from body.relu on: 4x8x8 -> 6x8x8" in lines
-    assert lines[-1].split() == ["params", "466", "1,282", "+175.1%"]
+    cells = [line.split() for line in lines]
+    assert ["parameters", "466", "1,282", "+175.1%"] in cells
+    assert ["images", "in", "a", "batch", "128", "128", "same"] in cells
+    assert lines[-1].startswith("inference peak")
 
 
 def test_equal_specs(specs):

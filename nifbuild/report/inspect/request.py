@@ -81,7 +81,7 @@ def _device(name: Literal["auto", "cpu", "cuda"], resolved: Resolved, verify: bo
     if name == "auto":
         if verify and not has_gpu:
             return "cpu"
-        return "cpu" if resolved.spec.train.device == "cpu" else "cuda"
+        return Target.of(resolved).device
     if name == "cuda" and verify and not has_gpu:
         what = "there is no CUDA device on this machine to verify a prediction with"
         raise SpecError(Problem(what, Mark("--verify"), fix="use --device cpu, or no --verify"))

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect.weightless import Trace
+from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Precision, Sgd
 
 Device = Literal["cpu", "cuda"]
@@ -35,6 +36,12 @@ class Target:
 
     device: Device
     precision: Precision
+
+    @classmethod
+    def of(cls, resolved: Resolved) -> Self:
+        """Where and how a spec trains; a GPU unless it says `cpu`."""
+        train = resolved.spec.train
+        return cls("cpu" if train.device == "cpu" else "cuda", train.precision)
 
     def trace(self) -> Trace:
         """A trace that counts as the device's allocator does."""
