@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import DataOption, JsonOption, SetOption, SpecArgument
+from nifbuild.cli.options import DataOption, JsonOption, SetOption
 from nifbuild.cli.output import print_document, print_problems
 
 
 def inspect(
-    spec: SpecArgument,
+    specs: Annotated[
+        list[Path],
+        typer.Argument(help="YAML specs; of several, the totals.", show_default=False),
+    ],
     data: DataOption = None,
     overrides: SetOption = None,
     batch_sizes: Annotated[
@@ -62,41 +65,47 @@ def inspect(
     ] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Show what a model costs before it is trained: parameters, multiply-adds, memory.
+    """Show what models cost before they are trained: parameters, multiply-adds, memory.
 
     Nothing is allocated but with --verify. Exit code 3 if a budget is exceeded, by these options or
     the spec's `budget` section.
     """
     with loading():
-        from nifbuild.errors import BudgetError
+        from nifbuild.errors import BudgetError, SpecError
         from nifbuild.report.inspect.request import read_request
         from nifbuild.report.inspect.result import inspect_request
+        from nifbuild.report.inspect.several import Several
 
-    request = read_request(
-        spec,
-        data=data,
-        overrides=overrides or (),
-        batch_sizes=batch_sizes,
-        device=device,
-        precision=precision,
-        optimizer=optimizer,
-        device_memory=device_memory,
-        limits={
-            "max_params": max_params,
-            "max_macs": max_macs,
-            "max_train_memory": max_train_memory,
-        },
-        against=against,
-        verify=verify,
-    )
-    result = inspect_request(request)
+    if len(specs) > 1 and against is not None:
+        raise SpecError("--against is for one spec, not several", fix="name one SPEC")
+    results = {}
+    for spec in specs:
+        request = read_request(
+            spec,
+            data=data,
+            overrides=overrides or (),
+            batch_sizes=batch_sizes,
+            device=device,
+            precision=precision,
+            optimizer=optimizer,
+            device_memory=device_memory,
+            limits={
+                "max_params": max_params,
+                "max_macs": max_macs,
+                "max_train_memory": max_train_memory,
+            },
+            against=against,
+            verify=verify,
+        )
+        results[str(spec)] = inspect_request(request)
+    found = Several(results) if len(results) > 1 else next(iter(results.values()))
     if json_output:
-        print_document(result.document())
+        print_document(found.document())
     elif markdown:
-        typer.echo(result.markdown())
+        typer.echo(found.markdown())
     else:
-        result.print()
-    if result.exceeded:
+        found.print()
+    if found.exceeded:
         if not json_output:
-            print_problems(result.exceeded)
+            print_problems(found.exceeded)
         sys.exit(BudgetError.exit_code)

@@ -191,3 +191,20 @@ def test_a_hundred_billion_parameters(tmp_path):
     found = document(str(path), "--batch-size", "8")
     assert found["params"] > 10**11 and found["memory"]["train_peak_bytes"] > 16 * 10**11
     assert time.monotonic() - start < 60  # seconds on a machine that does nothing else
+
+
+def test_several_specs():
+    specs = [NIF, "specs/resnet18.yaml"]
+    arguments = [*specs, "--batch-size", "2,4", "--device", "cpu"]
+    found = document(*arguments)["specs"]
+    assert [entry["file"] for entry in found] == specs
+    alone = document(NIF, "--batch-size", "2,4", "--device", "cpu")
+    assert found[0] == {"file": NIF, **alone}
+    done = nifbuild("inspect", *arguments, "--max-params", "3M", "--verify", "--markdown")
+    assert done.returncode == 3 and "11.2 M parameters exceed" in done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert rows[0][3:] == ["batch", "predicted peak", "measured", "error |"]
+    assert rows[2][:2] == [f"| {NIF}", "2.82 M"] and rows[2][3] == "2"
+    assert [row[3] for row in rows[2:]] == ["2", "4", "2", "4"]
+    done = nifbuild("inspect", *specs, "--against", NIF)
+    assert done.returncode == 2 and "--against is for one spec" in done.stderr

@@ -1,0 +1,64 @@
+"""The totals of several specs, one below the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nifbuild.errors import Problem
+from nifbuild.report.inspect.result import Result
+from nifbuild.report.inspect.table import Grid, markdown, print_grids
+from nifbuild.report.inspect.units import bytes_text, count_text
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """What was found of several specs.
+
+    Attributes:
+        results: By the file that the spec was read from.
+    """
+
+    results: dict[str, Result]
+
+    @property
+    def exceeded(self) -> Sequence[Problem]:
+        """What costs more than a budget allows."""
+        return [problem for result in self.results.values() for problem in result.exceeded]
+
+    def document(self) -> dict[str, Any]:
+        """As plain data: what `inspect` says of each, beside its file."""
+        return {"specs": [{"file": f, **r.document()} for f, r in self.results.items()]}
+
+    def print(self) -> None:
+        """Draws the table on stdout, to suit the width of the terminal."""
+        print_grids([self._grid()])
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        return markdown([self._grid()])
+
+    def _grid(self) -> Grid:
+        first = next(iter(self.results.values())).inspection
+        rows = [row for file, result in self.results.items() for row in _rows(file, result)]
+        headings = ["spec", "params", "MACs", "batch", "training peak", "inference peak"]
+        if any(result.verified for result in self.results.values()):
+            headings[4:] = ["predicted peak", "measured", "error"]
+        title = f"{first.target.device}, {first.target.precision}, {first.optimizer.name}"
+        return Grid(title, tuple(headings), 1, tuple(rows))
+
+
+def _rows(file: str, result: Result) -> list[tuple[str, ...]]:
+    """One for each batch size; what does not depend on it stands in the first."""
+    inspection = result.inspection
+    totals = (file, count_text(inspection.params), count_text(inspection.macs))
+    rows = []
+    for index, prediction in enumerate(inspection.predictions):
+        memory = prediction.memory
+        cells = [str(prediction.batch_size), bytes_text(memory.train_peak_bytes)]
+        if result.verified:
+            verified = result.verified[index]
+            cells += [bytes_text(verified.measured_peak_bytes), f"{verified.error:+.1%}"]
+        else:
+            cells.append(bytes_text(memory.inference_peak_bytes))
+        rows.append((*(totals if index == 0 else ("", "", "")), *cells))
+    return rows
