@@ -144,7 +144,8 @@ GEOMETRIES = [
 def test_a_conv_of_any_geometry_keeps_its_output_shape(kind, groups):
     shape = Shape(4, (9, 12))
     x = torch.randn(2, 4, 9, 12)
-    for geometry in GEOMETRIES:
+    # The comparators share all of the geometry with it.
+    for geometry in GEOMETRIES[:: 1 if kind == "implicit_frequency" else 7]:
         fields = {**geometry, "groups": groups, "out_channels": 8, "kernel_size": (3, 3)}
         for name in ("kernel_size", "stride", "dilation"):
             fields[name] = (geometry[name], geometry[name])

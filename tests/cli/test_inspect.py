@@ -136,13 +136,16 @@ def test_against():
     assert "modules that differ" not in same.stdout and "same" in same.stdout
 
 
-def test_the_largest_batch():
-    found = document(NIF, "--device-memory", "1GiB")["largest_batch"]
-    assert found["device_memory_bytes"] == 2**30 >= found["train_peak_bytes"] > 0.99 * 2**30
-    done = nifbuild("inspect", NIF, "--device-memory", "1GiB")
-    assert f"Largest batch in 1 GiB: {found['batch_size']} images" in done.stdout
-    done = nifbuild("inspect", NIF, "--device-memory", "1MiB")
-    assert done.returncode == 2 and "the device has 1 MiB" in done.stderr
+def test_the_largest_batch(tmp_path):
+    path = tmp_path / "small.yaml"
+    body = "[{op: conv, out_channels: 8, kind: implicit_frequency}, relu, global_avg_pool, flatten]"
+    path.write_text(f"version: 1\ninput: {{size: [32, 32]}}\nmodel: {body}\n")
+    found = document(str(path), "--device-memory", "16MiB")["largest_batch"]
+    assert found["device_memory_bytes"] == 2**24 >= found["train_peak_bytes"] > 0.98 * 2**24
+    done = nifbuild("inspect", str(path), "--device-memory", "16MiB")
+    assert f"Largest batch in 16 MiB: {found['batch_size']} images" in done.stdout
+    done = nifbuild("inspect", str(path), "--device-memory", "10KiB")
+    assert done.returncode == 2 and "the device has 10 KiB" in done.stderr
 
 
 def test_markdown():

@@ -12,7 +12,7 @@ from nifbuild.spec.data import DataSpec, DigitsData, HubData
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(DataSpec)
 SPECS = Path(__file__).parents[2] / "specs" / "data"
-NAMES = ("cifar10", "cifar100", "imagenet", "digits", "folder")
+NAMES = ("cifar10", "cifar10_file", "cifar100", "imagenet", "digits", "folder")
 
 
 def problems(text: str) -> list[tuple[str, str]]:
