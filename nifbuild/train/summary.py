@@ -22,6 +22,7 @@ def summary(result: dict[str, Any]) -> RenderableType:
     table.add_row("top-1", f"{result['top1']:.2%}")
     table.add_row("top-5", f"{result['top5']:.2%}")
     table.add_row("loss", f"{result['loss']:.4f}")
+    table.add_row("calibration error", f"{result['calibration_error']:.2%}")
     table.add_row("images", f"{result['num_samples']:,}")
     table.add_row("checkpoint", f"{result['checkpoint']} ({_kind(result)})")
     if result.get("train_images_per_second"):

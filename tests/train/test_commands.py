@@ -33,7 +33,7 @@ def test_train_then_evaluate(call, spec_file):
     final = RunDirectory("runs/tiny").result()
     done = call("evaluate", "runs/tiny", "--json")
     found = json.loads(done.stdout)
-    for key in ("top1", "top5", "loss", "per_class", "num_samples"):
+    for key in ("top1", "top5", "loss", "calibration_error", "per_class", "num_samples"):
         assert found[key] == final[key]
     options = ("--split", "train", "--checkpoint", "last", "--batch-size", 5)
     done = call("evaluate", "runs/tiny", *options)
@@ -213,6 +213,7 @@ def test_table_leaves_out_many_classes():
         "top1": 0.5,
         "top5": 0.75,
         "loss": 1.0,
+        "calibration_error": 0.125,
         "num_samples": 1000,
         "per_class": per_class,
         "checkpoint": "step_00000001",
