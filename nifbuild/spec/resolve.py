@@ -105,22 +105,6 @@ def load_spec(
     return _resolve(tree, None)
 
 
-def load_data_spec(path: str | Path) -> CommonData | None:
-    """Reads a file that holds nothing but a `data` section; None for any other spec.
-
-    Raises:
-        SpecError: With all problems of the section.
-    """
-    tree = compose(Path(path))
-    if set(tree.entries) - {"version"} != {"data"}:
-        return None
-    data, problems = check(DataSpec, tree.entries["data"], "data")
-    if problems:
-        raise SpecError(problems)
-    spec: CommonData = data
-    return spec
-
-
 def _resolve(source: Map, num_classes: int | None) -> Resolved:
     problems = _unknown_sections(source)
     scope = variables(source)
