@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nifbuild.data import Catalog, open_data
+from nifbuild.data import Catalog, ImageData, open_data
 from nifbuild.data.relabel import difference, relabelled
 from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.data import DataSpec, Normalize
@@ -101,18 +101,17 @@ def evaluate_at_sizes(
         "split": images.role,
         "data": None if data is None else str(data),
     }
+    results: list[dict[str, Any]] = []
     with ExitStack() as stack:
         stack.callback(report.close)
         ready = stack.enter_context(inference(trained, place, batch_size))
-        return [
-            {
-                **common,
-                "size": list(size),
-                **_figures(trained, images, size, ready, batch_size, report),
-                "directory": str(directory),
-            }
-            for size in sizes
-        ]
+        for size in sizes:
+            loaded = load_images(images.catalog, trained.resolved, ready.accelerator, report, size)
+            if not results:  # the same ones at each size
+                warn_unreadable(loaded, report)
+            figures = _figures(trained, loaded, images.role, ready, batch_size, report)
+            results.append({**common, "size": list(size), **figures, "directory": str(directory)})
+    return results
 
 
 @dataclass(frozen=True)
@@ -156,27 +155,21 @@ def _narrowed(catalog: Catalog, spec: DataSpec, role: Role, trained: TrainedMode
 
 def _figures(
     trained: TrainedModel,
-    images: _Images,
-    size: Size,
+    images: ImageData,
+    role: Role,
     ready: Inference,
     batch_size: int,
     report: Reporter,
 ) -> dict[str, Any]:
     """The figures at one size, and how they came about."""
-    accelerator = ready.accelerator
-    channels = trained.resolved.spec.input.channels
-    loaded = load_images(images.catalog, channels, size, accelerator, report)
-    warn_unreadable(loaded, report)
-    batches = evaluation_batches(
-        loaded.splits[images.role], batch_size, loaded.workers, accelerator
-    )
-    report.evaluating(images.role, len(batches))
+    batches = evaluation_batches(images.splits[role], batch_size, images.workers, ready.accelerator)
+    report.evaluating(role, len(batches))
     started = time.monotonic()
     figures = evaluate(
         ready.module,
         batches,
         ready.place.evaluation_input,
-        accelerator,
+        ready.accelerator,
         len(trained.class_names),
         report.batch,
     )

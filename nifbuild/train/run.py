@@ -111,8 +111,7 @@ def train_run(
         require_memory(resolved, accelerator.device)
         fix = "have fewer pass at once: --set train.accumulate=N cuts each batch into N parts"
         stack.enter_context(explaining_lack_of_memory(resolved, micro_batch_size(spec), fix))
-        shape = resolved.spec.input
-        data = load_images(catalog, shape.channels, shape.size, accelerator, report)
+        data = load_images(catalog, resolved, accelerator, report)
         warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())
         module = fresh_model(resolved, pretrained)

@@ -26,7 +26,7 @@ class TrainedModel:
 
     Attributes:
         model: With the weights that count, in eval mode, on the CPU.
-        resolved: The run's spec.
+        resolved: The run's spec, with other data where that was asked for.
         class_names: In the order of the model's outputs.
         mean: Subtracted from each channel of an image whose white is 1, shape [channels].
         std: Divides it then, shape [channels].
@@ -64,8 +64,8 @@ def load_run(
     run.require_run()
     path = run.find_checkpoint(checkpoint)
     described = run.data()
-    resolved = load_spec(run.spec, data=None if data is None else Path(data))
-    channels = resolved.spec.input.channels
+    own = load_spec(run.spec)
+    channels = own.spec.input.channels
     if not len(described["mean"]) == len(described["std"]) == channels:
         raise RunError(
             Problem(
@@ -75,11 +75,11 @@ def load_run(
                 code="load",
             )
         )
-    model = build_model(resolved)
+    model = build_model(own)  # whatever size other data wants: weights may be for that of the run
     load_weights(model, run.evaluated_weights(path))
     return TrainedModel(
         model=model.eval(),
-        resolved=resolved,
+        resolved=own if data is None else load_spec(run.spec, data=Path(data)),
         class_names=tuple(described["class_names"]),
         mean=torch.tensor(described["mean"]),
         std=torch.tensor(described["std"]),

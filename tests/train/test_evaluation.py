@@ -84,6 +84,11 @@ def test_sizes_equal_a_naive_loop(photos, photo_run, tmp_path, kind):
     assert len({result["loss"] for result in results}) == 3
     assert figures(results[0]) == figures(RunDirectory(run).result())
     assert figures(evaluate_run(run)) == figures(results[0])
+    # Weights stay those of the run where other data wants another size.
+    (tmp_path / "other.yaml").write_text(
+        f"data: {{source: imagefolder, path: {photos}, size: [12, 12]}}\n"
+    )
+    assert load_run(run, data=tmp_path / "other.yaml").resolved.spec.input.size == (12, 12)
 
 
 MODEL = """
