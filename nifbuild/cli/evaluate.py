@@ -48,7 +48,7 @@ def evaluate(
         typer.Option(
             metavar="PIXELS",
             help="Sizes to bring the images to, such as 32,48,64 or 32x48 (height x width).",
-            show_default="as in the run",
+            show_default="as --data wants, or as in the run",
         ),
     ] = None,
     confusion: ConfusionOption = None,
@@ -68,8 +68,9 @@ def evaluate(
 ) -> None:
     """Evaluate a trained run: its final figures again, or those on other images.
 
-    On the device that the run was trained on, its figures are the same to the last digit. With
-    --size, the result has a row for each size, and --json gives a list.
+    On the device that the run was trained on, its figures are the same to the
+    last digit. With --size, the table has a row for each size, and --json gives
+    a list.
     """
     with loading():
         from nifbuild.report.confusion import require_writable

@@ -42,9 +42,9 @@ def predict(
 ) -> None:
     """Name the classes of images, by the model of a run.
 
-    Images are decoded, resized and normalised as in the evaluation of the run. One
-    that cannot be read is named, the others are predicted nevertheless, and the exit
-    code is 1.
+    Images are decoded, resized and normalised as in the evaluation of the run.
+    One that cannot be read is named, and the exit code is then 1; the others are
+    predicted nevertheless.
     """
     with loading():
         from nifbuild.report.predictions import (
