@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nifbuild import build_model, load_spec
-from nifbuild.spec.resolve import load_data_spec
+from nifbuild.spec.data_file import load_data_spec
 
 ROOT = Path(__file__).parents[1] / "specs"
 SPECS = sorted(ROOT.rglob("*.yaml"))

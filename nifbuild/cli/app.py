@@ -14,6 +14,7 @@ from nifbuild.cli import (
     graph,
     inspect,
     output,
+    predict,
     resolve,
     schema,
     train,
@@ -24,7 +25,7 @@ from nifbuild.errors import Problem, SpecError
 app = typer.Typer(
     name="nifbuild",
     help="CNNs from YAML specs, in which any convolution can learn its filter in the frequency "
-    "domain. Validate a spec, train it, evaluate the run.",
+    "domain. Validate a spec, train it, evaluate the run, predict.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,6 +63,7 @@ _commands: dict[str, Callable[..., None]] = {
     "schema": schema.schema,
     "train": train.train,
     "evaluate": evaluate.evaluate,
+    "predict": predict.predict,
     "bench": bench.bench,
 }
 for _name, _command in _commands.items():

@@ -1,22 +1,30 @@
 """`nifbuild evaluate`."""
 
 import os
-from enum import StrEnum
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption
+from nifbuild.cli.options import CheckpointOption, JsonOption, Which
 from nifbuild.cli.output import print_document
+from nifbuild.errors import SpecError
 
-
-class Which(StrEnum):
-    """Checkpoints that people name."""
-
-    BEST = "best"
-    LAST = "last"
+ConfusionOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--confusion",
+        metavar="FILE",
+        show_default=False,
+        help="Write the confusion matrix: .csv, or a picture as .png, .svg or .pdf. Repeatable.",
+    ),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Evaluate in so many processes on this machine, one for each GPU."),
+]
 
 
 def evaluate(
@@ -27,41 +35,99 @@ def evaluate(
             help="train, validation or test.", show_default="that of the run's final figures"
         ),
     ] = None,
-    checkpoint: Annotated[
-        Which, typer.Option(help="The best on validation, or the last one.")
-    ] = Which.BEST,
+    checkpoint: CheckpointOption = Which.BEST,
     data: Annotated[
         Path | None,
-        typer.Option(help="A file whose `data` section takes the place of the run's."),
+        typer.Option(
+            help="A file whose `data` section takes the place of the run's; classes are matched by "
+            "name."
+        ),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Sizes to bring the images to, such as 32,48,64 or 32x48 (height x width).",
+            show_default="as --data wants, or as in the run",
+        ),
+    ] = None,
+    confusion: ConfusionOption = None,
     device: Annotated[
         str | None,
         typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", show_default="as in the run"),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images at once.", show_default="as in the run")
+        int | None,
+        typer.Option(
+            min=1, help="Images at once, over all processes.", show_default="as in the run"
+        ),
     ] = None,
+    processes: ProcessesOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Evaluate a trained run: its final figures again, or those on other images.
 
-    On the device that the run was trained on, its figures are the same to the last digit.
+    On the device that the run was trained on, its figures are the same to the
+    last digit. With --size, the table has a row for each size, and --json gives
+    a list.
     """
     with loading():
-        from nifbuild.train.progress import reporter
-        from nifbuild.train.summary import print_summary
-        from nifbuild.train.trained import evaluate_run
+        from nifbuild.report.confusion import require_writable
+        from nifbuild.train.launch import launch, require_processes
 
-    is_first = int(os.environ.get("RANK", 0)) == 0
-    result = evaluate_run(
-        run,
-        split=split,
-        checkpoint=checkpoint.value,
-        data=data,
-        device=device,
-        batch_size=batch_size,
-        report=reporter(quiet) if is_first else None,
-    )
-    if is_first:
-        print_document(result) if json_output else print_summary(result)
+    options = {
+        "split": split,
+        "checkpoint": checkpoint.value,
+        "data": data,
+        "size": size,
+        "device": device,
+        "batch_size": batch_size,
+    }
+    files = confusion or []
+    if "RANK" in os.environ:
+        require_processes(processes)
+    else:
+        require_writable(files)
+        if processes is not None and processes > 1:
+            command = [sys.executable, "-m", "nifbuild", "evaluate", str(run)]
+            given = {name: value for name, value in options.items() if value is not None}
+            command += [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+            command += [f"--confusion={file}" for file in files]
+            flags = {"quiet": quiet, "json": json_output}
+            command += [f"--{name}" for name, wanted in flags.items() if wanted]
+            launch(command, processes)
+            return
+    _evaluate_here(run, options, files, quiet, json_output)
+
+
+def _evaluate_here(
+    run: Path, options: dict[str, Any], confusion: list[Path], quiet: bool, json_output: bool
+) -> None:
+    from nifbuild.train.launch import reporting_failure
+
+    with reporting_failure():
+        with loading():
+            from nifbuild.report.confusion import save_confusion
+            from nifbuild.train.evaluation import evaluate_at_sizes
+            from nifbuild.train.progress import reporter
+            from nifbuild.train.sizes import parse_sizes
+            from nifbuild.train.summary import print_sizes, print_summary
+
+        size = options.pop("size")
+        sizes = None if size is None else parse_sizes(size)
+        if confusion and sizes is not None and len(sizes) > 1:
+            raise SpecError("--confusion is for one size", fix="name one alone: --size 64")
+        is_first = int(os.environ.get("RANK", 0)) == 0
+        report = reporter(quiet) if is_first else None
+        results = evaluate_at_sizes(run, sizes, **options, report=report)
+        if not is_first:
+            return
+        for file in confusion:
+            save_confusion(results[0], file)
+        if json_output:
+            print_document(results[0] if sizes is None else results)
+        elif sizes is None:
+            print_summary(results[0])
+        else:
+            print_sizes(results)

@@ -1,9 +1,18 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Which(StrEnum):
+    """Checkpoints that people name."""
+
+    BEST = "best"
+    LAST = "last"
+
 
 SpecArgument = Annotated[Path, typer.Argument(help="The YAML spec.", show_default=False)]
 DataOption = Annotated[
@@ -17,3 +26,6 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+CheckpointOption = Annotated[
+    Which, typer.Option("--checkpoint", help="The best on validation, or the last one.")
+]

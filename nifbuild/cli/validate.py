@@ -27,7 +27,8 @@ def validate(
     """
     with loading():
         from nifbuild.errors import Problem, SpecError
-        from nifbuild.spec.resolve import load_data_spec, load_spec
+        from nifbuild.spec.data_file import load_data_spec
+        from nifbuild.spec.resolve import load_spec
 
     problems: list[Problem] = []
     lines = []

@@ -115,7 +115,7 @@ def _table(folder: Path, members: list[Path], names: list[str], train: str) -> "
     labels: list[int] = []
     empty: list[Path] = []
     for member in members:
-        files = list(_image_files(member))
+        files = list(image_files(member))
         paths += files
         labels += [names.index(member.name)] * len(files)
         empty += [] if files else [member]
@@ -135,7 +135,7 @@ def _table(folder: Path, members: list[Path], names: list[str], train: str) -> "
     return datasets.Dataset.from_dict({"image": paths, "label": labels}, features=features)
 
 
-def _image_files(folder: Path) -> Iterator[str]:
+def image_files(folder: Path) -> Iterator[str]:
     """Paths of the images in a folder and its subfolders, sorted."""
     suffixes = _image_suffixes()
     for place, subfolders, files in os.walk(folder):

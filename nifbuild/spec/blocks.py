@@ -92,13 +92,22 @@ class Block:
             value = given[key]
             parts = value.items if isinstance(value, List) and not required else ()
             if not all(_fits(part, kind) for part in parts or (value,)):
-                got = repr(value.value) if isinstance(value, Scalar) else "a collection"
-                what = f"the argument '{key}' of block '{self.name}' is {kind}, not {got}"
-                fix = f"the block declares it as `{key}: {word}` ({declared.mark})"
-                problems.append(Problem(what, value.mark, key, fix, "type"))
+                problems.append(self._wrong_type(key, kind, value))
         if problems:
             raise SpecError(problems)
         return bound
+
+    def _wrong_type(self, key: str, kind: str, value: Node) -> Problem:
+        declared = self.arguments[key]
+        word = declared.value if isinstance(declared, Scalar) else None
+        got = repr(value.value) if isinstance(value, Scalar) else "a collection"
+        what = f"the argument '{key}' of block '{self.name}' is {kind}, not {got}"
+        fix = f"the block declares it as `{key}: {word}` ({declared.mark})"
+        variable = value.origin if isinstance(value, Scalar) else None
+        if variable is None:
+            return Problem(what, value.mark, key, fix, "type")
+        fix += f"\nused at {value.mark}"
+        return Problem(what, variable.mark, f"vars.{variable.name}", fix, "type")
 
 
 def _kind_of(value: object) -> str:

@@ -41,7 +41,7 @@ def compose(path: Path, data: Path | None = None, overrides: Sequence[str] = ())
     """
     tree = _load_extended(path, ())
     if data is not None:
-        tree = _with_data(tree, data)
+        tree = tree.with_entry("data", *data_section(data))
     for override in overrides:
         tree = _with_override(tree, override)
     return tree
@@ -113,7 +113,12 @@ def _merged(old: Node, new: Node, path: TreePath) -> Node:
     return new if is_block or changes else merge(old, new, path)
 
 
-def _with_data(tree: Map, path: Path) -> Map:
+def data_section(path: Path) -> tuple[Node, Mark]:
+    """The `data` section of a file that `--data` names, and the place of its key.
+
+    Raises:
+        SpecError: If the file is missing or malformed, has none, or has other sections too.
+    """
     file = _load_extended(path, ())
     node = file.get("data")
     if node is None:
@@ -129,7 +134,7 @@ def _with_data(tree: Map, path: Path) -> Map:
                     code="unknown-field",
                 )
             )
-    return tree.with_entry("data", node, file.key_marks["data"])
+    return node, file.key_marks["data"]
 
 
 def _with_override(tree: Map, override: str) -> Map:

@@ -116,14 +116,11 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
     try:
         value = _Evaluator(scope).run(text)
     except _ExpressionError as error:
-        raise SpecError(
-            Problem(
-                f"cannot evaluate '{text[:MAX_LENGTH]}': {error}",
-                node.mark,
-                fix=_hint(text),
-                code="expression",
-            )
-        ) from None
+        what = f"cannot evaluate '{text[:MAX_LENGTH]}': {error}"
+        if error.variable is None:
+            raise SpecError(Problem(what, node.mark, fix=_hint(text), code="expression")) from None
+        path, fix = f"vars.{error.variable.name}", f"used at {node.mark}"
+        raise SpecError(Problem(what, error.variable.mark, path, fix, "expression")) from None
     if isinstance(value, List | Map):
         return value
     if isinstance(value, Scalar):
@@ -199,7 +196,11 @@ _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
 
 
 class _ExpressionError(Exception):
-    pass
+    """Why an expression has no value; `variable` is the one to edit, where that is known."""
+
+    def __init__(self, reason: str, variable: Variable | None = None) -> None:
+        super().__init__(reason)
+        self.variable = variable
 
 
 def _is_value(node: ast.expr) -> bool:
@@ -231,7 +232,8 @@ class _Evaluator:
             found = self.value(node)
             value = found.value if isinstance(found, Scalar) else None
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise _ExpressionError(f"{_written(node)} is not a number")
+                origin = found.origin if isinstance(found, Scalar) else None
+                raise _ExpressionError(f"{_written(node)} is not a number", origin)
             return value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -self.number(node.operand)

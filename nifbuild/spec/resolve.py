@@ -105,22 +105,6 @@ def load_spec(
     return _resolve(tree, None)
 
 
-def load_data_spec(path: str | Path) -> CommonData | None:
-    """Reads a file that holds nothing but a `data` section; None for any other spec.
-
-    Raises:
-        SpecError: With all problems of the section.
-    """
-    tree = compose(Path(path))
-    if set(tree.entries) - {"version"} != {"data"}:
-        return None
-    data, problems = check(DataSpec, tree.entries["data"], "data")
-    if problems:
-        raise SpecError(problems)
-    spec: CommonData = data
-    return spec
-
-
 def _resolve(source: Map, num_classes: int | None) -> Resolved:
     problems = _unknown_sections(source)
     scope = variables(source)
@@ -153,7 +137,7 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
     full, spec, graph, found = _typed(tree, defaults, lower_it=not problems)
     problems += found
     if problems or spec is None or graph is None:
-        raise SpecError(sorted(dict.fromkeys(problems), key=_reading_order))
+        raise SpecError(sorted(_one_for_each_variable(problems, source), key=_reading_order))
 
     for index, patch in enumerate(patches):
         place = at(patch_tree, (index,))
@@ -170,6 +154,16 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
 def _reading_order(problem: Problem) -> tuple[str, int, int]:
     mark = problem.where or Mark("")
     return (mark.file, mark.line, mark.column)
+
+
+def _one_for_each_variable(problems: list[Problem], source: Map) -> list[Problem]:
+    """The distinct problems; of those that one variable causes, the first."""
+    declared = source.get("vars")
+    homes = {node.mark for node in declared.entries.values()} if isinstance(declared, Map) else ()
+    kept: dict[object, Problem] = {}
+    for problem in problems:
+        kept.setdefault(problem.where if problem.where in homes else problem, problem)
+    return list(kept.values())
 
 
 def _unknown_sections(source: Map) -> list[Problem]:
@@ -264,6 +258,8 @@ def _adopted(
         assumed = at(tree, ("input", "size"))
         if assumed is not None and _insists(assumed, place):
             given = plain(substitute(assumed, scope))
+            if not _is_size(given):
+                return scope, tree, problems  # the check of `input` tells what is wrong
             if given not in (list(data.size), data.size[0] if len(set(data.size)) == 1 else None):
                 what = f"input.size is {given}, and the data wants {list(data.size)}"
                 fix = "leave one of the two out"
@@ -272,6 +268,11 @@ def _adopted(
         assert isinstance(changed, Map)
         tree = changed
     return scope, tree, problems
+
+
+def _is_size(value: object) -> bool:
+    extents = value if isinstance(value, list) else [value]
+    return all(type(extent) is int for extent in extents)
 
 
 def _class_conflict(assumed: TreeNode, known: int, claimed: TreeNode | None) -> Problem:

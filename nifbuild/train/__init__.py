@@ -1,33 +1,41 @@
 """A model becomes a run: training, evaluation, the run directory.
 
 Reading order: `run` (what happens), `loop` (the training loop), `evaluate`, `checkpoint`,
-`directory` (what lies where), `trained` (back from a directory to a model); the others are about
-one thing each.
+`directory` (what lies where), `trained` (back from a directory to a model), `evaluation` (of a
+run); the others are about one thing each.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nifbuild.train.directory import RunDirectory
+    from nifbuild.train.evaluation import evaluate_at_sizes, evaluate_run
     from nifbuild.train.init import fresh_model
+    from nifbuild.train.predict import Prediction, predict_images
     from nifbuild.train.run import train_run
-    from nifbuild.train.trained import TrainedModel, evaluate_run, load_run
+    from nifbuild.train.trained import TrainedModel, load_run
 
 __all__ = [
+    "Prediction",
     "RunDirectory",
     "TrainedModel",
+    "evaluate_at_sizes",
     "evaluate_run",
     "fresh_model",
     "load_run",
+    "predict_images",
     "train_run",
 ]
 
 _HOME = {
+    "Prediction": "predict",
     "RunDirectory": "directory",
     "TrainedModel": "trained",
-    "evaluate_run": "trained",
+    "evaluate_at_sizes": "evaluation",
+    "evaluate_run": "evaluation",
     "fresh_model": "init",
     "load_run": "trained",
+    "predict_images": "predict",
     "train_run": "run",
 }
 

@@ -48,12 +48,19 @@ def open_for(resolved: "Resolved") -> tuple[Catalog, "Resolved"]:
 
 
 def load_images(
-    catalog: Catalog, resolved: "Resolved", accelerator: Accelerator, report: Reporter
+    catalog: Catalog,
+    resolved: "Resolved",
+    accelerator: Accelerator,
+    report: Reporter,
+    size: tuple[int, int] | None = None,
 ) -> ImageData:
-    """Decodes the data; the first process goes ahead, so that the others find a filled cache."""
+    """Decodes the data, to the size of the model's input unless another one is given.
+
+    The first process goes ahead, so that the others find a filled cache.
+    """
     shape = resolved.spec.input
     with accelerator.main_process_first():
-        return catalog.load(_COLOURS[shape.channels], shape.size, report.loading)
+        return catalog.load(_COLOURS[shape.channels], size or shape.size, report.loading)
 
 
 def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None:

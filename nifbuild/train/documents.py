@@ -68,6 +68,7 @@ class _Figures(_Form):
     top1: float
     top5: float
     loss: float
+    calibration_error: float
     num_samples: int
     per_class: list[_Class]
     checkpoint: str

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from nifbuild.train.calibration import Calibration
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -20,6 +22,7 @@ class Figures:
         loss: Mean cross-entropy against the labels, in nats.
         top1: Share of images whose most probable class is right.
         top5: Share whose class is among the five most probable (or all, where there are fewer).
+        calibration_error: The expected one, 0 to 1; see `nifbuild.train.calibration`.
         class_accuracy: Top-1 of each class's images; None for a class that has none.
         confusion: [true class][predicted class], counts.
     """
@@ -28,6 +31,7 @@ class Figures:
     loss: float
     top1: float
     top5: float
+    calibration_error: float
     class_accuracy: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
 
@@ -44,6 +48,7 @@ class Figures:
             "top1": self.top1,
             "top5": self.top5,
             "loss": self.loss,
+            "calibration_error": self.calibration_error,
             "per_class": per_class,
             "confusion_matrix": [list(row) for row in self.confusion],
         }
@@ -68,7 +73,7 @@ def evaluate(
         num_classes: Width of the model's output.
         after_batch: Called after each batch, on every process; what it raises ends the evaluation.
     """
-    metrics = _metrics(num_classes)
+    metrics, calibration = _metrics(num_classes), Calibration()
     loss_sum, count = torch.zeros((), dtype=torch.float64), 0
     was_training = model.training
     model.eval()
@@ -84,10 +89,11 @@ def evaluate(
             loss_sum += F.cross_entropy(logits.double(), labels, reduction="sum")
             count += len(labels)
             metrics.update(logits, labels)
+            calibration.update(logits, labels)
             after_batch()
     finally:
         model.train(was_training)
-    return _figures(metrics, loss_sum.item() / count, count)
+    return _figures(metrics, loss_sum.item() / count, calibration.compute(), count)
 
 
 def _metrics(num_classes: int) -> MetricCollection:
@@ -103,7 +109,9 @@ def _metrics(num_classes: int) -> MetricCollection:
     )
 
 
-def _figures(metrics: MetricCollection, loss: float, count: int) -> Figures:
+def _figures(
+    metrics: MetricCollection, loss: float, calibration_error: float, count: int
+) -> Figures:
     values = metrics.compute()
     confusion = values["confusion"].tolist()
     return Figures(
@@ -111,6 +119,7 @@ def _figures(metrics: MetricCollection, loss: float, count: int) -> Figures:
         loss=loss,
         top1=_exact_share(values["top1"], count),
         top5=_exact_share(values["top5"], count),
+        calibration_error=calibration_error,
         class_accuracy=tuple(
             _exact_share(accuracy, sum(row)) if sum(row) else None
             for accuracy, row in zip(values["classes"], confusion, strict=True)

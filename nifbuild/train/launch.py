@@ -230,7 +230,7 @@ def reporting_failure() -> Iterator[None]:
         _write_failure(path, error.problems, error.exit_code)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        problem = Problem("interrupted before training began", code="interrupted")
+        problem = Problem("interrupted", code="interrupted")
         _write_failure(path, [problem], 128 + signal.SIGINT)
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception:

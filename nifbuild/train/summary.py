@@ -1,10 +1,13 @@
 """The figures of a run as a table for people."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+
+from nifbuild.spec.image_size import size_text
 
 _SHOWN_CLASSES = 20
 
@@ -14,15 +17,37 @@ def print_summary(result: dict[str, Any]) -> None:
     Console(highlight=False).print(summary(result))
 
 
+def print_sizes(results: Sequence[dict[str, Any]]) -> None:
+    """Prints what `evaluate_at_sizes` gave, on stdout: a row for each size."""
+    first = results[0]
+    table = Table(title=_title(first), title_justify="left")
+    for name in ("size", "top-1", "top-5", "loss", "calibration error", "img/s"):
+        table.add_column(name, justify="right")
+    for result in results:
+        table.add_row(
+            size_text(tuple(result["size"])),
+            f"{result['top1']:.2%}",
+            f"{result['top5']:.2%}",
+            f"{result['loss']:.4f}",
+            f"{result['calibration_error']:.2%}",
+            f"{result['images_per_second']:,.0f}",
+        )
+    images = f"{first['num_samples']:,} images, {first['checkpoint']} ({_kind(first)})"
+    Console(highlight=False).print(Group(table, images, f"run: {first['directory']}"))
+
+
 def summary(result: dict[str, Any]) -> RenderableType:
     """The table: overall figures, then each class where there are few, then where the run lies."""
-    table = Table(title=f"{result['name']} on {result['split']}", title_justify="left")
+    table = Table(title=_title(result), title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_row("top-1", f"{result['top1']:.2%}")
     table.add_row("top-5", f"{result['top5']:.2%}")
     table.add_row("loss", f"{result['loss']:.4f}")
+    table.add_row("calibration error", f"{result['calibration_error']:.2%}")
     table.add_row("images", f"{result['num_samples']:,}")
+    if "size" in result:
+        table.add_row("image size", size_text(tuple(result["size"])))
     table.add_row("checkpoint", f"{result['checkpoint']} ({_kind(result)})")
     if result.get("train_images_per_second"):
         table.add_row("training speed", f"{result['train_images_per_second']:,.0f} img/s")
@@ -37,6 +62,11 @@ def summary(result: dict[str, Any]) -> RenderableType:
     if "selected" in result:
         parts.append(f"evaluate it again: nifbuild evaluate {shlex.quote(directory)}")
     return Group(*parts)
+
+
+def _title(result: dict[str, Any]) -> str:
+    data = f" of {result['data']}" if result.get("data") else ""
+    return f"{result['name']} on {result['split']}{data}"
 
 
 def _kind(result: dict[str, Any]) -> str:

@@ -119,7 +119,7 @@ def test_plot(call, tmp_path):
         (("--device", "cuda:99"), "'cuda:99' is not available", "--device cpu"),
         (("--autocast",), "autocast to float32 changes nothing", "--dtype bfloat16"),
         (("--plot", "nowhere/plot.png"), "cannot write to nowhere/plot.png", "a directory"),
-        (("--plot", "plot.jpg"), "'plot.jpg' names no image format", ".png, .pdf, .svg"),
+        (("--plot", "plot.jpg"), "'plot.jpg' names no known format", ".png, .pdf, .svg"),
         (("--size", "8"), "has no effect without --step", "add --step SPEC"),
         (("--against", "spec.yaml"), "has no effect without --step", "add --step SPEC"),
         (("--growth", "--shape", "1x1x4x4"), "has no effect with --growth", "leave out --shape"),

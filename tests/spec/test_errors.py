@@ -313,3 +313,44 @@ def test_variables_of_an_extended_file_need_no_use(problems, resolve, write):
     assert mine.startswith("spec.yaml:3:8: vars.mine: nothing uses the variable 'mine'")
     (flag,) = problems(text, overrides=["vars.twice=3"])
     assert flag.startswith("--set vars.twice=3: vars.twice: nothing uses")
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        (
+            "vars.width=abc",
+            "vars.width: cannot evaluate '$width * 2': $width is not a number\n"
+            "  used at spec.yaml:7:30",
+        ),
+        (
+            "input.size=abc",
+            'input.size: expected a whole number or a list of two, got "abc"\n'
+            "  size: Height and width, in pixels",
+        ),
+        (
+            "train.batch_size=abc",
+            'train.batch_size: expected a whole number, got "abc"\n'
+            "  batch_size: Images for each step of the optimizer, over all processes and "
+            "micro-batches together (default 128)",
+        ),
+    ],
+)
+def test_text_for_a_number_is_one_mistake(problems, flag, problem):
+    """Also where a variable spoils an op, a block's argument and two expressions."""
+    text = """\
+        version: 1
+        vars: {width: 4}
+        data: {source: digits, size: [8, 8]}
+        input: {channels: 1, size: 8}
+        blocks: {unit: {args: {out_channels: int}, body: [{op: conv, out_channels: $out_channels}]}}
+        model:
+          - {op: conv, out_channels: $width * 2}
+          - {op: unit, out_channels: $width}
+          - {op: conv, out_channels: $width}
+          - {op: conv, out_channels: $width * 3}
+          - global_avg_pool
+          - flatten
+          - {op: linear, out_features: 10}
+        """
+    assert problems(text, overrides=[flag]) == [f"--set {flag}: {problem}"]

@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from nifbuild.spec.resolve import Resolved, load_spec
+from nifbuild.train import train_run
 
 SPEC = """
 version: 1
@@ -65,6 +69,34 @@ def resolve(spec_file: Callable[..., Path]) -> Callable[..., Resolved]:
         return load_spec(spec_file(dropout=dropout), overrides=overrides)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of image files of the digits 0, 1 and 2, wider than high: 60 train, 23 test."""
+    root = tmp_path_factory.mktemp("photos")
+    digits, noise = load_digits(n_class=3), np.random.RandomState(0)
+    for i, (scan, digit) in enumerate(zip(digits.images[:83], digits.target, strict=False)):
+        pixels = noise.randint(0, 17, (8, 12))
+        pixels[:, 2:10] = scan
+        name = ("zero", "one", "two")[digit]
+        path = root / ("train" if i < 60 else "test") / name / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(pixels * 255 / 16).astype(np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture(scope="session")
+def photo_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny spec on these photos; not to be changed."""
+    folder = tmp_path_factory.mktemp("photo_run")
+    spec = folder / "tiny.yaml"
+    data = f"data: {{source: imagefolder, path: {photos}, validation: 0}}"
+    text = SPEC.replace("DROPOUT", "{op: identity}").replace("num_classes: 10", "num_classes: 3")
+    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
+    spec.write_text("\n".join(lines))
+    train_run(load_spec(spec, overrides=["train.epochs=6"]), folder / "run")
+    return folder / "run"
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

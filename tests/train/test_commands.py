@@ -33,7 +33,7 @@ def test_train_then_evaluate(call, spec_file):
     final = RunDirectory("runs/tiny").result()
     done = call("evaluate", "runs/tiny", "--json")
     found = json.loads(done.stdout)
-    for key in ("top1", "top5", "loss", "per_class", "num_samples"):
+    for key in ("top1", "top5", "loss", "calibration_error", "per_class", "num_samples"):
         assert found[key] == final[key]
     options = ("--split", "train", "--checkpoint", "last", "--batch-size", 5)
     done = call("evaluate", "runs/tiny", *options)
@@ -74,8 +74,13 @@ def test_images_that_are_left_out_are_said_even_when_quiet(call, spec_file, tmp_
     assert all("images/a/x" in line for line in said[1 : 1 + min(broken, 3)])
     rest = ["  and 2 more; all are listed in runs/tiny/data.json"] if broken > 3 else []
     assert said[1 + min(broken, 3) :] == rest
-    assert len(RunDirectory("runs/tiny").data()["unreadable"]) == broken
-    assert call("evaluate", "runs/tiny", "-q").stderr.splitlines()[0] == said[0]
+    unreadable = RunDirectory("runs/tiny").data()["unreadable"]
+    assert len(unreadable) == broken
+    for split in ("train", "test"):
+        names = [entry["image"] for entry in unreadable if entry["split"] == split]
+        said = call("evaluate", "runs/tiny", "--split", split, "-q").stderr
+        assert said.count("  'images/a/x") == min(len(names), 3)
+        assert said.count("left out, as they cannot be read") == bool(names)
 
 
 def test_short_options_are_settings(call, spec_file):
@@ -213,6 +218,7 @@ def test_table_leaves_out_many_classes():
         "top1": 0.5,
         "top5": 0.75,
         "loss": 1.0,
+        "calibration_error": 0.125,
         "num_samples": 1000,
         "per_class": per_class,
         "checkpoint": "step_00000001",

@@ -17,6 +17,7 @@ FIGURES = {
     "top1": 0.5,
     "top5": 1.0,
     "loss": 0.5,
+    "calibration_error": 0.1,
     "num_samples": 2,
     "per_class": [{"name": "a", "accuracy": None, "num_samples": 0}],
     "checkpoint": "step_00000001",

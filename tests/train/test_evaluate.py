@@ -55,6 +55,35 @@ def test_equals_a_naive_count(num_samples):
     assert found.class_accuracy[6] is None
 
 
+def naive_calibration_error(logits, labels):
+    """Guo et al., equations 2 and 3, image by image: bin m of 15 is ((m - 1) / 15, m / 15]."""
+    bins = [[] for _ in range(15)]
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        exponentials = [math.exp(value) for value in row]
+        confidence = max(exponentials) / math.fsum(exponentials)
+        (place,) = (m for m in range(1, 16) if (m - 1) / 15 < confidence <= m / 15)
+        bins[place - 1].append((confidence, row.index(max(row)) == label))
+    gaps = [abs(sum(c for c, _ in b) - sum(right for _, right in b)) for b in bins]
+    return sum(gaps) / len(labels)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.2, 3.0, 30.0])
+def test_calibration_error_equals_a_naive_loop(scale):
+    torch.manual_seed(1)
+    logits = scale * torch.randn(203, 7)
+    labels = torch.where(torch.rand(203) < 0.4, logits.argmax(1), torch.randint(7, (203,)))
+    found = figures_of(logits, labels, batch_size=8).calibration_error
+    assert found == pytest.approx(naive_calibration_error(logits, labels), rel=1e-12)
+    assert found > 0.01
+
+
+def test_calibration_error_of_known_models():
+    always, labels = torch.tensor([[50.0, 0.0]]).repeat(8, 1), torch.tensor([0] * 6 + [1] * 2)
+    assert figures_of(always, labels, 3).calibration_error == pytest.approx(0.25)  # sure, 3/4 right
+    honest = torch.tensor([[math.log(3), 0.0]]).repeat(8, 1)  # a confidence of 3/4
+    assert figures_of(honest, labels, 3).calibration_error == pytest.approx(0, abs=1e-7)
+
+
 def test_top5_of_three_classes_is_all():
     found = figures_of(torch.randn(10, 3), torch.randint(3, (10,)), batch_size=4)
     assert found.top5 == 1.0

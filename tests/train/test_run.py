@@ -474,7 +474,7 @@ def test_evaluate_on_data_with_other_classes(resolve, tmp_path):
     document = json.loads(described.read_text())
     document["class_names"][3] = "three"
     described.write_text(json.dumps(document))
-    with pytest.raises(SpecError, match="class 3: the run has 'three', the data '3'"):
+    with pytest.raises(SpecError, match="classes that the run did not learn: '3'"):
         evaluate_run(tmp_path / "run")
 
 

@@ -20,6 +20,8 @@ from nifbuild.report.bench.growth import GrowthRequest
 from nifbuild.report.bench.layers import CIFAR_STAGES, IMAGENET_STAGES, LayersRequest
 from nifbuild.report.bench.setting import Setting
 from nifbuild.report.bench.step import StepRequest
+from nifbuild.report.output_file import output_problem
+from nifbuild.spec.image_size import parse_size
 
 Request = LayersRequest | GrowthRequest | StepRequest
 DtypeName = Literal["float32", "bfloat16", "float16"]
@@ -79,7 +81,8 @@ def parse_request(options: Options) -> Request:
     contenders = [_contender(name, problems) for name in options.contenders]
     size = None if options.size is None else _size(options.size, problems)
     if options.plot is not None:
-        _check_plot(options.plot, problems)
+        found = output_problem("--plot", options.plot, _PLOT_FORMATS)
+        problems += [found] if found else []
     if problems:
         raise SpecError(problems)
     batch = options.batch_size or _DEFAULT_BATCH
@@ -158,29 +161,12 @@ def _contender(name: str, problems: list[Problem]) -> Contender | None:
 
 
 def _size(text: str, problems: list[Problem]) -> tuple[int, int] | None:
-    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
-    if match is None:
-        fix = "pixels, such as 224, or height x width, such as 224x192"
-        problems.append(_problem(f"--size {text}", f"'{text}' is no size", fix))
-        return None
-    return int(match[1]), int(match[2] or match[1])
-
-
-def _check_plot(path: Path, problems: list[Problem]) -> None:
-    """Found out now, not after minutes of measurement."""
-    flag = f"--plot {path}"
-    if path.suffix.lower() not in _PLOT_FORMATS:
-        listed = ", ".join(_PLOT_FORMATS)
-        problems.append(_problem(flag, f"'{path}' names no image format", f"end it in {listed}"))
-        return
-    existed = path.exists()
     try:
-        path.open("ab").close()
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        what = f"cannot write to {path}: {error.strerror}"
-        problems.append(_problem(flag, what, "name a file in a directory that you may write to"))
+        return parse_size(text)
+    except ValueError as error:
+        fix = "pixels, such as 224, or height x width, such as 224x192"
+        problems.append(_problem(f"--size {text}", str(error), fix))
+        return None
 
 
 def _distinct(values: Sequence[T | None]) -> list[T]:

@@ -1,0 +1,151 @@
+"""The confusion matrix of an evaluation, as a picture and as a table."""
+
+import csv
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.report.output_file import output_problem
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ENDINGS = (".png", ".svg", ".pdf", ".csv")
+_COUNTED_CLASSES = 20
+"""Up to so many classes each cell shows its count."""
+_MAX_LABEL = 24
+"""Characters of a class name; the middle of a longer one is left out."""
+_LABEL_POINTS = 8.0
+_LABEL_PITCH = 0.15
+"""Inches from one class name to the next that keep them apart."""
+_NO_SHARE = "0.85"
+"""Grey of the row of a class without images."""
+
+
+def require_writable(paths: Sequence[Path]) -> None:
+    """Raises SpecError for each file whose ending is unknown, or which cannot be written."""
+    found = [output_problem("--confusion", path, _ENDINGS) for path in paths]
+    if problems := [problem for problem in found if problem is not None]:
+        raise SpecError(problems)
+
+
+def save_confusion(result: Mapping[str, Any], path: Path) -> None:
+    """Writes the confusion matrix to a file: .csv is a table of counts, others are pictures.
+
+    Args:
+        result: What `evaluate_run` gave.
+        path: The file.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    try:
+        if path.suffix.lower() == ".csv":
+            _write_csv(result, path)
+        else:
+            plot_confusion(result).savefig(path, dpi=200)
+    except OSError as error:
+        what = f"cannot write to {path}: {error.strerror}"
+        raise RunError(
+            Problem(what, fix="write elsewhere: --confusion FILE", code="write")
+        ) from error
+
+
+def _write_csv(result: Mapping[str, Any], path: Path) -> None:
+    names = [entry["name"] for entry in result["per_class"]]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true \\ predicted", *names])
+        for name, counts in zip(names, result["confusion_matrix"], strict=True):
+            writer.writerow([name, *counts])
+
+
+def plot_confusion(result: Mapping[str, Any]) -> "Figure":
+    """Draws true classes as rows, predicted ones as columns.
+
+    A cell's colour is its share of the row, so that classes with few images are seen alike, on a
+    square-root scale, so that a confusion of one in a hundred is seen at all. The row of a class
+    without images is grey. Up to 20 classes, cells show their counts; where there are more classes
+    than fit, only every second, fifth or so is named.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    counts = result["confusion_matrix"]
+    names = [_label(entry["name"]) for entry in result["per_class"]]
+    side = min(max(0.42 * len(names), 2.8), 9.0)
+    margin = max(map(_inches, names))
+    figure = Figure(figsize=(side + margin + 1.9, side + margin + 1.2), layout="constrained")
+    axes = figure.subplots()
+    # Cividis is perceptually uniform, and the same to colour-blind readers.
+    colours = colormaps["cividis"].with_extremes(bad=_NO_SHARE)
+    scale = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow([_shares(row) for row in counts], cmap=colours, norm=scale)
+    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
+    bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1], minor=False)
+    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    bar.set_label("share of the true class's images (square-root scale)")
+    _name_classes(axes, names, side / len(names))
+    if len(names) <= _COUNTED_CLASSES:
+        _write_counts(axes, counts, 72 * side / len(names))
+    axes.set_title(_title(result))
+    return figure
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    size = "x".join(map(str, result["size"]))
+    data = f" of {_label(result['data'])}" if result["data"] else ""
+    images = f"{result['num_samples']:,} image" + ("s" if result["num_samples"] > 1 else "")
+    return (
+        f"{_label(result['name'])} on {result['split']}{data} at {size}\n"
+        f"accuracy {result['top1']:.2%} of {images}"
+    )
+
+
+def _shares(row: Sequence[int]) -> list[float]:
+    total = sum(row)
+    return [count / total if total else math.nan for count in row]
+
+
+def _label(text: str) -> str:
+    """A name as matplotlib draws it: one short line, in which a dollar is no mathematics."""
+    text = " ".join(text.split())
+    if len(text) > _MAX_LABEL:
+        half = _MAX_LABEL // 2
+        text = f"{text[:half]}…{text[-half:]}"
+    return text.replace("$", r"\$")
+
+
+def _inches(label: str) -> float:
+    return 0.6 * len(label) * _LABEL_POINTS / 72
+
+
+def _name_classes(axes: "Axes", names: Sequence[str], cell: float) -> None:
+    """Names as many classes as fit beside cells of so many inches."""
+    steps = (m * 10**e for e in itertools.count() for m in (1, 2, 5))
+    step = next(step for step in steps if step * cell >= _LABEL_PITCH)
+    places = range(0, len(names), step)
+    shown = [names[place] for place in places]
+    upright = max(map(_inches, shown)) > 0.9 * step * cell
+    axes.set_xticks(places, shown, rotation=90 if upright else 0, fontsize=_LABEL_POINTS)
+    axes.set_yticks(places, shown, fontsize=_LABEL_POINTS)
+    left_out = "" if step == 1 else f" (1 of {step} is named)"
+    axes.set_xlabel(f"predicted class{left_out}")
+    axes.set_ylabel(f"true class{left_out}")
+
+
+def _write_counts(axes: "Axes", counts: Sequence[Sequence[int]], cell_points: float) -> None:
+    longest = max(len(f"{count:,}") for row in counts for count in row)
+    size = min(10.0, 0.85 * cell_points / (0.6 * longest))
+    for row, line in enumerate(counts):
+        for column, (count, share) in enumerate(zip(line, _shares(line), strict=True)):
+            dark = share < 0.25  # not so where there is no share, and the cell is pale grey
+            colour = "white" if dark else "black"
+            axes.text(
+                column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=size
+            )

@@ -1,0 +1,76 @@
+"""The classes of image files for people, as JSON, and as CSV."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.report.output_file import output_problem
+from nifbuild.train.predict import Prediction
+
+
+def print_predictions(found: Sequence[Prediction]) -> None:
+    """Prints a row for each class of an image on stdout; what could not be read, on stderr."""
+    table = Table("image", "class")
+    table.add_column("probability", justify="right")
+    for prediction in found:
+        for index, (name, share) in enumerate(prediction.classes):
+            table.add_row("" if index else prediction.image, name, f"{share:.2%}")
+    if table.rows:
+        Console(highlight=False, markup=False).print(table)
+    failed = [prediction for prediction in found if prediction.error]
+    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for prediction in failed:
+        errors.print(f"error: {prediction.image}: {prediction.error}")
+    if failed:
+        errors.print(f"{len(failed)} of {len(found)} images could not be predicted")
+
+
+def as_document(found: Sequence[Prediction], run: Path) -> dict[str, Any]:
+    """Plain data for JSON."""
+    return {
+        "directory": str(run),
+        "num_images": len(found),
+        "num_failed": sum(bool(prediction.error) for prediction in found),
+        "predictions": [
+            {
+                "image": prediction.image,
+                "classes": [
+                    {"name": name, "probability": share} for name, share in prediction.classes
+                ],
+                "error": prediction.error or None,
+            }
+            for prediction in found
+        ],
+    }
+
+
+def require_writable(path: Path) -> None:
+    """Raises SpecError unless a table can be written to the file."""
+    if problem := output_problem("--csv", path, (".csv",)):
+        raise SpecError(problem)
+
+
+def save_predictions(found: Sequence[Prediction], path: Path) -> None:
+    """Writes a row for each image: its path, classes with probabilities, and the error.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
+    top = max(len(prediction.classes) for prediction in found)
+    ranks = [name for i in range(1, top + 1) for name in (f"class_{i}", f"probability_{i}")]
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", *ranks, "error"])
+            for prediction in found:
+                cells = [cell for ranked in prediction.classes for cell in ranked]
+                empty = [""] * (len(ranks) - len(cells))
+                writer.writerow([prediction.image, *cells, *empty, prediction.error])
+    except OSError as error:
+        what = f"cannot write to {path}: {error.strerror}"
+        raise RunError(Problem(what, fix="write elsewhere: --csv FILE", code="write")) from error

@@ -1,0 +1,23 @@
+"""Sizes of images as the command line takes them."""
+
+import re
+
+_SIZE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width in pixels: `224` (a square) or `224x192`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"'{text}' is no size")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """The size as `parse_size` takes it."""
+    height, width = size
+    return str(height) if height == width else f"{height}x{width}"
