@@ -16,6 +16,7 @@ from nifbuild.cli import (
     output,
     resolve,
     schema,
+    shrink,
     train,
     validate,
 )
@@ -62,6 +63,7 @@ _commands: dict[str, Callable[..., None]] = {
     "schema": schema.schema,
     "train": train.train,
     "evaluate": evaluate.evaluate,
+    "shrink": shrink.shrink,
     "bench": bench.bench,
 }
 for _name, _command in _commands.items():

@@ -118,7 +118,9 @@ def load_text(text: str, name: str) -> Resolved:
     tree = parse(text, name)
     if not isinstance(tree, Map):
         fix = "start with `version: 1` and `model:`"
-        raise SpecError(Problem("a spec is a mapping of keys to values", tree.mark, "", fix, "yaml"))
+        raise SpecError(
+            Problem("a spec is a mapping of keys to values", tree.mark, "", fix, "yaml")
+        )
     return _resolve(tree, None)
 
 

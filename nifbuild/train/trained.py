@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,21 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from nifbuild.compile import build_model
-from nifbuild.data import Catalog, Preprocess
-from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.spec.data import Augment
+from nifbuild.errors import Problem, RunError
 from nifbuild.spec.resolve import load_spec
-from nifbuild.spec.splits import Role
-from nifbuild.train.batches import evaluation_batches, micro_batch_size
 from nifbuild.train.checkpoint import load_weights
-from nifbuild.train.data import load_images, open_for, warn_unreadable
-from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
-from nifbuild.train.evaluate import evaluate
-from nifbuild.train.memory import explaining_lack_of_memory
-from nifbuild.train.place import Placement
+from nifbuild.train.evaluator import evaluator_on
 from nifbuild.train.progress import Reporter
-from nifbuild.train.run import final_split
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -133,97 +123,30 @@ def evaluate_run(
     """
     report = report or Reporter()
     trained = load_run(directory, checkpoint=checkpoint, data=data)
-    spec = trained.resolved.spec.train
-    place_at = resolve_device(device or spec.device)
-    with _hint_at_directory(RunDirectory(directory) if data is None else None):
-        catalog, resolved = open_for(trained.resolved)
-    _require_same_classes(trained.class_names, catalog)
-    role = _chosen_split(split, catalog)
-    if data is None and catalog.fingerprint != RunDirectory(directory).data()["fingerprint"]:
-        report.warning("the data has changed since the run; its figures will differ")
     with ExitStack() as stack:
         stack.callback(report.close)
-        accelerator = stack.enter_context(accelerator_on(place_at, precision=spec.precision))
-        stack.enter_context(determinism(spec.deterministic))
-        images = load_images(catalog, resolved, accelerator, report)
-        warn_unreadable(images, report)
-        normalize = Preprocess(Augment(), catalog.num_classes, trained.mean, trained.std).eval
-        place = Placement(accelerator.device, spec.channels_last, normalize)
-        size = batch_size or micro_batch_size(spec)
-        fix = "have fewer pass at once: --batch-size"
-        stack.enter_context(explaining_lack_of_memory(resolved, size, fix))
-        batches = evaluation_batches(images.splits[role], size, images.workers, accelerator)
-        report.evaluating(role, len(batches))
-        started = time.monotonic()
-        figures = evaluate(
-            place.module(trained.model),
-            batches,
-            place.evaluation_input,
-            accelerator,
-            catalog.num_classes,
-            report.batch,
+        evaluator = stack.enter_context(
+            evaluator_on(
+                trained,
+                own_data=None if data is not None else RunDirectory(directory),
+                device=device,
+                batch_size=batch_size,
+                report=report,
+            )
         )
+        role = evaluator.split(split)
+        started = time.monotonic()
+        figures = evaluator.figures(trained.model, role)
         seconds = time.monotonic() - started
     return {
-        "name": resolved.name,
+        "name": trained.resolved.name,
         "split": role,
         **figures.as_document(trained.class_names),
         "checkpoint": trained.checkpoint.name,
         "step": trained.step,
-        "device": str(place.device),
-        "precision": spec.precision,
-        "batch_size": size,
+        "device": str(evaluator.place.device),
+        "precision": trained.resolved.spec.train.precision,
+        "batch_size": evaluator.batch_size,
         "images_per_second": round(figures.num_samples / seconds, 1),
         "directory": str(directory),
     }
-
-
-@contextmanager
-def _hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
-    """Where a run's own data is missing, tells that its paths count from where it was trained."""
-    try:
-        yield
-    except SpecError as error:
-        there = run.trained_in() if run is not None else None
-        missing = any(problem.code.startswith("missing-") for problem in error.problems)
-        if not missing or there in (None, str(Path.cwd())):
-            raise
-        hint = (
-            f"paths of data are relative to the working directory; the run was trained in {there}:"
-            "\nevaluate it there, or name the data with --data FILE"
-        )
-        raise SpecError(
-            replace(problem, fix=f"{problem.fix}\n{hint}") for problem in error.problems
-        ) from error
-
-
-def _chosen_split(split: str | None, catalog: Catalog) -> Role:
-    if split is None:
-        return final_split(catalog.sizes)
-    for role in catalog.sizes:
-        if role == split:
-            return role
-    raise SpecError(
-        Problem(
-            f"the data has no split '{split}'",
-            fix=f"there are: {', '.join(catalog.sizes)}",
-            code="no-split",
-        )
-    )
-
-
-def _require_same_classes(learned: tuple[str, ...], catalog: Catalog) -> None:
-    found = tuple(catalog.class_names)
-    if found == learned:
-        return
-    lines = [
-        f"class {i}: the run has '{a}', the data '{b}'"
-        for i, (a, b) in enumerate(zip(learned, found, strict=False))
-        if a != b
-    ]
-    if len(found) != len(learned):
-        lines.append(f"the run has {len(learned)} classes, the data {len(found)}")
-    shown = lines[:5] + (["..."] if len(lines) > 5 else [])
-    raise SpecError(
-        Problem("the data has other classes than the run", fix="\n".join(shown), code="classes")
-    )

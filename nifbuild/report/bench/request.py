@@ -20,6 +20,7 @@ from nifbuild.report.bench.growth import GrowthRequest
 from nifbuild.report.bench.layers import CIFAR_STAGES, IMAGENET_STAGES, LayersRequest
 from nifbuild.report.bench.setting import Setting
 from nifbuild.report.bench.step import StepRequest
+from nifbuild.report.sizes import parse_size
 
 Request = LayersRequest | GrowthRequest | StepRequest
 DtypeName = Literal["float32", "bfloat16", "float16"]
@@ -158,12 +159,11 @@ def _contender(name: str, problems: list[Problem]) -> Contender | None:
 
 
 def _size(text: str, problems: list[Problem]) -> tuple[int, int] | None:
-    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
-    if match is None:
-        fix = "pixels, such as 224, or height x width, such as 224x192"
-        problems.append(_problem(f"--size {text}", f"'{text}' is no size", fix))
+    try:
+        return parse_size(text)
+    except SpecError as error:
+        problems += error.problems
         return None
-    return int(match[1]), int(match[2] or match[1])
 
 
 def _check_plot(path: Path, problems: list[Problem]) -> None:

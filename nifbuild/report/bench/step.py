@@ -13,6 +13,7 @@ from nifbuild.compile import build_model
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.bench.setting import Setting, first_line
 from nifbuild.report.memory import measure_peak_bytes, measure_saved_bytes
+from nifbuild.report.sizes import size_overrides
 from nifbuild.report.timing import (
     OnTurn,
     Quartiles,
@@ -180,8 +181,7 @@ def load_at_size(path: Path, size: tuple[int, int] | None) -> Resolved:
     resolved = load_spec(path)
     if size is not None:
         # Data may want a size, too, and then has to agree.
-        sections = ["input"] + (["data"] if resolved.spec.data is not None else [])
-        wanted = [f"{section}.size=[{size[0]}, {size[1]}]" for section in sections]
+        wanted = size_overrides(size, has_data=resolved.spec.data is not None)
         resolved = load_spec(path, overrides=wanted)
     shape = resolved.graph.output_shape
     if shape.is_image:

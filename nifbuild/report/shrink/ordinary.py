@@ -30,13 +30,11 @@ class Ordinary:
         ops: As a spec says them; several have ids.
         weights: Names within the layer's module, and values.
         kernel_size: Of the convolution that has the layer's filters.
-        padding: Of the same.
     """
 
     ops: tuple[Mapping[str, Any], ...]
     weights: Mapping[str, Tensor]
     kernel_size: tuple[int, int]
-    padding: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,7 @@ def as_ordinary(
         "padding_mode": boundary,
     }
     ops, weights = _assembled(layer, spatial, taps)
-    size, padding = (rows.taps, columns.taps), (rows.padding, columns.padding)
-    return Ordinary(ops, weights, size, padding)
+    return Ordinary(ops, weights, (rows.taps, columns.taps))
 
 
 def _axis(fields: ConvFields, axis: int, size: int, window: int) -> _Axis:

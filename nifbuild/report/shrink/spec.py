@@ -9,6 +9,7 @@ from nifbuild.compile import build_model
 from nifbuild.report.shrink.ordinary import Ordinary
 from nifbuild.spec.canonical import yaml_text
 from nifbuild.spec.resolve import Resolved, load_text
+from nifbuild.spec.source import TreePath
 
 
 def ordinary_model(
@@ -42,17 +43,25 @@ def _ordinary_spec(resolved: Resolved, ordinary: Mapping[str, Ordinary], name: s
     content["train"].pop("init", None)
     content["train"].pop("kernel_spread", None)
     for node in resolved.graph.nodes:
-        *above, key = node.where
-        holder: Any = content
-        for step in above:
-            holder = holder[step]
-        op, module = holder[key], node.path.rpartition(".")[2]
+        op = _at(content, node.where)
+        module = node.path.rpartition(".")[2]
         if node.path in ordinary:
-            holder[key] = _written(ordinary[node.path], op, module)
-        elif isinstance(op, dict) and op["op"] == node.op.op == "conv":
+            _at(content, node.where[:-1])[node.where[-1]] = _written(
+                ordinary[node.path], op, module
+            )
+        elif node.op.op == "conv" and op is not None:
             # Those without an id are numbered, and now there may be fewer of them.
             op["id"] = module
     return load_text(yaml_text(content), name)
+
+
+def _at(content: Any, path: TreePath) -> Any:
+    """What is written at a path; None for ops that a word, as `shortcut: auto`, stands for."""
+    for step in path:
+        if isinstance(content, str):
+            return None
+        content = content[step]
+    return content
 
 
 def _written(ordinary: Ordinary, op: Mapping[str, Any], module: str) -> dict[str, Any]:
