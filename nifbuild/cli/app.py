@@ -11,6 +11,7 @@ from nifbuild.cli import (
     bench,
     diff,
     evaluate,
+    export,
     graph,
     inspect,
     output,
@@ -64,6 +65,7 @@ _commands: dict[str, Callable[..., None]] = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "shrink": shrink.shrink,
+    "export": export.export,
     "bench": bench.bench,
 }
 for _name, _command in _commands.items():

@@ -34,7 +34,8 @@ class MatrixConv2d(nn.Module):
 
     down: Tensor
     across: Tensor
-    kernel: Tensor
+    kernel_real: Tensor
+    kernel_imag: Tensor
     up: Tensor
     back: Tensor
 
@@ -62,7 +63,8 @@ class MatrixConv2d(nn.Module):
             kernel_f = kernel_f.flatten(-2).permute(0, 3, 2, 1)
         else:
             kernel_f = kernel_f.reshape(-1, *kernel_f.shape[-2:])
-        self._constant("kernel", torch.cat([kernel_f.real, kernel_f.imag], dim=-1))
+        self._constant("kernel_real", kernel_f.real)
+        self._constant("kernel_imag", kernel_f.imag)
         self.repeats = layer.out_channels // layer.in_channels if layer.mixing == "depthwise" else 1
         self.pointwise_in = copy.deepcopy(layer.pointwise_in)
         self.pointwise = copy.deepcopy(layer.pointwise)
@@ -89,25 +91,28 @@ class MatrixConv2d(nn.Module):
     def _channelwise(self, x_f: Tensor) -> tuple[Tensor, Tensor]:
         if self.repeats > 1:
             x_f = x_f.repeat_interleave(self.repeats, dim=1)
-        (real, imag), (kernel_real, kernel_imag) = x_f.chunk(2, dim=3), self.kernel.chunk(2, dim=2)
+        real, imag = x_f.chunk(2, dim=3)
         return (
-            real * kernel_real - imag * kernel_imag,
-            real * kernel_imag + imag * kernel_real,
+            real * self.kernel_real - imag * self.kernel_imag,
+            real * self.kernel_imag + imag * self.kernel_real,
         )
 
     def _pairwise(self, x_f: Tensor) -> tuple[Tensor, Tensor]:
-        groups, frequencies, inputs, outputs = self.kernel.shape
+        groups, frequencies, inputs, outputs = self.kernel_real.shape
         period, half = x_f.shape[2], x_f.shape[3] // 2
-        # The parts as two images, and each frequency as a product over channels.
-        parts = torch.stack(x_f.chunk(2, dim=3))
-        values = parts.reshape(2, -1, groups, inputs, frequencies).permute(0, 2, 4, 1, 3)
-        by_real, by_imag = (values @ self.kernel).split(outputs // 2, dim=4)
-        real, imag = by_real[0] - by_imag[1], by_imag[0] + by_real[1]
+        real, imag = (
+            part.reshape(-1, groups, inputs, frequencies).permute(1, 3, 0, 2)
+            for part in x_f.chunk(2, dim=3)
+        )
+        products = (
+            real @ self.kernel_real - imag @ self.kernel_imag,
+            real @ self.kernel_imag + imag @ self.kernel_real,
+        )
 
         def image(part: Tensor) -> Tensor:
-            return part.permute(2, 0, 3, 1).reshape(-1, groups * outputs // 2, period, half)
+            return part.permute(2, 0, 3, 1).reshape(-1, groups * outputs, period, half)
 
-        return image(real), image(imag)
+        return image(products[0]), image(products[1])
 
 
 def _analysis(axis: Axis) -> Tensor:

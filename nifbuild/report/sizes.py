@@ -15,7 +15,7 @@ def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
     if match is None:
         fix = "pixels, such as 224, or height x width, such as 224x192"
         mark = Mark(f"{flag} {text}")
-        raise SpecError(Problem(f"'{text}' is no size", mark, fix=fix, code="usage"))
+        raise SpecError(Problem(f"'{text}' is no size", mark, fix=fix, code="option"))
     return int(match[1]), int(match[2] or match[1])
 
 

@@ -122,4 +122,4 @@ def _points(text: str) -> float:
 
 
 def _wrong(flag: str, what: str, fix: str) -> SpecError:
-    return SpecError(Problem(what, Mark(flag), fix=fix, code="usage"))
+    return SpecError(Problem(what, Mark(flag), fix=fix, code="option"))

@@ -39,9 +39,7 @@ def _layers(result: ShrinkResult) -> Table:
             "x".join(map(str, layer.grid)),
             "x".join(map(str, layer.kernel_size)),
             f"{layer.kept_mass:.2%}",
-            f"{layer.bound:.2%}",
-            f"{layer.change:.2%}",
-            f"{layer.rms_change:.2%}",
+            *map(_percent, (layer.bound, layer.change, layer.rms_change)),
         )
     table.caption = (
         "bound, change: at most, over the largest output, for the worst of "
@@ -73,3 +71,7 @@ def _model(result: ShrinkResult) -> Table:
     for label, cells in rows.items():
         table.add_row(label, *cells)
     return table
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}" if share < 1 else f"{share:,.0%}"
