@@ -140,9 +140,7 @@ def read_request(
         given = {"--size": size, "--batch": batch, "--filters": filters}
         for flag, value in given.items():
             if value is not None:
-                what = (
-                    f"{flag} has no effect on --format safetensors, which has the model's weights"
-                )
+                what = "it has no effect on --format safetensors, which has the weights alone"
                 raise SpecError(Problem(what, Mark(flag), fix=f"leave {flag} out", code="option"))
     return ExportRequest(
         source,
@@ -171,14 +169,20 @@ def export(request: ExportRequest, report: Reporter | None = None) -> Exported:
         SpecError: The source, an option or an installed package is wrong, or the file exists.
         RunError: The file cannot be written, or computes something else; it is then not there.
     """
-    report = report or Reporter()
     if request.format == "onnx":
         require_packages()
     source = open_source(request.source, request.size, request.checkpoint, request.data)
+    return export_source(source, request, report)
+
+
+def export_source(
+    source: Source, request: ExportRequest, report: Reporter | None = None
+) -> Exported:
+    """As `export`, for a model that is at hand."""
     path = request.output or Path(f"{source.resolved.name}{_SUFFIXES[request.format]}")
     _require_free(path, request.overwrite)
     count = request.batch or _CHECKED_IMAGES
-    images, checked_on = source.inputs(count, request.data, report)
+    images, checked_on = source.inputs(count, request.data, report or Reporter())
     with _aside(path) as writing:
         written = _write(writing, source, request)
         expected = _logits(source, images)
