@@ -13,6 +13,7 @@
         optimizer.pt                          state of the optimizer and of the loss scaler
         progress.json                         how far the run was, and what must not change
     tensorboard/, wandb/    what trackers write
+    finetuned/           a run of its own that went on from this one's cut filters
     .lock                names the process that writes; there while it does
 
 The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
@@ -42,7 +43,7 @@ _FILES = (
     "metrics.json",
     "best.json",
 )
-_FOLDERS = ("checkpoints", "tensorboard", "wandb")
+_FOLDERS = ("checkpoints", "tensorboard", "wandb", "finetuned")
 
 
 class RunDirectory:

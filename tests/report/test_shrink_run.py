@@ -229,6 +229,8 @@ def test_a_directory_that_cannot_be_written(call):
     Path("file").touch()
     done = call("run", "--out", "file/inside")
     assert done.exit_code == 2 and "file is a file" in done.stderr
+    done = call("run", "--out", "/proc/shrunk", "-q")
+    assert done.exit_code == 1 and "cannot write to /proc/shrunk" in done.stderr
 
 
 def test_the_search_finds_the_smallest_share():

@@ -179,10 +179,12 @@ def export_source(
     source: Source, request: ExportRequest, report: Reporter | None = None
 ) -> Exported:
     """As `export`, for a model that is at hand."""
+    report = report or Reporter()
     path = request.output or Path(f"{source.resolved.name}{_SUFFIXES[request.format]}")
     _require_free(path, request.overwrite)
     count = request.batch or _CHECKED_IMAGES
-    images, checked_on = source.inputs(count, request.data, report or Reporter())
+    images, checked_on = source.inputs(count, request.data, report)
+    report.note(f"writing {path}, which may take a minute for a deep network")
     with _aside(path) as writing:
         written = _write(writing, source, request)
         expected = _logits(source, images)

@@ -1,7 +1,5 @@
 """The model that is exported, and inputs to check the files with."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,9 +48,13 @@ class Source:
             generator = torch.Generator().manual_seed(0)
             size = (count, shape.channels, *shape.size)
             return torch.randn(size, generator=generator), f"{count} images of noise"
-        with _on_cpu(replace(self.run, resolved=self.resolved), data, report) as (images, split):
-            repeats = -(-count // len(images))
-            return images.repeat(repeats, 1, 1, 1)[:count], f"{count} images of {split}"
+        trained = replace(self.run, resolved=self.resolved)
+        own_data = RunDirectory(self.run.checkpoint.parents[1]) if data is None else None
+        with evaluator_on(trained, own_data=own_data, device="cpu", report=report) as evaluator:
+            split = evaluator.split(None)
+            images = evaluator.inputs(split, count)
+        repeats = -(-count // len(images))
+        return images.repeat(repeats, 1, 1, 1)[:count], f"{count} images of {split}"
 
 
 def open_source(
@@ -84,13 +86,3 @@ def open_source(
         resolved = load_spec(run.spec, data=data, overrides=size_overrides(size, has_data=True))
     names, mean, std = trained.class_names, trained.mean, trained.std
     return Source(trained.model, resolved, names, mean, std, trained)
-
-
-@contextmanager
-def _on_cpu(
-    trained: TrainedModel, data: Path | None, report: Reporter
-) -> Iterator[tuple[Tensor, str]]:
-    run = RunDirectory(trained.checkpoint.parents[1]) if data is None else None
-    with evaluator_on(trained, own_data=run, device="cpu", report=report) as evaluator:
-        split = evaluator.split(None)
-        yield evaluator.inputs(split, evaluator.batch_size), split

@@ -78,6 +78,7 @@ def shrink_run(request: ShrinkRequest, report: Reporter | None = None) -> Shrink
                 report=report,
             )
         )
+        stack.enter_context(target.locked())  # what cannot be written is found out now
         result, resolved, model = work.measured(evaluator)
         write_run(target, source, trained, resolved, model, result)
     if request.finetune_epochs:
@@ -143,7 +144,7 @@ class _Work:
             )
         mass, trials = smallest_mass(
             critical_masses(self.layers),
-            lambda mass: evaluator.figures(self._keeping_model(mass), "validation").top1,
+            lambda mass: self._accuracy(mass, evaluator),
             evaluator.figures(self.trained.model, "validation").top1,
             request.max_drop,
         )
@@ -155,8 +156,11 @@ class _Work:
     def _boundary(self, layer: LayerWindows) -> Boundary:
         return self.request.boundary or layer.kernels.layer.boundary
 
-    def _keeping_model(self, mass: float) -> nn.Module:
-        return self._model(self._ordinary(self._keeping(mass)))[1]
+    def _accuracy(self, mass: float, evaluator: Evaluator) -> float:
+        model = self._model(self._ordinary(self._keeping(mass)))[1]
+        top1 = evaluator.figures(model, "validation").top1
+        evaluator.report.note(f"with {mass:.1%} of the filters: {top1:.2%} on validation")
+        return top1
 
     def _ordinary(self, windows: Mapping[str, int]) -> dict[str, Ordinary]:
         fields = conv_fields(self.trained.resolved)

@@ -21,7 +21,7 @@ def write_run(
     """Writes spec, weights, what is known of the data, and figures.
 
     Args:
-        target: Where to; what is there is deleted.
+        target: Where to, locked; what is there is deleted.
         source: The run that was cut.
         trained: Its model.
         resolved: The new spec.
@@ -29,30 +29,29 @@ def write_run(
         result: What the cut changed.
 
     Raises:
-        RunError: The directory cannot be written, or another process writes to it.
+        RunError: The directory cannot be written.
     """
     progress = source.progress(trained.checkpoint)
     progress["identity"] = {**progress["identity"], "spec": resolved.text, "init": None}
     device = next(model.parameters()).device
-    with target.locked():
-        target.create(overwrite=True)
-        target.describe(resolved.text, source.data(), None)
-        target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
-        target.record_shrinking(result.document())
-        weights = {"model.safetensors": weights_bytes(model)}
-        checkpoint = target.save_checkpoint(trained.step, weights, progress)
-        target.finish(
-            {
-                "name": resolved.name,
-                "split": result.split,
-                **result.after.figures.as_document(trained.class_names),
-                "checkpoint": checkpoint.name,
-                "selected": f"cut from {source.path}",
-                "step": trained.step,
-                "epoch": progress["progress"]["epoch"],
-                "train_loss": None,
-                "train_images_per_second": None,
-                "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
-                "seconds": 0.0,
-            }
-        )
+    target.create(overwrite=True)
+    target.describe(resolved.text, source.data(), None)
+    target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
+    target.record_shrinking(result.document())
+    weights = {"model.safetensors": weights_bytes(model)}
+    checkpoint = target.save_checkpoint(trained.step, weights, progress)
+    target.finish(
+        {
+            "name": resolved.name,
+            "split": result.split,
+            **result.after.figures.as_document(trained.class_names),
+            "checkpoint": checkpoint.name,
+            "selected": f"cut from {source.path}",
+            "step": trained.step,
+            "epoch": progress["progress"]["epoch"],
+            "train_loss": None,
+            "train_images_per_second": None,
+            "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
+            "seconds": 0.0,
+        }
+    )
