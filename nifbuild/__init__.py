@@ -1,7 +1,8 @@
 """CNNs from YAML specs, in which any convolution can learn its filter in the frequency domain.
 
-`load_spec` reads a spec, `build_model` makes its torch module. `replace_convs` exchanges
-convolutions of any torch model; the layer itself is `nifbuild.nn.ImplicitFrequencyConv2d`.
+`load_spec` reads a spec, `build_model` makes its torch module, and `load` brings a trained one
+back. `replace_convs` exchanges convolutions of any torch model; the layer itself is
+`nifbuild.nn.ImplicitFrequencyConv2d`.
 """
 
 from importlib import import_module
@@ -9,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nifbuild.compile import build_model
+    from nifbuild.loaded import LoadedModel, load
     from nifbuild.replace import Replaced, Replacement, replace_convs
     from nifbuild.spec.resolve import Resolved, load_spec
 
 __all__ = [
+    "LoadedModel",
     "Replaced",
     "Replacement",
     "Resolved",
     "__version__",
     "build_model",
+    "load",
     "load_spec",
     "replace_convs",
 ]
@@ -26,6 +30,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "build_model": "nifbuild.compile",
+    "LoadedModel": "nifbuild.loaded",
+    "load": "nifbuild.loaded",
     "Resolved": "nifbuild.spec.resolve",
     "load_spec": "nifbuild.spec.resolve",
     "Replaced": "nifbuild.replace",

@@ -11,12 +11,14 @@ from nifbuild.cli import (
     bench,
     diff,
     evaluate,
+    export,
     graph,
     inspect,
     output,
     predict,
     resolve,
     schema,
+    shrink,
     train,
     validate,
 )
@@ -64,6 +66,8 @@ _commands: dict[str, Callable[..., None]] = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "predict": predict.predict,
+    "shrink": shrink.shrink,
+    "export": export.export,
     "bench": bench.bench,
 }
 for _name, _command in _commands.items():

@@ -144,7 +144,7 @@ def analyse(
     """The spectrum of the images and their continuation."""
     for dim, axis in ((-2, frame[0]), (-1, frame[1])):
         if axis.continued:
-            x = x.index_select(dim, _continuation(axis, x.device))
+            x = x.index_select(dim, continuation(axis, x.device))
     return rfft2(x, (frame[0].period, frame[1].period))
 
 
@@ -158,7 +158,7 @@ def analyse_adjoint(
         if axis.continued:
             shape = list(x.shape)
             shape[dim] = axis.size
-            x = x.new_zeros(shape).index_add_(dim, _continuation(axis, x.device), x)
+            x = x.new_zeros(shape).index_add_(dim, continuation(axis, x.device), x)
     return x
 
 
@@ -183,7 +183,7 @@ def synthesise_adjoint(
     return rfft2(grad, (rows.folded, columns.folded))
 
 
-def _continuation(axis: Axis, device: torch.device) -> Tensor:
+def continuation(axis: Axis, device: torch.device) -> Tensor:
     """The pixel that stands at each place of the continued image."""
     places = torch.arange(axis.length, device=device) - axis.left
     if axis.boundary == "circular":

@@ -229,7 +229,8 @@ class GlobalConv2d(nn.Module):
         padding = reach // 2 if self.padding is None else self.padding[axis]
         return (size + 2 * padding - reach - 1) // stride + 1, reach // 2 - padding
 
-    def _frame(self, height: int, width: int) -> Frame:
+    def frame(self, height: int, width: int) -> Frame:
+        """Where outputs lie for an image of this size, and what lies beyond its border."""
         outputs = self.output_size(height, width)
         vertical, horizontal = (
             plan_axis(
@@ -246,7 +247,7 @@ class GlobalConv2d(nn.Module):
                 kernel_f = kernel_f * _band(height, width, self.stride, kernel_f)
         return kernel_f
 
-    def _laid_kernel(self, frame: Frame, dtype: torch.dtype) -> Tensor:
+    def laid_kernel(self, frame: Frame, dtype: torch.dtype) -> Tensor:
         """The spectra as `spectral_convolution` takes them."""
         kernel_f = self._filters_f(frame[0].size, frame[1].size, dtype)
         with full_precision(kernel_f.device):
@@ -265,9 +266,9 @@ class GlobalConv2d(nn.Module):
         weights = self._filter_weights()
         learning = torch.is_grad_enabled() and any(p.requires_grad for p in weights)
         if self.training or learning or torch.compiler.is_compiling():
-            return self._laid_kernel(frame, dtype)
+            return self.laid_kernel(frame, dtype)
         return self._spectra.get(
-            (frame, dtype, x.device), weights, lambda: self._laid_kernel(frame, dtype)
+            (frame, dtype, x.device), weights, lambda: self.laid_kernel(frame, dtype)
         )
 
     def forward(
@@ -280,7 +281,7 @@ class GlobalConv2d(nn.Module):
             raise ValueError(
                 f"`x` has {x.shape[1]} channels; `in_channels` (={self.in_channels}) must equal it"
             )
-        frame = self._frame(*x.shape[-2:])
+        frame = self.frame(*x.shape[-2:])
         kernel_f = self._kernel_for(x, frame)
         dtype = kernel_f.real.dtype
         return spectral_convolution(

@@ -10,7 +10,11 @@ from nifbuild.spec.source import resolve_scalar
 
 def canonical_text(spec: RunSpec) -> str:
     """The spec written out in full, one line for each op, defaults included, nulls left out."""
-    content = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return yaml_text(spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def yaml_text(content: dict[str, Any]) -> str:
+    """A spec's sections, given as plain data, as YAML with one line for each op."""
     return yaml.dump(
         _flowed(content), Dumper=_Dumper, sort_keys=False, width=2**20, allow_unicode=True
     )

@@ -21,3 +21,9 @@ def size_text(size: tuple[int, int]) -> str:
     """The size as `parse_size` takes it."""
     height, width = size
     return str(height) if height == width else f"{height}x{width}"
+
+
+def size_overrides(size: tuple[int, int], has_data: bool) -> list[str]:
+    """The `--set` texts with which a spec is for images of this size, whatever it says itself."""
+    sections = ["input"] + (["data"] if has_data else [])
+    return [f"{section}.size=[{size[0]}, {size[1]}]" for section in sections]

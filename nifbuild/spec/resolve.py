@@ -20,7 +20,7 @@ from nifbuild.spec.expressions import names_within, substitute, variables
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
-from nifbuild.spec.source import List, Map, Scalar, at, plain, replace_at
+from nifbuild.spec.source import List, Map, Scalar, at, parse, plain, replace_at
 from nifbuild.spec.source import Node as TreeNode
 
 _AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
@@ -102,6 +102,25 @@ def load_spec(
     if "name" not in tree.entries:
         mark = Mark(str(path))
         tree = tree.with_entry("name", Scalar(path.stem, mark), mark)
+    return _resolve(tree, None)
+
+
+def load_text(text: str, name: str) -> Resolved:
+    """A spec that is written out, such as the `text` of a `Resolved`; imports no torch.
+
+    Args:
+        text: YAML that extends no file.
+        name: What errors call it, in place of a file.
+
+    Raises:
+        SpecError: With all problems found, each with its place.
+    """
+    tree = parse(text, name)
+    if not isinstance(tree, Map):
+        fix = "start with `version: 1` and `model:`"
+        raise SpecError(
+            Problem("a spec is a mapping of keys to values", tree.mark, "", fix, "yaml")
+        )
     return _resolve(tree, None)
 
 

@@ -3,7 +3,7 @@
 import difflib
 import io
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -105,9 +105,9 @@ def pack(
     identity: Identity,
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The files of a checkpoint, and the content of its `progress.json`."""
-    files = {"model.safetensors": _weights(module)}
+    files = {"model.safetensors": weights_bytes(module)}
     if average is not None:
-        files["ema.safetensors"] = _weights(average)
+        files["ema.safetensors"] = weights_bytes(average)
     state = {
         "optimizer": optimizer.state_dict(),
         "scaler": optimizer.scaler.state_dict() if optimizer.scaler is not None else None,
@@ -151,13 +151,14 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(safetensors.torch.load_file(path))
 
 
-def _weights(module: nn.Module) -> bytes:
+def weights_bytes(module: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The weights as the content of a safetensors file, with texts in its header."""
     # Copies, as safetensors refuses tensors that share memory or are not contiguous.
     state = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in module.state_dict().items()
     }
-    content: bytes = safetensors.torch.save(state, metadata={"format": "pt"})
+    content: bytes = safetensors.torch.save(state, metadata={"format": "pt", **(metadata or {})})
     return content
 
 

@@ -4,6 +4,7 @@
     environment.json     versions, devices, command, commit; one entry for each start
     data.json            class names, normalisation, fingerprint, sizes of the splits
     init.json            the checkpoint that `train.init` names, and what of it was loaded
+    shrink.json          the run whose filters this one has, cut to windows, and what that changed
     metrics.jsonl        one line for each epoch
     metrics.json         the final figures; there once the run is complete
     best.json            which checkpoint was best on validation, and its figure
@@ -12,6 +13,7 @@
         optimizer.pt                          state of the optimizer and of the loss scaler
         progress.json                         how far the run was, and what must not change
     tensorboard/, wandb/    what trackers write
+    finetuned/           a run of its own that went on from this one's cut filters
     .lock                names the process that writes; there while it does
 
 The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
@@ -36,11 +38,12 @@ _FILES = (
     "environment.json",
     "data.json",
     "init.json",
+    "shrink.json",
     "metrics.jsonl",
     "metrics.json",
     "best.json",
 )
-_FOLDERS = ("checkpoints", "tensorboard", "wandb")
+_FOLDERS = ("checkpoints", "tensorboard", "wandb", "finetuned")
 
 
 class RunDirectory:
@@ -112,6 +115,14 @@ class RunDirectory:
                     code="no-run",
                 )
             )
+
+    def require_complete(self) -> None:
+        """Raises SpecError unless this is a run directory whose training is done."""
+        self.require_run()
+        if self.result() is None:
+            what = f"the training of {self.path} is not complete"
+            fix = f"finish it: nifbuild train {self.spec} --out {self.path} --resume"
+            raise SpecError(Problem(what, fix=fix, code="unfinished-run"))
 
     def require_free(self, *, overwrite: bool) -> None:
         """Raises SpecError where a run is there that must not be overwritten."""
@@ -243,6 +254,11 @@ class RunDirectory:
         """Writes `metrics.json`, which marks the run as complete."""
         with self.writing():
             self._write_json("metrics.json", figures)
+
+    def record_shrinking(self, document: Document) -> None:
+        """Writes `shrink.json`."""
+        with self.writing():
+            self._write_json("shrink.json", document)
 
     def result(self) -> Document | None:
         """The final figures, or None while the run is not complete."""

@@ -1,6 +1,7 @@
 """What the tests of reports share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from nifbuild.report.bench.layers import Failure, Figures, LayersReport, ShapeFi
 from nifbuild.report.bench.setting import Setting
 from nifbuild.report.bench.step import StepFigures, StepReport
 from nifbuild.report.timing import Quartiles
+from nifbuild.spec.resolve import load_spec
+from nifbuild.train import train_run
 
 ENVIRONMENT = {
     "device": "cpu",
@@ -122,3 +125,41 @@ def step_report() -> StepReport:
             for name, ratio in (("light", 1), ("heavy", 1.6))
         ),
     )
+
+
+RUN_SPEC = """
+version: 1
+name: tiny
+vars: {num_classes: 10}
+input: {channels: 1, size: [8, 8]}
+model:
+  - {op: conv, out_channels: 6, kernel_size: 3}
+  - {id: bn1, op: batch_norm}
+  - relu
+  - op: residual
+    body: [{op: conv, kind: implicit_frequency, bias: false}]
+  - {op: conv, out_channels: 8, stride: 2, kind: implicit_frequency, mixing: low_rank, rank: 4}
+  - relu
+  - {id: full, op: conv, kind: free_frequency, mixing: full, padding_mode: zeros}
+  - {op: global_avg_pool}
+  - {op: flatten}
+  - {id: fc, op: linear, out_features: $num_classes}
+data: {source: digits, limit: {train: 120, validation: 40, test: 50}}
+train:
+  epochs: 2
+  batch_size: 20
+  kernel_spread: 0.01
+  optimizer: {name: adamw, lr: 0.02}
+  schedule: {warmup_epochs: 0}
+  trackers: []
+  device: cpu
+"""
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run with three layers whose filters are as large as the image."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(RUN_SPEC)
+    train_run(load_spec(folder / "tiny.yaml"), folder / "run")
+    return folder / "run"

@@ -21,6 +21,7 @@ from nifbuild.report.timing import (
     measure_in_turn,
     ratios,
 )
+from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.resolve import Resolved, load_spec
 
 _FIGURE = "step"
@@ -180,8 +181,7 @@ def load_at_size(path: Path, size: tuple[int, int] | None) -> Resolved:
     resolved = load_spec(path)
     if size is not None:
         # Data may want a size, too, and then has to agree.
-        sections = ["input"] + (["data"] if resolved.spec.data is not None else [])
-        wanted = [f"{section}.size=[{size[0]}, {size[1]}]" for section in sections]
+        wanted = size_overrides(size, has_data=resolved.spec.data is not None)
         resolved = load_spec(path, overrides=wanted)
     shape = resolved.graph.output_shape
     if shape.is_image:

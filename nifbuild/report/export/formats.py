@@ -1,0 +1,138 @@
+"""How the files are written, and read back as anybody would."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nifbuild.errors import Problem, SpecError
+from nifbuild.loaded import header, load
+from nifbuild.report.export.plain import PlainModel
+from nifbuild.report.export.source import Source
+from nifbuild.train.checkpoint import weights_bytes
+
+Run = Callable[[Tensor], Tensor]
+
+_ONE_FILE_BYTES = 2**31 - 2**24
+"""What protobuf can hold is 2 GiB; weights beyond this lie in a file beside the model's."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that was written and read back.
+
+    Attributes:
+        run: Computes the logits of normalised images with what the file holds.
+        facts: What is known of it, such as its opset.
+    """
+
+    run: Run
+    facts: dict[str, Any]
+
+
+def write_onnx(path: Path, source: Source, plain: PlainModel, batch: int | None) -> Written:
+    """An ONNX model, opened with onnxruntime.
+
+    Args:
+        path: The file.
+        source: What its metadata tells.
+        plain: The model.
+        batch: Images at once; None: any number.
+    """
+    import onnxruntime
+
+    with _quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            _exported(plain, source, batch),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits"],
+        )
+    assert program is not None  # it is, unless a path is given
+    metadata = header(source.resolved, source.class_names, source.mean, source.std)
+    program.model.metadata_props.update(metadata)
+    size = sum(t.numel() * t.element_size() for t in plain.state_dict().values())
+    program.save(path, external_data=size > _ONE_FILE_BYTES)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        return torch.from_numpy(logits)
+
+    opset = program.model.opset_imports[""]
+    return Written(run, {"opset": opset, "checked_with": f"onnxruntime {onnxruntime.__version__}"})
+
+
+def write_torch(path: Path, source: Source, plain: PlainModel, batch: int | None) -> Written:
+    """An exported program of torch, loaded again; arguments as for `write_onnx`."""
+    files = header(source.resolved, source.class_names, source.mean, source.std)
+    with _quiet_exporter(), torch.no_grad():
+        torch.export.save(_exported(plain, source, batch), path, extra_files=files)
+        module = torch.export.load(path).module()
+
+    def run(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = module(images)
+        return logits
+
+    return Written(run, {"checked_with": f"torch {torch.__version__}"})
+
+
+def write_safetensors(path: Path, source: Source) -> Written:
+    """The weights, with the spec in the header; rebuilt with `nifbuild.load`."""
+    metadata = header(source.resolved, source.class_names, source.mean, source.std)
+    path.write_bytes(weights_bytes(source.model, metadata))
+    loaded = load(path)
+
+    def run(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = loaded(images)
+        return logits
+
+    return Written(run, {"checked_with": "nifbuild.load"})
+
+
+def require_packages() -> None:
+    """Raises SpecError where the packages that ONNX needs are not installed."""
+    names = ("onnx", "onnxscript", "onnxruntime")
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SpecError(
+            Problem(
+                f"--format onnx needs {', '.join(missing)}",
+                fix="pip install 'nifbuild[export]'",
+                code="packages",
+            )
+        )
+
+
+def _exported(plain: PlainModel, source: Source, batch: int | None) -> torch.export.ExportedProgram:
+    shape = source.resolved.spec.input
+    # With a single image, torch would take 1 for a constant.
+    example = torch.zeros(batch or 2, shape.channels, *shape.size)
+    dynamic = {"images": {0: torch.export.Dim("batch")}} if batch is None else None
+    return torch.export.export(plain, (example,), dynamic_shapes=dynamic, strict=False)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without what torch's exporter says about itself and about torchvision, which is not used."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
+        )
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,153 @@
+"""What cutting filters gave: for each layer, and for the model."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nifbuild.report.shrink.changes import Change
+from nifbuild.report.shrink.search import Trial
+from nifbuild.report.shrink.speed import Speed
+from nifbuild.report.shrink.windows import LayerWindows
+from nifbuild.train.evaluate import Figures
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer.
+
+    Attributes:
+        path: The module's name.
+        grid: Height and width of the image that it sees.
+        window: Width of the odd window that is kept, in pixels.
+        kernel_size: Of the convolution; smaller than the window along an axis where the grid is.
+        kept_mass: Share of the layer's sum |k| inside the window.
+        least_kept_mass: That of the filter that loses most.
+        bound: What the largest change cannot exceed, over the largest output; the worst image.
+        change: The largest change, over the largest output; the worst image.
+        rms_change: Root of the mean square of the change, over that of the output.
+    """
+
+    path: str
+    grid: tuple[int, int]
+    window: int
+    kernel_size: tuple[int, int]
+    kept_mass: float
+    least_kept_mass: float
+    bound: float
+    change: float
+    rms_change: float
+
+    @classmethod
+    def of(
+        cls, layer: LayerWindows, window: int, kernel_size: tuple[int, int], change: Change
+    ) -> "LayerResult":
+        """From the measurements."""
+        index = layer.sizes.index(window)
+        return cls(
+            path=layer.kernels.path,
+            grid=layer.kernels.grid,
+            window=window,
+            kernel_size=kernel_size,
+            kept_mass=layer.kept[index],
+            least_kept_mass=float(layer.shares[:, index].min()),
+            bound=float(change.bounds.max()),
+            change=float(change.changes.max()),
+            rms_change=change.rms,
+        )
+
+
+@dataclass(frozen=True)
+class Side:
+    """The model before or after.
+
+    Attributes:
+        figures: On the split that the result is about.
+        params: Parameters.
+    """
+
+    figures: Figures
+    params: int
+
+    @classmethod
+    def of(cls, model: nn.Module, figures: Figures) -> "Side":
+        """The model and its figures."""
+        return cls(figures, sum(p.numel() for p in model.parameters()))
+
+    def document(self) -> dict[str, Any]:
+        """As plain data."""
+        figures = self.figures
+        return {
+            "top1": figures.top1,
+            "top5": figures.top5,
+            "loss": figures.loss,
+            "num_samples": figures.num_samples,
+            "params": self.params,
+        }
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What training the cut model on gave.
+
+    Attributes:
+        epochs: For so long.
+        top1: Accuracy on the split that the result is about.
+        loss: Mean cross-entropy there.
+        directory: The run.
+    """
+
+    epochs: int
+    top1: float
+    loss: float
+    directory: Path
+
+
+@dataclass(frozen=True)
+class ShrinkResult:
+    """All of it.
+
+    Attributes:
+        name: Of the new spec.
+        run: That was cut.
+        out: The run directory that was written.
+        size: Height and width of the images.
+        split: That figures are of.
+        layers: In the order in which they are applied.
+        trials: What the search tried.
+        before: The model as it was.
+        after: With small filters.
+        speed: Of both.
+        finetuned: After training on, where that was asked for.
+    """
+
+    name: str
+    run: Path
+    out: Path
+    size: tuple[int, int]
+    split: str
+    layers: Sequence[LayerResult]
+    trials: Sequence[Trial]
+    before: Side
+    after: Side
+    speed: Speed
+    finetuned: Finetuned | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As plain data."""
+        finetuned = self.finetuned
+        return {
+            "name": self.name,
+            "run": str(self.run),
+            "directory": str(self.out),
+            "input_size": list(self.size),
+            "split": self.split,
+            "layers": [asdict(layer) for layer in self.layers],
+            "search": [asdict(trial) for trial in self.trials],
+            "before": self.before.document(),
+            "after": self.after.document(),
+            "speed": asdict(self.speed),
+            "finetuned": finetuned and {**asdict(finetuned), "directory": str(finetuned.directory)},
+        }

@@ -1,0 +1,87 @@
+"""Which window each layer's filters are cut to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nifbuild.nn.frame import Boundary
+from nifbuild.report.kernels import LayerKernels, window_shares, window_sizes
+from nifbuild.report.shrink.changes import Cut
+from nifbuild.spec.ops.conv import ConvFields
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class LayerWindows:
+    """A layer's windows, and how much of its filters lies in each.
+
+    Attributes:
+        kernels: The layer and its filters.
+        sizes: 1, 3, 5, ... up to the one that covers the whole grid.
+        shares: Of each filter's sum |k|, in float64.
+        masses: Sum |k| of each filter.
+    """
+
+    kernels: LayerKernels
+    sizes: tuple[int, ...]
+    shares: Float[Tensor, "filters windows"]
+    masses: Float[Tensor, " filters"]
+
+    @classmethod
+    def of(cls, kernels: LayerKernels) -> "LayerWindows":
+        """Measures a layer."""
+        shares = window_shares(kernels.kernels)
+        masses = kernels.kernels.double().abs().sum((1, 2))
+        return cls(kernels, window_sizes(*kernels.grid), shares, masses)
+
+    @property
+    def kept(self) -> tuple[float, ...]:
+        """The share of the layer's sum |k|, over all its filters, that each window keeps.
+
+        So a filter counts as much as it contributes: one that is all but zero may be cut anywhere.
+        """
+        total = self.masses.sum()
+        if total == 0:
+            return (1.0,) * len(self.sizes)
+        kept: list[float] = ((self.masses @ self.shares) / total).tolist()
+        return tuple(kept)
+
+    def smallest(self, mass: float) -> int:
+        """The smallest window that keeps this share."""
+        found = (size for size, kept in zip(self.sizes, self.kept, strict=True) if kept >= mass)
+        return next(found, self.sizes[-1])
+
+    def within(self, window: int) -> int:
+        """The window itself, or the whole grid where that is smaller."""
+        return min(window, self.sizes[-1])
+
+    def cut(self, window: int, fields: ConvFields, boundary: Boundary) -> Cut:
+        """What a window takes away.
+
+        Args:
+            window: One of `sizes`.
+            fields: What the layer's spec says.
+            boundary: What lies beyond the border then.
+        """
+        kept = self.shares[:, self.sizes.index(window)] * self.masses
+        reaching = kept
+        spans = (d * (k - 1) for d, k in zip(fields.dilation, fields.kernel_size, strict=True))
+        if all(pad <= span // 2 for pad, span in zip(fields.pads(), spans, strict=True)):
+            height, width = self.kernels.grid  # every output is centred on a pixel of the image
+            centre = self.kernels.kernels[:, height // 2, width // 2].double().abs()
+            reaching = kept - centre
+        return Cut(self.masses - kept, reaching, boundary)
+
+
+def critical_masses(layers: Sequence[LayerWindows]) -> list[float]:
+    """All the shares at which some layer's smallest window changes, ascending.
+
+    Between two of them the windows are the same, so that a search need try no other.
+    """
+    found = torch.tensor([kept for layer in layers for kept in layer.kept], dtype=torch.float64)
+    # Just below each, as a share that is met exactly counts.
+    return sorted({max(0.0, kept - _ROUNDING) for kept in found.tolist()})

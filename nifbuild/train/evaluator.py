@@ -1,0 +1,168 @@
+"""Evaluation of models on the data of a run, which is read once."""
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nifbuild.data import Catalog, ImageData, open_data
+from nifbuild.data.relabel import difference, relabelled
+from nifbuild.errors import Problem, SpecError
+from nifbuild.spec.data import Normalize
+from nifbuild.spec.data_file import load_data
+from nifbuild.spec.splits import Role
+from nifbuild.train.batches import evaluation_batches, micro_batch_size
+from nifbuild.train.data import load_images, warn_unreadable
+from nifbuild.train.device import resolve_device
+from nifbuild.train.directory import RunDirectory
+from nifbuild.train.evaluate import Figures, evaluate
+from nifbuild.train.inference import Inference, inference
+from nifbuild.train.progress import Reporter
+from nifbuild.train.run import final_split
+from nifbuild.train.trained import TrainedModel
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates models on images that are at hand.
+
+    Attributes:
+        ready: Where models and images lie, and how images are normalised.
+        images: The splits that were read.
+        batch_size: Images that pass through a model at once, over all processes.
+        report: Hears of the progress.
+    """
+
+    ready: Inference
+    images: ImageData
+    batch_size: int
+    report: Reporter
+
+    def figures(self, model: nn.Module, split: Role) -> Figures:
+        """Accuracy and loss on all images of a split; moves the model to where images lie."""
+        batches = self._batches(split, self.batch_size)
+        self.report.evaluating(split, len(batches))
+        return evaluate(
+            self.ready.place.module(model),
+            batches,
+            self.ready.place.evaluation_input,
+            self.ready.accelerator,
+            len(self.images.class_names),
+            self.report.batch,
+        )
+
+    def inputs(self, split: Role, count: int) -> Tensor:
+        """The first images of a split as models take them: normalised, on their device."""
+        images = next(iter(self._batches(split, count)))["images"]
+        return self.ready.place.evaluation_input(images)
+
+    def _batches(self, split: Role, size: int) -> Any:
+        images = self.images
+        return evaluation_batches(
+            images.splits[split], size, images.workers, self.ready.accelerator
+        )
+
+
+@contextmanager
+def evaluator_on(
+    trained: TrainedModel,
+    run: RunDirectory,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    report: Reporter,
+) -> Iterator[Evaluator]:
+    """All splits of a run's data, at the size of its spec, ready to be evaluated on.
+
+    Args:
+        trained: The run's model.
+        run: Its directory.
+        data: See `evaluated_data`.
+        device: As in `train.device`. None: as the spec says.
+        batch_size: None: as the spec says.
+        report: Hears of the progress.
+
+    Raises:
+        SpecError: The data is missing, or has classes that the run did not learn.
+        RunError: A file is damaged, or an image cannot be read.
+    """
+    spec = trained.resolved.spec.train
+    place = resolve_device(device or spec.device)
+    size = batch_size or micro_batch_size(spec)
+    catalog = evaluated_data(trained, run, data, report)
+    with ExitStack() as stack:
+        ready = stack.enter_context(inference(trained, place, size))
+        images = load_images(catalog, trained.resolved, ready.accelerator, report)
+        warn_unreadable(images, report)
+        yield Evaluator(ready, images, size, report)
+
+
+def evaluated_data(
+    trained: TrainedModel,
+    run: RunDirectory,
+    data: str | os.PathLike[str] | None,
+    report: Reporter,
+) -> Catalog:
+    """The data to evaluate a run's model on: labelled with its classes, normalised as it was.
+
+    Args:
+        trained: The run's model.
+        run: Its directory.
+        data: A file whose `data` section takes the place of the run's; classes are matched by name.
+        report: Hears of what differs from the run.
+
+    Raises:
+        SpecError: The data is missing, or has classes that the run did not learn.
+    """
+    own = trained.resolved.spec.data
+    assert own is not None  # it was trained on it
+    spec = own if data is None else load_data(Path(data))
+    with _hint_at_directory(run if data is None else None):
+        found = open_data(spec)
+    catalog = relabelled(found, trained.class_names)
+    if note := difference(found.class_names, trained.class_names):
+        report.warning(note)
+    if data is None and found.fingerprint != run.data()["fingerprint"]:
+        report.warning("the data has changed since the run; its figures will differ")
+    mean, std = (tuple(values.tolist()) for values in (trained.mean, trained.std))
+    fixed = spec.model_copy(update={"normalize": Normalize(mean=mean, std=std)})
+    return replace(catalog, spec=fixed)
+
+
+def chosen_split(name: str | None, available: Collection[Role]) -> Role:
+    """The split of that name; None: the one that a run's final figures are of.
+
+    Raises:
+        SpecError: There is no such split.
+    """
+    if name is None:
+        return final_split(available)
+    for role in available:
+        if role == name:
+            return role
+    what, fix = f"the data has no split '{name}'", f"there are: {', '.join(available)}"
+    raise SpecError(Problem(what, fix=fix, code="no-split"))
+
+
+@contextmanager
+def _hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
+    """Where a run's own data is missing, tells that its paths count from where it was trained."""
+    try:
+        yield
+    except SpecError as error:
+        there = run.trained_in() if run is not None else None
+        missing = any(problem.code.startswith("missing-") for problem in error.problems)
+        if not missing or there in (None, str(Path.cwd())):
+            raise
+        hint = (
+            f"paths of data are relative to the working directory; the run was trained in {there}:"
+            "\nevaluate it there, or name the data with --data FILE"
+        )
+        raise SpecError(
+            replace(problem, fix=f"{problem.fix}\n{hint}") for problem in error.problems
+        ) from error
