@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,9 @@ _GRACE_SECONDS = 5.0
 
 _SAVING_SECONDS = 120.0
 """How long processes may outlive one that was interrupted: the first one saves a checkpoint."""
+
+_WATCH_SECONDS = 0.5
+"""How often a process looks whether its launcher is still there."""
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -219,11 +223,16 @@ def require_processes(processes: int | None) -> None:
 
 @contextmanager
 def reporting_failure() -> Iterator[None]:
-    """In a process of the launcher: writes what is raised to its file and exits quietly."""
+    """In a process of the launcher: writes what is raised to its file and exits quietly.
+
+    Where the launcher ends without it, as when it is killed, the process is asked to save and stop.
+    """
     path = os.environ.get(FAILURE_VARIABLE)
     if not path:
         yield
         return
+    launcher = int(os.environ[PARENT_VARIABLE])
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
         yield
     except NifbuildError as error:
@@ -236,6 +245,18 @@ def reporting_failure() -> Iterator[None]:
     except Exception:
         _write_failure(path, None, 1)
         raise SystemExit(1) from None
+
+
+def _end_with(launcher: int) -> None:
+    """Sends this process SIGTERM once the launcher has gone; one that cannot heed it is ended.
+
+    It may wait for another process that is no longer there, or that was never started.
+    """
+    while os.getppid() == launcher:
+        time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SAVING_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _write_failure(path: str, problems: Sequence[Problem] | None, exit_code: int) -> None:

@@ -240,6 +240,13 @@ class Trainer:
         average = None if self.ema is None else self.ema.module
         files, state = pack(self.module, average, self.optimizer, self.progress, self.identity)
         self.directory.save_checkpoint(self.progress.step, files, state)
+        self.tidy_checkpoints()
+
+    def tidy_checkpoints(self) -> None:
+        """Points to the best checkpoint and deletes old ones: what follows a save, or a kill in it.
+
+        A run that was killed right after it had saved its last checkpoint saves no other one.
+        """
         best = self.progress.best
         if best is not None:
             name = self.directory.checkpoint_path(best.step).name

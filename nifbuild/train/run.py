@@ -124,6 +124,8 @@ def train_run(
             average = None if trainer.ema is None else trainer.ema.module
             unpack(checkpoint, trainer.module, average, trainer.optimizer)
             trainer.progress = Progress.from_document(run.progress(checkpoint)["progress"])
+            if accelerator.is_main_process:
+                trainer.tidy_checkpoints()
             report.note(f"continuing after step {trainer.progress.step} of {run.path}")
         elif pretrained is not None:
             report.note(str(pretrained))
