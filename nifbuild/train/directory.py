@@ -116,13 +116,22 @@ class RunDirectory:
             )
 
     def require_free(self, *, overwrite: bool) -> None:
-        """Raises SpecError where a run is there that must not be overwritten."""
-        for path in (self.path, *self.path.parents):
-            if path.exists() and not path.is_dir():
-                what = f"{path} is a file, and a run is a directory"
-                fix = "write elsewhere with --out DIR"
-                raise SpecError(Problem(what, fix=fix, code="not-a-folder"))
-        if self.holds_run and not overwrite:
+        """Makes sure that a run can be written here.
+
+        Raises:
+            SpecError: Where a run is there that must not be overwritten, or a file is in the way.
+            RunError: If that cannot be told, as the folder is another user's.
+        """
+        with self.writing():
+            in_the_way = [
+                p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()
+            ]
+            holds_run = self.holds_run
+        if in_the_way:
+            what = f"{in_the_way[0]} is a file, and a run is a directory"
+            fix = "write elsewhere with --out DIR"
+            raise SpecError(Problem(what, fix=fix, code="not-a-folder"))
+        if holds_run and not overwrite:
             raise SpecError(
                 Problem(
                     f"{self.path} already holds a run",
@@ -291,7 +300,9 @@ class RunDirectory:
     def _write_problem(self, error: OSError) -> Problem:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "make room" if full else "make it writable"
-        saved = self.checkpoints
+        saved: list[Path] = []
+        with contextlib.suppress(OSError):  # a folder that cannot be entered
+            saved = self.checkpoints
         if saved:
             fix = f"{saved[-1].name} is intact: {remedy}, then continue with --resume"
         else:

@@ -269,5 +269,8 @@ def _write_failure(path: str, problems: Sequence[Problem] | None, exit_code: int
     if problems is not None:
         document["problems"] = [asdict(problem) for problem in problems]
     temporary = Path(f"{path}.writing")
-    temporary.write_text(json.dumps(document))
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(document))
+        temporary.replace(path)
+    except OSError:  # the full disk that is to be told of may be that of temporary files, too
+        sys.stderr.write("\n".join(map(str, problems or (document["traceback"],))) + "\n")

@@ -67,6 +67,19 @@ def test_the_first_failure_is_the_one_that_is_raised(kind, capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_failure_that_cannot_be_passed_on_is_printed(capfd):
+    with pytest.raises(RunError, match="process 0 ended with exit code 1"):
+        run(
+            """
+            os.environ["NIFBUILD_FAILURE"] = "/nowhere/0.json"
+            with reporting_failure():
+                raise RunError(Problem("the disk is full", fix="make room"))
+            """,
+            processes=1,
+        )
+    assert capfd.readouterr() == ("", "the disk is full\n  make room\n")
+
+
 def test_a_defect_shows_one_traceback(capfd):
     with pytest.raises(SystemExit) as caught:
         run("with reporting_failure():\n    raise LookupError('a defect')")
