@@ -1,9 +1,11 @@
 """The training loop."""
 
+import math
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,8 +16,9 @@ from torch import Tensor, nn
 
 from nifbuild.errors import InterruptedRun, Problem
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train.checkpoint import Best, Identity, Progress, pack
+from nifbuild.train.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.divergence import Diverged, require_finite
 from nifbuild.train.ema import Ema
 from nifbuild.train.evaluate import Figures, evaluate
 from nifbuild.train.interrupt import Interrupt
@@ -157,7 +160,13 @@ class Trainer:
         assert self.validate_on is not None
         # Each process has running statistics of its own unless they are synchronised.
         share_from_first(self.evaluated.buffers())
-        return self.evaluate_on(self.evaluated, self.validate_on, self.validation_batches)
+        figures = self.evaluate_on(self.evaluated, self.validate_on, self.validation_batches)
+        if not math.isfinite(figures.loss):
+            what = (
+                f"the loss on {self.validate_on} is {figures.loss} after step {self.progress.step}"
+            )
+            raise Diverged(what, self.progress.step, self.directory, evaluating=True)
+        return figures
 
     def evaluate_on(self, model: nn.Module, split: str, batches: Any) -> Figures:
         """Evaluates a model on a split, ready to be interrupted."""
@@ -234,6 +243,7 @@ class Trainer:
     def save(self) -> None:
         """Saves a checkpoint; every process has to call it, the first one writes."""
         self.progress.add_losses(self.losses.read())
+        require_finite(self.module, self.progress.step, self.directory)
         self.count_time()
         if not self.accelerator.is_main_process:
             return
@@ -252,6 +262,20 @@ class Trainer:
             name = self.directory.checkpoint_path(best.step).name
             self.directory.point_to_best({"checkpoint": name, **asdict(best)})
         self.directory.prune(self.spec.keep, None if best is None else best.step)
+
+    def go_back_to(self, checkpoint: Path) -> None:
+        """Puts weights, optimizer and progress to where a checkpoint has them."""
+        average = None if self.ema is None else self.ema.module
+        unpack(checkpoint, self.module, average, self.optimizer)
+        document = self.directory.progress(checkpoint)
+        self.progress = Progress.from_document(document["progress"])
+
+    def go_back_to_start(self, fresh: nn.Module) -> None:
+        """The same, to before the first step; `fresh` has the weights of then."""
+        for module in (self.module, *(() if self.ema is None else (self.ema.module,))):
+            module.load_state_dict(fresh.state_dict())
+        forget_state(self.optimizer)
+        self.progress = Progress()
 
     def leave_if_asked(self) -> None:
         """Saves and raises InterruptedRun where a signal has asked any process to stop."""

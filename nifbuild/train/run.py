@@ -23,11 +23,12 @@ from nifbuild.train.batches import (
     micro_batch_size,
     training_batches,
 )
-from nifbuild.train.checkpoint import Identity, Progress, load_weights, unpack
+from nifbuild.train.checkpoint import Identity, load_weights
 from nifbuild.train.compilation import compiled_or_eager
 from nifbuild.train.data import describe_data, load_images, open_for, warn_unreadable
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.divergence import Diverged, locate
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
@@ -121,16 +122,22 @@ def train_run(
             free = overwrite or resume
             _open_directory(run, resolved, data, pretrained, accelerator, checkpoint, free)
         if checkpoint is not None:
-            average = None if trainer.ema is None else trainer.ema.module
-            unpack(checkpoint, trainer.module, average, trainer.optimizer)
-            trainer.progress = Progress.from_document(run.progress(checkpoint)["progress"])
+            trainer.go_back_to(checkpoint)
             if accelerator.is_main_process:
                 trainer.tidy_checkpoints()
             report.note(f"continuing after step {trainer.progress.step} of {run.path}")
         elif pretrained is not None:
             report.note(str(pretrained))
         stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
-        trainer.run()
+        try:
+            trainer.run()
+        except Diverged as found:
+            accelerator.wait_for_everyone()  # until the last checkpoint is written
+            if run.checkpoints:
+                trainer.go_back_to(run.checkpoints[-1])
+            else:
+                trainer.go_back_to_start(fresh_model(resolved, pretrained))
+            raise locate(found, trainer) from None
         return _finish(trainer, resolved, data)
 
 
