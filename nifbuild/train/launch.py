@@ -207,8 +207,11 @@ def _death(rank: int, number: int) -> NifbuildError:
     name = signal.Signals(number).name
     if number in stop_signals():
         return InterruptedRun(Problem(f"interrupted by {name}", code="interrupted"), number)
-    hint = ": perhaps the machine ran out of memory" if number == signal.SIGKILL else ""
-    return RunError(Problem(f"process {rank} was ended by {name}{hint}", code="process"))
+    hint = fix = ""
+    if number == signal.SIGKILL:
+        hint = ": perhaps the machine ran out of memory"
+        fix = "`nifbuild inspect SPEC --batch-size N` predicts what so many images take"
+    return RunError(Problem(f"process {rank} was ended by {name}{hint}", fix=fix, code="process"))
 
 
 def require_processes(processes: int | None) -> None:

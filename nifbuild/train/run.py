@@ -111,7 +111,8 @@ def train_run(
             return _with_directory(result, run)
         require_memory(resolved, accelerator.device)
         fix = "have fewer pass at once: --set train.accumulate=N cuts each batch into N parts"
-        stack.enter_context(explaining_lack_of_memory(resolved, micro_batch_size(spec), fix))
+        images = micro_batch_size(spec)
+        stack.enter_context(explaining_lack_of_memory(resolved, images, accelerator.device, fix))
         data = load_images(catalog, resolved, accelerator, report)
         warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())

@@ -151,7 +151,7 @@ def evaluate_run(
         place = Placement(accelerator.device, spec.channels_last, normalize)
         size = batch_size or micro_batch_size(spec)
         fix = "have fewer pass at once: --batch-size"
-        stack.enter_context(explaining_lack_of_memory(resolved, size, fix))
+        stack.enter_context(explaining_lack_of_memory(resolved, size, accelerator.device, fix))
         batches = evaluation_batches(images.splits[role], size, images.workers, accelerator)
         report.evaluating(role, len(batches))
         started = time.monotonic()
