@@ -25,9 +25,10 @@ from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.losses import StepLosses
 from nifbuild.train.optim import lr_factor, set_lr
+from nifbuild.train.pace import Pace, Timed
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
-from nifbuild.train.seeds import derive_seed
+from nifbuild.train.seeds import derive_seed, seed_device
 
 
 class Augmentation(Protocol):
@@ -82,15 +83,16 @@ class Trainer:
         """Trains to the end, from wherever `progress` is."""
         self.report.begin(self.spec.epochs, self.steps_per_epoch, self.progress.step)
         while self.progress.epoch < self.spec.epochs:
-            speed = self.train_epoch()
+            pace = self.train_epoch()
             figures = self.validate() if self.validation_due else None
-            self.finish_epoch(speed, figures)
+            self.finish_epoch(pace, figures)
 
-    def train_epoch(self) -> float:
-        """What is left of the epoch's steps; returns images per second."""
+    def train_epoch(self) -> Pace:
+        """What is left of the epoch's steps; returns how fast they were done."""
         self.model.train()
         started, images = time.monotonic(), 0
-        for batch in self.remaining_batches():
+        batches = Timed(self.remaining_batches())
+        for batch in batches:
             loss = self.train_step(batch)
             self.progress.step += 1
             self.progress.add_losses(self.losses.add(self.progress.step, loss))
@@ -101,7 +103,8 @@ class Trainer:
                 self.save()
             self.leave_if_asked()
         self.progress.add_losses(self.losses.read())
-        return images / (time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return Pace(images / seconds, batches.seconds / seconds)
 
     def remaining_batches(self) -> Iterator[dict[str, Tensor]]:
         """The epoch's batches from the current step on, in the epoch's order."""
@@ -124,7 +127,9 @@ class Trainer:
             images, targets = self.augmentation.train(
                 images, labels, seed=derive_seed(spec.seed, "augment", step, micro, rank)
             )
-            torch.manual_seed(derive_seed(spec.seed, "dropout", step, micro, rank))
+            seed_device(
+                self.accelerator.device, derive_seed(spec.seed, "dropout", step, micro, rank)
+            )
             with self.accelerator.accumulate(self.model):
                 logits = self.model(self.place.input(images))
                 loss = F.cross_entropy(logits, targets, label_smoothing=spec.label_smoothing)
@@ -185,7 +190,7 @@ class Trainer:
             after_batch,
         )
 
-    def finish_epoch(self, speed: float, figures: Figures | None) -> None:
+    def finish_epoch(self, pace: Pace, figures: Figures | None) -> None:
         """Records the epoch and saves what has to be saved."""
         progress = self.progress
         progress.epoch += 1
@@ -193,7 +198,7 @@ class Trainer:
         is_best = self.is_best(figures)
         if is_best and figures is not None:
             progress.best = Best(progress.step, progress.epoch, getattr(figures, self.spec.monitor))
-        self.record(speed, figures, is_best)
+        self.record(pace, figures, is_best)
         progress.loss_sum = 0.0
         if is_best or self.checkpoint_due or progress.epoch == self.spec.epochs:
             self.save()
@@ -207,14 +212,15 @@ class Trainer:
         figure, best = getattr(figures, self.spec.monitor), self.progress.best.figure
         return bool(figure >= best if self.spec.monitor == "top1" else figure <= best)
 
-    def record(self, speed: float, figures: Figures | None, is_best: bool) -> None:
+    def record(self, pace: Pace, figures: Figures | None, is_best: bool) -> None:
         """Writes the epoch's figures."""
         line: dict[str, Any] = {
             "step": self.progress.step,
             "epoch": self.progress.epoch,
             "lr": self.lr_at(self.progress.step - 1),
             "train_loss": self.progress.loss_sum / self.steps_per_epoch,
-            "train_images_per_second": round(speed, 1),
+            "train_images_per_second": round(pace.images_per_second, 1),
+            "data_wait_share": round(pace.data_wait_share, 4),
             "seconds": round(self.progress.seconds, 3),
         }
         tracked = {f"train/{k}": line[k] for k in ("lr", "train_loss", "train_images_per_second")}

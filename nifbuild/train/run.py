@@ -282,6 +282,7 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
         "epoch": best.epoch if best else progress.epoch,
         "train_loss": last.get("train_loss"),
         "train_images_per_second": last.get("train_images_per_second"),
+        "data_wait_share": last.get("data_wait_share"),
         "images_per_second": round(figures.num_samples / seconds, 1),
         "seconds": round(progress.seconds, 3),
     }
