@@ -27,6 +27,15 @@ AgainstOption = Annotated[
         help="With --step: in turn with steps of this spec, which gives the ratio of the two.",
     ),
 ]
+OverheadOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--overhead",
+        metavar="SPEC",
+        show_default=False,
+        help="Train this spec on its data instead, in turn with a bare PyTorch loop.",
+    ),
+]
 
 
 def bench(
@@ -60,11 +69,12 @@ def bench(
     ] = False,
     step: StepOption = None,
     against: AgainstOption = None,
+    overhead: OverheadOption = None,
     size: Annotated[
         str | None,
         typer.Option(
             metavar="PIXELS",
-            help="With --step: size of the images, such as 224 or 224x192.",
+            help="With --step or --overhead: size of the images, such as 224 or 224x192.",
             show_default="as the spec says",
         ),
     ] = None,
@@ -73,7 +83,7 @@ def bench(
         typer.Option(
             min=1,
             help="Images at once, whatever --shape says.",
-            show_default="32, or that of the shapes",
+            show_default="32, or that of the shapes, or with --overhead of the spec",
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of each measurement.")] = 11,
@@ -82,7 +92,7 @@ def bench(
         typer.Option(
             min=0,
             help="A contender that has taken so long gets no more repeats.",
-            show_default="5 for each shape; 10 with --growth, 60 with --step",
+            show_default="5 for each shape; 10 with --growth, 60 with --step, --overhead",
         ),
     ] = None,
     threads: Annotated[
@@ -109,6 +119,7 @@ def bench(
     with its spread. More than 1 means that the layer is faster.
     """
     with loading():
+        from nifbuild.report.bench.overhead import OverheadReport
         from nifbuild.report.bench.plot import plot_report
         from nifbuild.report.bench.progress import StatusLine
         from nifbuild.report.bench.request import Options, parse_request
@@ -122,6 +133,7 @@ def bench(
             growth=growth,
             step=step,
             against=against,
+            overhead=overhead,
             size=size,
             batch_size=batch_size,
             repeats=repeats,
@@ -136,5 +148,5 @@ def bench(
     with StatusLine() as status:
         report = request.measure(status.show)
     print_document(report.as_document()) if json_output else print_report(report)
-    if plot is not None:
+    if plot is not None and not isinstance(report, OverheadReport):
         plot_report(report, plot)

@@ -119,17 +119,23 @@ def _train_here(
 
     with reporting_failure(), resolved.placing():
         with loading():
+            from nifbuild.train.memory import OutOfMemory
             from nifbuild.train.progress import reporter
             from nifbuild.train.run import train_run
             from nifbuild.train.summary import print_summary
 
         is_first = int(os.environ.get("RANK", 0)) == 0
-        result = train_run(
-            resolved,
-            directory,
-            resume=resume,
-            overwrite=overwrite,
-            report=reporter(quiet) if is_first else None,
-        )
+        try:
+            result = train_run(
+                resolved,
+                directory,
+                resume=resume,
+                overwrite=overwrite,
+                report=reporter(quiet) if is_first else None,
+            )
+        except OutOfMemory as error:
+            from nifbuild.report.inspect.shortage import explain_shortage
+
+            raise explain_shortage(error) from error
         if is_first:
             print_document(result) if json_output else print_summary(result)

@@ -6,7 +6,8 @@ every path to its cache.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ from nifbuild.spec.splits import USUAL_NAMES, Splits
 
 if TYPE_CHECKING:
     import datasets
+
+
+_CLOSE = 0.7
+"""How alike two names are that may be one misspelt: `tset` and `test` are at 0.75."""
 
 
 def read_folders(spec: ImageFolderData) -> "dict[str, datasets.Dataset]":
@@ -70,18 +75,46 @@ def _split_folders(root: Path, named: Splits) -> dict[str, Path]:
     """The folders of splits, training first, or none where `root` holds the classes itself.
 
     A folder called `train` that holds images rather than folders is a class (of trains).
+
+    Raises:
+        SpecError: A folder looks like a split whose name is misspelt: it would be left out, or its
+            classes would all be one, without a word.
     """
     folders = {entry.name: entry for entry in _visible(root) if entry.is_dir()}
     usual = (*USUAL_NAMES["train"], *USUAL_NAMES["validation"], *USUAL_NAMES["test"])
     chosen = [name for name in (named.train, named.validation, named.test) if name is not None]
     wanted = dict.fromkeys((*chosen, *usual))
-    found = {
-        name: folders[name]
-        for name in wanted
-        if name in folders and any(entry.is_dir() for entry in _visible(folders[name]))
-    }
+    nested = {n: f for n, f in folders.items() if any(e.is_dir() for e in _visible(f))}
+    found = {name: nested[name] for name in wanted if name in nested}
+    if found:
+        _check_misspelt(root, [name for name in nested if name not in found], found, named)
     has_train = any(name in found for name in (named.train, *USUAL_NAMES["train"]))
     return found if has_train else {}
+
+
+def _check_misspelt(root: Path, unused: list[str], found: Collection[str], named: Splits) -> None:
+    """Raises SpecError where an unused folder is called nearly as a split that is missing."""
+    missing = {
+        name: role
+        for role, names in USUAL_NAMES.items()
+        if role not in named.named and not any(name in found for name in names)
+        for name in names
+    }
+    problems = []
+    for folder in unused:
+        if close := get_close_matches(folder.lower(), missing, n=1, cutoff=_CLOSE):
+            role = missing[close[0]]
+            problems.append(
+                Problem(
+                    f"nothing uses the folder '{root / folder}', which has folders as a split has",
+                    path="data.path",
+                    fix=f"did you mean '{close[0]}'?\nrename it, or say what it is: "
+                    f"`splits: {{{role}: {folder}}}`; or move it elsewhere",
+                    code="unused-split",
+                )
+            )
+    if problems:
+        raise SpecError(problems)
 
 
 def _class_folders(folder: Path) -> list[Path]:

@@ -67,7 +67,8 @@ class Resolved:
         try:
             yield
         except (SpecError, RunError) as error:
-            raise type(error)(self._placed(problem) for problem in error.problems) from error
+            kind = SpecError if isinstance(error, SpecError) else RunError  # not a subclass's own
+            raise kind(self._placed(problem) for problem in error.problems) from error
 
     def _placed(self, problem: Problem) -> Problem:
         keys = problem.path.split(".")

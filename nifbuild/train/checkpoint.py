@@ -141,6 +141,13 @@ def unpack(
             optimizer.scaler.load_state_dict(state["scaler"])
 
 
+def forget_state(optimizer: AcceleratedOptimizer) -> None:
+    """Puts an optimizer, and the scaler of its loss, to before their first step."""
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": {}})
+    if optimizer.scaler is not None:
+        optimizer.scaler.load_state_dict(type(optimizer.scaler)().state_dict())
+
+
 def load_weights(module: nn.Module, path: Path) -> None:
     """Loads a safetensors file into a module of the same architecture.
 

@@ -58,9 +58,13 @@ def load_images(
 
     The first process goes ahead, so that the others find a filled cache.
     """
-    shape = resolved.spec.input
     with accelerator.main_process_first():
-        return catalog.load(_COLOURS[shape.channels], size or shape.size, report.loading)
+        return catalog.load(colours(resolved), size or resolved.spec.input.size, report.loading)
+
+
+def colours(resolved: "Resolved") -> Literal[1, 3]:
+    """Channels that images are decoded to, once `open_for` has found that they suit."""
+    return _COLOURS[resolved.spec.input.channels]
 
 
 def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None:

@@ -17,8 +17,8 @@
     .lock                names the process that writes; there while it does
 
 The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
-written aside, flushed to disk and renamed, and old ones go after that: at every moment there is a
-complete one.
+written aside, flushed to disk and renamed, and old ones go after that, renamed before they are
+removed: at every moment there is a complete one, and none that only looks like one.
 """
 
 import contextlib
@@ -44,6 +44,8 @@ _FILES = (
     "best.json",
 )
 _FOLDERS = ("checkpoints", "tensorboard", "wandb", "finetuned")
+_WRITING = ".writing_"
+_REMOVING = ".removing_"
 
 
 class RunDirectory:
@@ -125,13 +127,22 @@ class RunDirectory:
             raise SpecError(Problem(what, fix=fix, code="unfinished-run"))
 
     def require_free(self, *, overwrite: bool) -> None:
-        """Raises SpecError where a run is there that must not be overwritten."""
-        for path in (self.path, *self.path.parents):
-            if path.exists() and not path.is_dir():
-                what = f"{path} is a file, and a run is a directory"
-                fix = "write elsewhere with --out DIR"
-                raise SpecError(Problem(what, fix=fix, code="not-a-folder"))
-        if self.holds_run and not overwrite:
+        """Makes sure that a run can be written here.
+
+        Raises:
+            SpecError: Where a run is there that must not be overwritten, or a file is in the way.
+            RunError: If that cannot be told, as the folder is another user's.
+        """
+        with self.writing():
+            in_the_way = [
+                p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()
+            ]
+            holds_run = self.holds_run
+        if in_the_way:
+            what = f"{in_the_way[0]} is a file, and a run is a directory"
+            fix = "write elsewhere with --out DIR"
+            raise SpecError(Problem(what, fix=fix, code="not-a-folder"))
+        if holds_run and not overwrite:
             raise SpecError(
                 Problem(
                     f"{self.path} already holds a run",
@@ -163,11 +174,12 @@ class RunDirectory:
         self.require_free(overwrite=overwrite)
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
+            # Checkpoints first: a kill on the way must leave none for --resume to go on from.
+            for name in _FOLDERS:
+                _remove_folder(self.path / name)
             for name in _FILES:
                 (self.path / name).unlink(missing_ok=True)
-            for name in _FOLDERS:
-                if (self.path / name).exists():
-                    shutil.rmtree(self.path / name)
+            self.remove_unfinished()
             (self.path / "checkpoints").mkdir()
 
     def describe(self, spec_text: str, data: Document, init: Document | None) -> None:
@@ -213,12 +225,18 @@ class RunDirectory:
         best = None if best_step is None else self.checkpoint_path(best_step)
         for path in self.checkpoints[:-keep]:
             if path != best:
-                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError):  # it costs room, and no more
+                    _remove_folder(path)
 
     def remove_unfinished(self) -> None:
-        """Deletes what a crash left of a checkpoint that was being written."""
-        for path in (self.path / "checkpoints").glob(".writing_*"):
-            shutil.rmtree(path, ignore_errors=True)
+        """Deletes what a crash left of files and folders that were being written or removed."""
+        for prefix in (_WRITING, _REMOVING):
+            for folder in (self.path, self.path / "checkpoints", *self.checkpoints):
+                for path in folder.glob(f"{prefix}*"):
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
 
     def progress(self, checkpoint: Path) -> Document:
         """The content of a checkpoint's `progress.json`."""
@@ -298,7 +316,9 @@ class RunDirectory:
     def _write_problem(self, error: OSError) -> Problem:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "make room" if full else "make it writable"
-        saved = self.checkpoints
+        saved: list[Path] = []
+        with contextlib.suppress(OSError):  # a folder that cannot be entered
+            saved = self.checkpoints
         if saved:
             fix = f"{saved[-1].name} is intact: {remedy}, then continue with --resume"
         else:
@@ -315,7 +335,7 @@ def _write_file(path: Path, content: bytes) -> None:
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".writing_{path.name}")
+    temporary = path.with_name(f"{_WRITING}{path.name}")
     try:
         _write_file(temporary, content)
         temporary.replace(path)
@@ -325,7 +345,7 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 
 def _write_folder(final: Path, files: Mapping[str, bytes]) -> None:
-    temporary = final.with_name(f".writing_{final.name}")
+    temporary = final.with_name(f"{_WRITING}{final.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -337,6 +357,16 @@ def _write_folder(final: Path, files: Mapping[str, bytes]) -> None:
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _remove_folder(path: Path) -> None:
+    """Removes a folder, renamed before: a kill on the way must not leave half of it as a whole."""
+    if path.exists():
+        removed = path.with_name(f"{_REMOVING}{path.name}")
+        if removed.exists():  # an earlier kill
+            shutil.rmtree(removed)
+        path.rename(removed)
+        shutil.rmtree(removed)
 
 
 def _flush_folder(path: Path) -> None:

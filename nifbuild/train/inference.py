@@ -49,7 +49,9 @@ def inference(trained: TrainedModel, device: torch.device, batch_size: int) -> I
     with ExitStack() as stack:
         accelerator = stack.enter_context(accelerator_on(device, precision=spec.precision))
         stack.enter_context(determinism(spec.deterministic))
-        stack.enter_context(explaining_lack_of_memory(trained.resolved, batch_size, fix))
+        stack.enter_context(
+            explaining_lack_of_memory(trained.resolved, batch_size, accelerator.device, fix)
+        )
         num_classes = len(trained.class_names)
         preprocess = Preprocess(Augment(), num_classes, trained.mean, trained.std)
         place = Placement(accelerator.device, spec.channels_last, preprocess.eval)

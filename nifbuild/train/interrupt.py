@@ -1,6 +1,5 @@
 """Signals that ask a run to stop, noticed at the next step and agreed on by all processes."""
 
-import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -9,22 +8,20 @@ from typing import Self
 import torch
 import torch.distributed as dist
 
-from nifbuild.train.launch import PARENT_VARIABLE, discard, stop_signals, terminals
+from nifbuild.train.launch import discard, stop_signals, terminals
 
 
 class Interrupt:
     """Catches SIGINT, SIGTERM and SIGHUP while entered; the loop asks `requested` at each step.
 
-    A second Ctrl-C finds the default handler, which ends the process at once. The end of the
-    launcher counts as SIGTERM, so that no process is left behind. Outside the main thread, where
-    Python allows no handlers, only that is noticed.
+    A second Ctrl-C finds the default handler, which ends the process at once. Outside the main
+    thread, where Python allows no handlers, nothing is noticed.
     """
 
     def __init__(self) -> None:
         self._received = 0
         self._previous: dict[int, object] = {}
         self._terminals: list[int] = []
-        self._parent = int(os.environ.get(PARENT_VARIABLE, 0))
         self._group: dist.ProcessGroup | None = None
 
     def __enter__(self) -> Self:
@@ -57,8 +54,6 @@ class Interrupt:
 
         Every process has to call it equally often.
         """
-        if self._parent and not self._received and os.getppid() != self._parent:
-            self._received = signal.SIGTERM
         if self._group is None:
             return self._received
         received = torch.tensor(self._received)

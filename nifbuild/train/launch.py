@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,9 @@ _GRACE_SECONDS = 5.0
 
 _SAVING_SECONDS = 120.0
 """How long processes may outlive one that was interrupted: the first one saves a checkpoint."""
+
+_WATCH_SECONDS = 0.5
+"""How often a process looks whether its launcher is still there."""
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -203,8 +207,11 @@ def _death(rank: int, number: int) -> NifbuildError:
     name = signal.Signals(number).name
     if number in stop_signals():
         return InterruptedRun(Problem(f"interrupted by {name}", code="interrupted"), number)
-    hint = ": perhaps the machine ran out of memory" if number == signal.SIGKILL else ""
-    return RunError(Problem(f"process {rank} was ended by {name}{hint}", code="process"))
+    hint = fix = ""
+    if number == signal.SIGKILL:
+        hint = ": perhaps the machine ran out of memory"
+        fix = "`nifbuild inspect SPEC --batch-size N` predicts what so many images take"
+    return RunError(Problem(f"process {rank} was ended by {name}{hint}", fix=fix, code="process"))
 
 
 def require_processes(processes: int | None) -> None:
@@ -219,11 +226,16 @@ def require_processes(processes: int | None) -> None:
 
 @contextmanager
 def reporting_failure() -> Iterator[None]:
-    """In a process of the launcher: writes what is raised to its file and exits quietly."""
+    """In a process of the launcher: writes what is raised to its file and exits quietly.
+
+    Where the launcher ends without it, as when it is killed, the process is asked to save and stop.
+    """
     path = os.environ.get(FAILURE_VARIABLE)
     if not path:
         yield
         return
+    launcher = int(os.environ[PARENT_VARIABLE])
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
         yield
     except NifbuildError as error:
@@ -238,6 +250,18 @@ def reporting_failure() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
+def _end_with(launcher: int) -> None:
+    """Sends this process SIGTERM once the launcher has gone; one that cannot heed it is ended.
+
+    It may wait for another process that is no longer there, or that was never started.
+    """
+    while os.getppid() == launcher:
+        time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SAVING_SECONDS)
+    os._exit(128 + signal.SIGTERM)
+
+
 def _write_failure(path: str, problems: Sequence[Problem] | None, exit_code: int) -> None:
     document: dict[str, Any] = {
         "time": time.time(),
@@ -248,5 +272,8 @@ def _write_failure(path: str, problems: Sequence[Problem] | None, exit_code: int
     if problems is not None:
         document["problems"] = [asdict(problem) for problem in problems]
     temporary = Path(f"{path}.writing")
-    temporary.write_text(json.dumps(document))
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(document))
+        temporary.replace(path)
+    except OSError:  # the full disk that is to be told of may be that of temporary files, too
+        sys.stderr.write("\n".join(map(str, problems or (document["traceback"],))) + "\n")

@@ -1,9 +1,11 @@
 """The training loop."""
 
+import math
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,17 +16,19 @@ from torch import Tensor, nn
 
 from nifbuild.errors import InterruptedRun, Problem
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train.checkpoint import Best, Identity, Progress, pack
+from nifbuild.train.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.divergence import Diverged, require_finite
 from nifbuild.train.ema import Ema
 from nifbuild.train.evaluate import Figures, evaluate
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.losses import StepLosses
 from nifbuild.train.optim import lr_factor, set_lr
+from nifbuild.train.pace import Pace, Timed
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
-from nifbuild.train.seeds import derive_seed
+from nifbuild.train.seeds import derive_seed, seed_device
 
 
 class Augmentation(Protocol):
@@ -79,15 +83,16 @@ class Trainer:
         """Trains to the end, from wherever `progress` is."""
         self.report.begin(self.spec.epochs, self.steps_per_epoch, self.progress.step)
         while self.progress.epoch < self.spec.epochs:
-            speed = self.train_epoch()
+            pace = self.train_epoch()
             figures = self.validate() if self.validation_due else None
-            self.finish_epoch(speed, figures)
+            self.finish_epoch(pace, figures)
 
-    def train_epoch(self) -> float:
-        """What is left of the epoch's steps; returns images per second."""
+    def train_epoch(self) -> Pace:
+        """What is left of the epoch's steps; returns how fast they were done."""
         self.model.train()
         started, images = time.monotonic(), 0
-        for batch in self.remaining_batches():
+        batches = Timed(self.remaining_batches())
+        for batch in batches:
             loss = self.train_step(batch)
             self.progress.step += 1
             self.progress.add_losses(self.losses.add(self.progress.step, loss))
@@ -98,7 +103,8 @@ class Trainer:
                 self.save()
             self.leave_if_asked()
         self.progress.add_losses(self.losses.read())
-        return images / (time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return Pace(images / seconds, batches.seconds / seconds)
 
     def remaining_batches(self) -> Iterator[dict[str, Tensor]]:
         """The epoch's batches from the current step on, in the epoch's order."""
@@ -121,7 +127,9 @@ class Trainer:
             images, targets = self.augmentation.train(
                 images, labels, seed=derive_seed(spec.seed, "augment", step, micro, rank)
             )
-            torch.manual_seed(derive_seed(spec.seed, "dropout", step, micro, rank))
+            seed_device(
+                self.accelerator.device, derive_seed(spec.seed, "dropout", step, micro, rank)
+            )
             with self.accelerator.accumulate(self.model):
                 logits = self.model(self.place.input(images))
                 loss = F.cross_entropy(logits, targets, label_smoothing=spec.label_smoothing)
@@ -157,7 +165,13 @@ class Trainer:
         assert self.validate_on is not None
         # Each process has running statistics of its own unless they are synchronised.
         share_from_first(self.evaluated.buffers())
-        return self.evaluate_on(self.evaluated, self.validate_on, self.validation_batches)
+        figures = self.evaluate_on(self.evaluated, self.validate_on, self.validation_batches)
+        if not math.isfinite(figures.loss):
+            what = (
+                f"the loss on {self.validate_on} is {figures.loss} after step {self.progress.step}"
+            )
+            raise Diverged(what, self.progress.step, self.directory, evaluating=True)
+        return figures
 
     def evaluate_on(self, model: nn.Module, split: str, batches: Any) -> Figures:
         """Evaluates a model on a split, ready to be interrupted."""
@@ -176,7 +190,7 @@ class Trainer:
             after_batch,
         )
 
-    def finish_epoch(self, speed: float, figures: Figures | None) -> None:
+    def finish_epoch(self, pace: Pace, figures: Figures | None) -> None:
         """Records the epoch and saves what has to be saved."""
         progress = self.progress
         progress.epoch += 1
@@ -184,7 +198,7 @@ class Trainer:
         is_best = self.is_best(figures)
         if is_best and figures is not None:
             progress.best = Best(progress.step, progress.epoch, getattr(figures, self.spec.monitor))
-        self.record(speed, figures, is_best)
+        self.record(pace, figures, is_best)
         progress.loss_sum = 0.0
         if is_best or self.checkpoint_due or progress.epoch == self.spec.epochs:
             self.save()
@@ -198,14 +212,15 @@ class Trainer:
         figure, best = getattr(figures, self.spec.monitor), self.progress.best.figure
         return bool(figure >= best if self.spec.monitor == "top1" else figure <= best)
 
-    def record(self, speed: float, figures: Figures | None, is_best: bool) -> None:
+    def record(self, pace: Pace, figures: Figures | None, is_best: bool) -> None:
         """Writes the epoch's figures."""
         line: dict[str, Any] = {
             "step": self.progress.step,
             "epoch": self.progress.epoch,
             "lr": self.lr_at(self.progress.step - 1),
             "train_loss": self.progress.loss_sum / self.steps_per_epoch,
-            "train_images_per_second": round(speed, 1),
+            "train_images_per_second": round(pace.images_per_second, 1),
+            "data_wait_share": round(pace.data_wait_share, 4),
             "seconds": round(self.progress.seconds, 3),
         }
         tracked = {f"train/{k}": line[k] for k in ("lr", "train_loss", "train_images_per_second")}
@@ -234,17 +249,39 @@ class Trainer:
     def save(self) -> None:
         """Saves a checkpoint; every process has to call it, the first one writes."""
         self.progress.add_losses(self.losses.read())
+        require_finite(self.module, self.progress.step, self.directory)
         self.count_time()
         if not self.accelerator.is_main_process:
             return
         average = None if self.ema is None else self.ema.module
         files, state = pack(self.module, average, self.optimizer, self.progress, self.identity)
         self.directory.save_checkpoint(self.progress.step, files, state)
+        self.tidy_checkpoints()
+
+    def tidy_checkpoints(self) -> None:
+        """Points to the best checkpoint and deletes old ones: what follows a save, or a kill in it.
+
+        A run that was killed right after it had saved its last checkpoint saves no other one.
+        """
         best = self.progress.best
         if best is not None:
             name = self.directory.checkpoint_path(best.step).name
             self.directory.point_to_best({"checkpoint": name, **asdict(best)})
         self.directory.prune(self.spec.keep, None if best is None else best.step)
+
+    def go_back_to(self, checkpoint: Path) -> None:
+        """Puts weights, optimizer and progress to where a checkpoint has them."""
+        average = None if self.ema is None else self.ema.module
+        unpack(checkpoint, self.module, average, self.optimizer)
+        document = self.directory.progress(checkpoint)
+        self.progress = Progress.from_document(document["progress"])
+
+    def go_back_to_start(self, fresh: nn.Module) -> None:
+        """The same, to before the first step; `fresh` has the weights of then."""
+        for module in (self.module, *(() if self.ema is None else (self.ema.module,))):
+            module.load_state_dict(fresh.state_dict())
+        forget_state(self.optimizer)
+        self.progress = Progress()
 
     def leave_if_asked(self) -> None:
         """Saves and raises InterruptedRun where a signal has asked any process to stop."""

@@ -6,8 +6,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from nifbuild.errors import Problem, RunError
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.divergence import Diverged
 
 _READ_EVERY = 16
 """On a GPU, reading a value waits for all work queued there."""
@@ -38,7 +38,7 @@ class StepLosses:
         """Reads what is pending; every process has to call it.
 
         Raises:
-            RunError: At a loss that is not a finite number.
+            Diverged: At a loss that is not a finite number.
         """
         if not self._pending:
             return []
@@ -48,16 +48,6 @@ class StepLosses:
         values: list[float] = mean.tolist()
         for step, value in enumerate(values, start=first):
             if not math.isfinite(value):
-                raise RunError(self._problem(step, value))
+                raise Diverged(f"the loss is {value} at step {step}", step, self._directory)
         self.last = values[-1]
         return values
-
-    def _problem(self, step: int, value: float) -> Problem:
-        saved = self._directory.checkpoints
-        last = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was saved"
-        return Problem(
-            f"the loss is {value} at step {step}; {last}",
-            fix="try a lower train.optimizer.lr, a longer train.schedule.warmup_epochs, or"
-            " train.clip_norm: 1",
-            code="loss",
-        )

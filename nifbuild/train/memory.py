@@ -1,7 +1,5 @@
 """Models that do not fit into memory: told before they are built, or where an allocation fails."""
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ import torch
 from nifbuild.compile import build_model
 from nifbuild.errors import Problem, RunError
 from nifbuild.spec.training import AdamW, TrainSpec
+from nifbuild.train.available import total_memory
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -26,6 +25,22 @@ _FAILURES = (
 """What the allocators' RuntimeErrors say; only CUDA's has a type of its own."""
 
 _FEWER_PARAMETERS = "use fewer channels or layers"
+
+
+class OutOfMemory(RunError):
+    """An allocation failed.
+
+    Attributes:
+        resolved: The spec in use, for its data.
+        images: How many passed through the model at once, over all processes.
+        device: Where.
+    """
+
+    def __init__(
+        self, problem: Problem, resolved: "Resolved", images: int, device: torch.device
+    ) -> None:
+        super().__init__(problem)
+        self.resolved, self.images, self.device = resolved, images, device
 
 
 def num_parameters(resolved: "Resolved") -> int | None:
@@ -45,7 +60,7 @@ def require_memory(resolved: "Resolved", device: torch.device) -> None:
     That is the weight, its gradient, the optimizer's means and the moving average. Activations come
     on top, so that more may be needed. Without this, Linux would end the process without a word.
     """
-    parameters, memory = num_parameters(resolved), _memory_bytes(device)
+    parameters, memory = num_parameters(resolved), total_memory(device)
     if parameters is None:
         what = _described(parameters)
     else:
@@ -60,12 +75,15 @@ def require_memory(resolved: "Resolved", device: torch.device) -> None:
 
 
 @contextmanager
-def explaining_lack_of_memory(resolved: "Resolved", images: int, fix: str) -> Iterator[None]:
-    """Turns a failing allocation into one clear RunError.
+def explaining_lack_of_memory(
+    resolved: "Resolved", images: int, device: torch.device, fix: str
+) -> Iterator[None]:
+    """Turns a failing allocation into one clear OutOfMemory.
 
     Args:
         resolved: Of the model in use.
         images: How many pass through the model at once.
+        device: Where.
         fix: How to have fewer of them pass.
     """
     try:
@@ -75,7 +93,7 @@ def explaining_lack_of_memory(resolved: "Resolved", images: int, fix: str) -> It
             raise
         what = f"out of memory with {images} images at once; {_described(num_parameters(resolved))}"
         problem = Problem(what, fix=f"{fix}\n{_FEWER_PARAMETERS}", code="memory")
-        raise RunError(problem) from error
+        raise OutOfMemory(problem, resolved, images, device) from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -88,14 +106,6 @@ def _copies(spec: TrainSpec) -> int:
     optimizer = spec.optimizer
     means = 2 if isinstance(optimizer, AdamW) else int(optimizer.momentum > 0)
     return 2 + means + int(spec.ema is not None)
-
-
-def _memory_bytes(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    if sys.platform == "win32":
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _described(parameters: int | None) -> str:

@@ -23,11 +23,12 @@ from nifbuild.train.batches import (
     micro_batch_size,
     training_batches,
 )
-from nifbuild.train.checkpoint import Identity, Progress, load_weights, unpack
+from nifbuild.train.checkpoint import Identity, load_weights
 from nifbuild.train.compilation import compiled_or_eager
 from nifbuild.train.data import describe_data, load_images, open_for, warn_unreadable
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.divergence import Diverged, locate
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
@@ -110,7 +111,8 @@ def train_run(
             return _with_directory(result, run)
         require_memory(resolved, accelerator.device)
         fix = "have fewer pass at once: --set train.accumulate=N cuts each batch into N parts"
-        stack.enter_context(explaining_lack_of_memory(resolved, micro_batch_size(spec), fix))
+        images = micro_batch_size(spec)
+        stack.enter_context(explaining_lack_of_memory(resolved, images, accelerator.device, fix))
         data = load_images(catalog, resolved, accelerator, report)
         warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())
@@ -121,14 +123,22 @@ def train_run(
             free = overwrite or resume
             _open_directory(run, resolved, data, pretrained, accelerator, checkpoint, free)
         if checkpoint is not None:
-            average = None if trainer.ema is None else trainer.ema.module
-            unpack(checkpoint, trainer.module, average, trainer.optimizer)
-            trainer.progress = Progress.from_document(run.progress(checkpoint)["progress"])
+            trainer.go_back_to(checkpoint)
+            if accelerator.is_main_process:
+                trainer.tidy_checkpoints()
             report.note(f"continuing after step {trainer.progress.step} of {run.path}")
         elif pretrained is not None:
             report.note(str(pretrained))
         stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
-        trainer.run()
+        try:
+            trainer.run()
+        except Diverged as found:
+            accelerator.wait_for_everyone()  # until the last checkpoint is written
+            if run.checkpoints:
+                trainer.go_back_to(run.checkpoints[-1])
+            else:
+                trainer.go_back_to_start(fresh_model(resolved, pretrained))
+            raise locate(found, trainer) from None
         return _finish(trainer, resolved, data)
 
 
@@ -272,6 +282,7 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
         "epoch": best.epoch if best else progress.epoch,
         "train_loss": last.get("train_loss"),
         "train_images_per_second": last.get("train_images_per_second"),
+        "data_wait_share": last.get("data_wait_share"),
         "images_per_second": round(figures.num_samples / seconds, 1),
         "seconds": round(progress.seconds, 3),
     }

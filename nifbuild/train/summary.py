@@ -51,6 +51,8 @@ def summary(result: dict[str, Any]) -> RenderableType:
     table.add_row("checkpoint", f"{result['checkpoint']} ({_kind(result)})")
     if result.get("train_images_per_second"):
         table.add_row("training speed", f"{result['train_images_per_second']:,.0f} img/s")
+    if result.get("data_wait_share") is not None:
+        table.add_row("of that, waiting for data", f"{result['data_wait_share']:.1%}")
     table.add_row("evaluation speed", f"{result['images_per_second']:,.0f} img/s")
     if "seconds" in result:
         table.add_row("time", duration_text(result["seconds"]))

@@ -363,6 +363,49 @@ def test_missing_split_folder(spec: Any, folder: Any) -> None:
     assert problem.what == "the source has no split 'tests'"
 
 
+@pytest.mark.parametrize(
+    ("tree", "folder_name", "meant", "role"),
+    [
+        (("train", "tset"), "tset", "test", "test"),
+        (("train", "test", "Vaild"), "Vaild", "valid", "validation"),
+        (("trian", "test"), "trian", "train", "train"),  # else two classes, `test` and `trian`
+    ],
+)
+def test_a_split_folder_that_is_misspelt(
+    tree: tuple[str, ...], folder_name: str, meant: str, role: str, spec: Any, folder: Any
+) -> None:
+    root = folder({f"{split}/{label}": 3 for split in tree for label in "ab"})
+    problem = problem_of(spec(source="imagefolder", path=root), SpecError)
+    assert problem.what == (
+        f"nothing uses the folder '{root}/{folder_name}', which has folders as a split has"
+    )
+    assert problem.fix.startswith(f"did you mean '{meant}'?")
+    named = f"splits: {{{role}: {folder_name}}}"
+    assert named in problem.fix
+    splits = {role: folder_name}
+    catalog = open_data(spec(source="imagefolder", path=root, splits=splits, validation=0))
+    assert catalog.sizes[role] == 6
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {
+            "train/a": 3,
+            "train/b": 3,
+            "test/a": 1,
+            "test/b": 1,
+            "tset/a": 1,
+        },  # a test split is there
+        {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1, "notes/x": 1},
+        {"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1, "vali": 1},  # has no folders
+        {"cat/small": 3, "cat/large": 2, "rain/heavy": 4},  # classes, with folders of their own
+    ],
+)
+def test_other_folders_are_no_misspelt_splits(tree: dict[str, int], spec: Any, folder: Any) -> None:
+    assert open_data(spec(source="imagefolder", path=folder(tree), validation=0, test=0))
+
+
 def test_too_few_images_to_set_aside(spec: Any, folder: Any) -> None:
     root = folder({"a": 1, "b": 1})
     problem = problem_of(spec(source="imagefolder", path=root), SpecError)

@@ -25,7 +25,7 @@ def call(tmp_path, monkeypatch):
 def test_train_then_evaluate(call, spec_file):
     done = call("train", spec_file())
     assert done.exit_code == 0, done.output
-    for word in ("tiny on test", "top-1", "top-5", "img/s", "runs/tiny"):
+    for word in ("tiny on test", "top-1", "top-5", "img/s", "waiting for data", "runs/tiny"):
         assert word in done.stdout
     assert "nifbuild evaluate runs/tiny" in done.stdout
     heads = [line[:9] for line in done.stderr.splitlines()]

@@ -246,3 +246,50 @@ def test_a_file_in_the_way(tmp_path):
             RunDirectory(tmp_path / path).create(overwrite=True)
     with pytest.raises(SpecError, match="run is a file\n"):
         RunDirectory(tmp_path / "run").require_run()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing tidies up after it."""
+
+
+def test_a_kill_while_old_checkpoints_go_leaves_no_half_of_one(run, monkeypatch):
+    save(run, 1, 2)
+
+    def half(path, *arguments, **options):
+        for file in list(path.glob("*.safetensors")):
+            file.unlink()
+            raise Killed
+
+    monkeypatch.setattr("nifbuild.train.directory.shutil.rmtree", half)
+    with pytest.raises(Killed):
+        run.prune(1, best_step=None)
+    assert names(run) == ["step_00000002"]
+    monkeypatch.undo()
+    run.remove_unfinished()
+    assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["step_00000002"]
+
+
+def test_a_kill_while_a_run_is_overwritten_leaves_no_checkpoint_to_resume(run, monkeypatch):
+    save(run, 1)
+
+    def killed(path, *arguments, **options):
+        raise Killed
+
+    monkeypatch.setattr("nifbuild.train.directory.shutil.rmtree", killed)
+    with pytest.raises(Killed):
+        run.create(overwrite=True)
+    assert names(run) == []
+    assert run.spec.exists()  # the checkpoints went first
+    monkeypatch.undo()
+    run.create(overwrite=True)
+    assert not list(run.path.glob(".*"))
+
+
+def test_what_a_kill_left_of_files_is_removed(run):
+    save(run, 1)
+    left = [run.path / ".writing_metrics.jsonl", run.checkpoints[0] / ".writing_progress.json"]
+    for path in left:
+        path.touch()
+    run.remove_unfinished()
+    assert not any(path.exists() for path in left)
+    assert names(run) == ["step_00000001"]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,19 @@ def test_the_first_failure_is_the_one_that_is_raised(kind, capfd, monkeypatch):
     assert caught.value.exit_code == (2 if kind is SpecError else 1)
     assert time.monotonic() - started < 20  # the one that slept was ended
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_failure_that_cannot_be_passed_on_is_printed(capfd):
+    with pytest.raises(RunError, match="process 0 ended with exit code 1"):
+        run(
+            """
+            os.environ["NIFBUILD_FAILURE"] = "/nowhere/0.json"
+            with reporting_failure():
+                raise RunError(Problem("the disk is full", fix="make room"))
+            """,
+            processes=1,
+        )
+    assert capfd.readouterr() == ("", "the disk is full\n  make room\n")
 
 
 def test_a_defect_shows_one_traceback(capfd):
@@ -126,6 +140,64 @@ def test_signals_reach_all_processes(tmp_path):
     assert launcher.wait(20) == 0, launcher.stderr.read()
     assert sorted(p.name for p in tmp_path.glob("got*")) == ["got0", "got1"]
     launcher.stderr.close()
+
+
+@pytest.mark.parametrize("heeds", [True, False], ids=["heeds the signal", "cannot"])
+def test_no_process_outlives_a_launcher_that_is_killed(tmp_path, heeds):
+    """One is asked to save and stop; one that cannot hear, as it waits for another, is ended."""
+    script = ORPHANED_LAUNCHER.format(folder=tmp_path, heeds=heeds)
+    launcher = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    try:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        launcher.kill()
+        assert launcher.wait() == -signal.SIGKILL
+        deadline = time.monotonic() + 60
+        path = tmp_path / ("saved" if heeds else "ending")
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert path.exists()
+        orphan = int((tmp_path / "started").read_text())
+        while (alive := is_running(orphan)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not alive
+    finally:
+        launcher.kill()
+
+
+def is_running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")  # a container may leave what has ended uncollected
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+ORPHANED_LAUNCHER = """
+import sys
+from nifbuild.train.launch import launch
+script = '''
+import os, signal, sys, time
+from pathlib import Path
+from nifbuild.train import launch
+launch._WATCH_SECONDS, launch._SAVING_SECONDS = 0.05, 0.1
+folder = Path("{folder}")
+def save(number, frame):
+    (folder / "saved").touch()
+    sys.exit(143)
+def end(code, leave=os._exit):
+    (folder / "ending").touch()
+    leave(code)
+signal.signal(signal.SIGTERM, save if {heeds} else signal.SIG_IGN)
+os._exit = end
+with launch.reporting_failure():
+    (folder / "writing").write_text(str(os.getpid()))
+    (folder / "writing").rename(folder / "started")
+    time.sleep(600)
+'''
+launch([sys.executable, "-c", script], 1)
+"""
 
 
 LAUNCHER = """

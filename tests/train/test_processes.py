@@ -1,7 +1,6 @@
 """Real processes: two of them with gloo, signals, and what the terminal sees."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -166,14 +165,6 @@ def test_the_second_ctrl_c_ends_at_once():
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("2\n", -signal.SIGINT)
-
-
-def test_the_end_of_the_launcher_counts_as_a_signal(monkeypatch):
-    from nifbuild.train.interrupt import Interrupt
-
-    monkeypatch.setenv("NIFBUILD_PARENT", str(os.getpid()))  # which is not the parent
-    with Interrupt() as interrupt:
-        assert interrupt.requested() == signal.SIGTERM
 
 
 def test_two_processes_that_cannot_share_a_batch(resolve, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from nifbuild.report.bench.contenders import THIS_LAYER
 from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport
 from nifbuild.report.bench.step import StepReport
-from nifbuild.report.bench.table import Report, machine_text
+from nifbuild.report.bench.table import machine_text
 from nifbuild.report.timing import Quartiles
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _MARKERS = "osD^vPX"
 _GREY = "#555555"
 
 
-def plot_report(report: Report, path: Path) -> None:
+def plot_report(report: LayersReport | GrowthReport | StepReport, path: Path) -> None:
     """Draws a report to a file, in the format that its name ends in.
 
     Raises:

@@ -18,18 +18,19 @@ from nifbuild.report.bench.contenders import (
 )
 from nifbuild.report.bench.growth import GrowthRequest
 from nifbuild.report.bench.layers import CIFAR_STAGES, IMAGENET_STAGES, LayersRequest
+from nifbuild.report.bench.overhead import OverheadRequest
 from nifbuild.report.bench.setting import Setting
 from nifbuild.report.bench.step import StepRequest
 from nifbuild.report.output_file import output_problem
 from nifbuild.spec.image_size import parse_size
 
-Request = LayersRequest | GrowthRequest | StepRequest
+Request = LayersRequest | GrowthRequest | StepRequest | OverheadRequest
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 T = TypeVar("T")
 
 _DEFAULT_BATCH = 32
-_DEFAULT_SECONDS = {"layers": 5.0, "growth": 10.0, "step": 60.0}
+_DEFAULT_SECONDS = {"layers": 5.0, "growth": 10.0, "step": 60.0, "overhead": 60.0}
 _PLOT_FORMATS = (".png", ".pdf", ".svg")
 
 
@@ -45,6 +46,7 @@ class Options:
     mixing: Mixing | None = None
     growth: bool = False
     step: Path | None = None
+    overhead: Path | None = None
     against: Path | None = None
     size: str | None = None
     batch_size: int | None = None
@@ -64,7 +66,7 @@ def parse_request(options: Options) -> Request:
         SpecError: With all that is wrong with them.
     """
     problems: list[Problem] = []
-    mode = "step" if options.step is not None else "growth" if options.growth else "layers"
+    mode = _mode(options)
     _check_mode(options, mode, problems)
     setting = Setting(
         device=_device(options.device, problems),
@@ -88,6 +90,8 @@ def parse_request(options: Options) -> Request:
     batch = options.batch_size or _DEFAULT_BATCH
     if options.step is not None:
         return StepRequest(setting, options.step, options.against, batch, size)
+    if options.overhead is not None:
+        return OverheadRequest(setting, options.overhead, options.batch_size, size)
     if options.growth:
         return GrowthRequest(setting, batch)
     return LayersRequest(
@@ -102,18 +106,31 @@ def _problem(flag: str, what: str, fix: str) -> Problem:
     return Problem(what, where=Mark(flag), fix=fix, code="option")
 
 
+def _mode(options: Options) -> str:
+    if options.step is not None:
+        return "step"
+    if options.overhead is not None:
+        return "overhead"
+    return "growth" if options.growth else "layers"
+
+
 def _check_mode(options: Options, mode: str, problems: list[Problem]) -> None:
     """Each option must have an effect on what is measured."""
     given = {
-        "--shape": (bool(options.shapes), "layers"),
-        "--contender": (bool(options.contenders), "layers"),
-        "--mixing": (options.mixing is not None, "layers"),
-        "--growth": (options.growth, "growth"),
-        "--against": (options.against is not None, "step"),
-        "--size": (options.size is not None, "step"),
+        "--shape": (bool(options.shapes), ("layers",)),
+        "--contender": (bool(options.contenders), ("layers",)),
+        "--mixing": (options.mixing is not None, ("layers",)),
+        "--growth": (options.growth, ("growth",)),
+        "--overhead": (options.overhead is not None, ("overhead",)),
+        "--against": (options.against is not None, ("step",)),
+        "--size": (options.size is not None, ("step", "overhead")),
+        "--plot": (options.plot is not None, ("layers", "growth", "step")),
     }
-    for flag, (is_given, home) in given.items():
-        if is_given and home != mode:
+    if mode == "overhead" and options.dtype != "float32" and not options.autocast:
+        what, fix = "training keeps weights in float32", "add --autocast"
+        problems.append(_problem("--dtype", what, fix))
+    for flag, (is_given, homes) in given.items():
+        if is_given and mode not in homes:
             what, fix = f"has no effect with --{mode}", f"leave out {flag}, or --{mode}"
             if mode == "layers":
                 what, fix = "has no effect without --step", "add --step SPEC"

@@ -12,12 +12,13 @@ from rich.text import Text
 from nifbuild.report.bench.contenders import THIS_LAYER
 from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport, ShapeFigures
+from nifbuild.report.bench.overhead import OverheadReport
 from nifbuild.report.bench.step import StepReport
 from nifbuild.report.timing import Quartiles
 
 _MEDIAN = "median of n ± IQR/2"
 
-Report = LayersReport | GrowthReport | StepReport
+Report = LayersReport | GrowthReport | StepReport | OverheadReport
 
 
 def print_report(report: Report) -> None:
@@ -31,6 +32,8 @@ def render(report: Report) -> RenderableType:
         parts = _layers(report)
     elif isinstance(report, GrowthReport):
         parts = _growth(report)
+    elif isinstance(report, OverheadReport):
+        parts = _overhead(report)
     else:
         parts = _step(report)
     return Group(Text(machine_text(report.environment)), Text(), *parts)
@@ -190,6 +193,32 @@ def _step(report: StepReport) -> list[RenderableType]:
         "    for the peak, bytes over the first spec's",
         "peak: allocated at once during a step, beyond weights, momentum and images",
         "saved: kept by the forward for the backward, images included",
+    ]
+    return [table, Text(), _legend(*lines)]
+
+
+def _overhead(report: OverheadReport) -> list[RenderableType]:
+    size = "x".join(map(str, report.input_shape))
+    name = Path(report.spec).stem
+    table = _table(
+        f"training {name}, {report.batch} images of {size}",
+        ("", 14),
+        ("images/s", 8),
+        ("ratio", 10),
+        ("waiting for data", 0),
+        ("n", 3),
+    )
+    loop, bare = report.loop_images_per_second, report.bare_images_per_second
+    waits = f"{report.data_wait_share.median:.1%}"
+    table.add_row(
+        "nifbuild train", number(loop.median), with_spread(report.ratio), waits, str(loop.count)
+    )
+    table.add_row("bare PyTorch", number(bare.median), "1", "", str(bare.count))
+    lines = [
+        f"ratio: images/s over the bare loop's in the same repeat, {_MEDIAN}",
+        "both: the same model, images in memory, augmentation, optimizer and precision",
+        "waiting: share of the loop's time until a batch is on the device",
+        f"n: repeats, each of {report.steps} steps of both",
     ]
     return [table, Text(), _legend(*lines)]
 
