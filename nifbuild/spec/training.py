@@ -55,6 +55,17 @@ class AdamW(Spec):
     offsets of normalisation (all vectors) get none."""
 
 
+class EarlyStopping(Spec):
+    """When to end a run before its last epoch. The schedule is that of all `epochs`."""
+
+    patience: Positive
+    """Epochs without improvement after which training ends, at the next evaluation."""
+
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """How much better than at the last improvement the monitored figure must be to count as one: a
+    share of the images for `top1` (0.001: a tenth of a point), nats for `loss`."""
+
+
 class Schedule(Spec):
     """The field of every schedule."""
 
@@ -232,6 +243,10 @@ class TrainSpec(Spec):
     monitor: Literal["top1", "loss"] = "top1"
     """The validation figure by which the best checkpoint is told: the highest accuracy, or the
     lowest loss. The latest wins a tie."""
+
+    early_stopping: EarlyStopping | None = None
+    """Ends training once the monitored figure no longer improves; needs a validation split, as
+    test images must not decide. Null: all epochs are trained."""
 
     select: Literal["best", "last"] = "best"
     """The checkpoint whose figures are the run's result. `best` is by validation; without a

@@ -19,7 +19,7 @@ from nifbuild.errors import Problem, RunError, SpecError
 
 @dataclass
 class Best:
-    """The best evaluation so far: its place, and the monitored figure."""
+    """An evaluation that was better than those before: its place, and the monitored figure."""
 
     step: int
     epoch: int
@@ -36,6 +36,7 @@ class Progress:
             `step - epoch * steps_per_epoch`.
         loss_sum: Sum of the losses of the steps of the epoch in progress.
         best: The best evaluation, where one may be chosen.
+        improved: The last one that early stopping counts as an improvement.
         seconds: Time spent so far, over all starts.
     """
 
@@ -43,6 +44,7 @@ class Progress:
     epoch: int = 0
     loss_sum: float = 0.0
     best: Best | None = None
+    improved: Best | None = None
     seconds: float = 0.0
 
     def add_losses(self, values: Iterable[float]) -> None:
@@ -53,9 +55,11 @@ class Progress:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "Progress":
         """From the entry `progress` of a checkpoint's `progress.json`."""
-        values = {field.name: document[field.name] for field in fields(cls)}
-        best = values.pop("best")
-        return cls(**values, best=None if best is None else Best(**best))
+        values = {f.name: document[f.name] for f in fields(cls) if f.name in document}
+        for name in ("best", "improved"):
+            if values.get(name) is not None:
+                values[name] = Best(**values[name])
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from nifbuild.errors import InterruptedRun, Problem
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.checkpoint import Best, Identity, Progress, pack
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.early_stopping import is_improvement, should_stop
 from nifbuild.train.ema import Ema
 from nifbuild.train.evaluate import Figures, evaluate
 from nifbuild.train.interrupt import Interrupt
@@ -78,10 +79,19 @@ class Trainer:
     def run(self) -> None:
         """Trains to the end, from wherever `progress` is."""
         self.report.begin(self.spec.epochs, self.steps_per_epoch, self.progress.step)
-        while self.progress.epoch < self.spec.epochs:
+        while not self.is_over:
             speed = self.train_epoch()
             figures = self.validate() if self.validation_due else None
             self.finish_epoch(speed, figures)
+        improved = self.progress.improved
+        if improved is not None and self.progress.epoch < self.spec.epochs:
+            what = f"{self.spec.monitor} has not improved since epoch {improved.epoch}"
+            self.report.note(f"stopped early, after epoch {self.progress.epoch}: {what}")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch follows."""
+        return self.progress.epoch >= self.spec.epochs or should_stop(self.spec, self.progress)
 
     def train_epoch(self) -> float:
         """What is left of the epoch's steps; returns images per second."""
@@ -182,11 +192,15 @@ class Trainer:
         progress.epoch += 1
         self.count_time()
         is_best = self.is_best(figures)
-        if is_best and figures is not None:
-            progress.best = Best(progress.step, progress.epoch, getattr(figures, self.spec.monitor))
+        if self.chooses and figures is not None:
+            figure = getattr(figures, self.spec.monitor)
+            if is_best:
+                progress.best = Best(progress.step, progress.epoch, figure)
+            if is_improvement(self.spec, figure, progress):
+                progress.improved = Best(progress.step, progress.epoch, figure)
         self.record(speed, figures, is_best)
         progress.loss_sum = 0.0
-        if is_best or self.checkpoint_due or progress.epoch == self.spec.epochs:
+        if is_best or self.checkpoint_due or self.is_over:
             self.save()
 
     def is_best(self, figures: Figures | None) -> bool:

@@ -28,6 +28,7 @@ from nifbuild.train.compilation import compiled_or_eager
 from nifbuild.train.data import describe_data, load_images, open_for, warn_unreadable
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
@@ -89,6 +90,7 @@ def train_run(
         require_trackers(spec.trackers)
         catalog, resolved = open_for(resolved)
         check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
+        require_validation(spec, catalog.sizes)
         accelerator = stack.enter_context(
             accelerator_on(
                 device, precision=spec.precision, accumulate=spec.accumulate, seed=spec.seed
@@ -270,6 +272,8 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
         "selected": f"best {spec.monitor} on validation" if by_validation else "last",
         "step": best.step if best else progress.step,
         "epoch": best.epoch if best else progress.epoch,
+        "epochs": progress.epoch,
+        "stopped_early": progress.epoch < spec.epochs,
         "train_loss": last.get("train_loss"),
         "train_images_per_second": last.get("train_images_per_second"),
         "images_per_second": round(figures.num_samples / seconds, 1),

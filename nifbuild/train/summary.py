@@ -24,6 +24,8 @@ def summary(result: dict[str, Any]) -> RenderableType:
     table.add_row("loss", f"{result['loss']:.4f}")
     table.add_row("images", f"{result['num_samples']:,}")
     table.add_row("checkpoint", f"{result['checkpoint']} ({_kind(result)})")
+    if result.get("stopped_early"):
+        table.add_row("stopped early", f"after epoch {result['epochs']}")
     if result.get("train_images_per_second"):
         table.add_row("training speed", f"{result['train_images_per_second']:,.0f} img/s")
     table.add_row("evaluation speed", f"{result['images_per_second']:,.0f} img/s")
