@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nifbuild.compile import build_model
 from nifbuild.errors import Problem, SpecError, did_you_mean
 from nifbuild.nn.global_conv import GlobalConv2d
-from nifbuild.spec.select import path_pattern
+from nifbuild.spec.select import select_weights
 from nifbuild.spec.training import InitSpec
 from nifbuild.train.seeds import derive_seed
 from nifbuild.train.weights_file import read_weights
@@ -236,18 +236,11 @@ def _skipped(selectors: Iterable[str], names: list[str]) -> tuple[set[str], list
     skipped: set[str] = set()
     useless = []
     for selector in selectors:
-        pattern = path_pattern(selector)
-        chosen = {name for name in names if any(map(pattern.fullmatch, _paths(name)))}
-        skipped |= chosen
+        chosen = select_weights(selector, names)
+        skipped.update(chosen)
         if not chosen:
             useless.append(selector)
     return skipped, useless
-
-
-def _paths(name: str) -> list[str]:
-    """A tensor's name, and the paths of the modules that it is in."""
-    parts = name.split(".")
-    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def _by_module(names: Iterable[str]) -> list[tuple[str, list[str]]]:

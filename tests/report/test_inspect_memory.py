@@ -83,10 +83,14 @@ def test_optimizer_state(optimizer):
 
 
 def test_optimizer_workspace_on_cuda_is_for_all_parameters_at_once():
-    groups = [[torch.empty(10), torch.empty(20)], [torch.empty(5)]]
+    matrices = {"params": [torch.empty(10), torch.empty(20)], "weight_decay": 0.1}
+    vectors = {"params": [torch.empty(5)], "weight_decay": 0.0}
+    groups = [matrices, vectors]
     assert optimizer_workspace(AdamW(), groups, "cuda") == 120
     assert optimizer_workspace(AdamW(weight_decay=0.0), groups, "cpu") == 40 + 2 * 80
-    plain = Sgd(name="sgd", momentum=0.0, weight_decay=0.0)
+    plain = Sgd(name="sgd", momentum=0.0)
+    assert optimizer_workspace(plain, groups, "cuda") == 120
+    groups = [{**group, "weight_decay": 0.0} for group in groups]
     assert optimizer_workspace(plain, groups, "cpu") == 0
     assert optimizer_workspace(plain, groups, "cuda") == 0
 

@@ -145,7 +145,7 @@ class _Step:
                 loss.backward()
                 peaks["backward"] = trace.peak
                 before = trace.current
-            groups: Sequence[Any] = [g["params"] for g in parameter_groups(model, 1.0)]
+            groups = parameter_groups(model, self.optimizer)
             workspace = optimizer_workspace(self.optimizer, groups, self.target.device)
             peaks["optimizer"] = trace.current + workspace
             input_bytes = images.nbytes + labels.nbytes
