@@ -255,6 +255,12 @@ class TrainSpec(Spec):
     """Compile the training step with `torch.compile`. Where that fails, a warning says why and
     training goes on without it."""
 
+    gradient_checkpointing: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Selectors of blocks, as in `["layer1.*", "layer2.*"]`, that keep only their input for the
+    backward pass and are computed again there: less memory for about a third more time, the same
+    results. A block is a name that holds others; `*` stands for anything within one name, `**` for
+    any number of names."""
+
     sync_batch_norm: bool = True
     """With several processes, take the statistics of batch normalisation over all of them; results
     then equal those of one process. False: each uses its own share, and the first one's running
@@ -307,6 +313,12 @@ class TrainSpec(Spec):
                 f"batch_size ({self.batch_size}) must be a multiple of accumulate"
                 f" ({self.accumulate})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _compiles_what_it_can(self) -> Self:
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("compile and gradient_checkpointing exclude each other")
         return self
 
     @model_validator(mode="after")
