@@ -17,11 +17,20 @@ def build_model(resolved: Resolved) -> "nn.Module":
     Modules are named by the ids of the spec; each level of names is a module of its own, which runs
     its part of the graph; those that `train.gradient_checkpointing` selects compute it again in the
     backward pass. Weights are drawn from torch's global generator: seed it to repeat them.
-    Under `torch.device("meta")` nothing is allocated.
     """
     graph = resolved.graph
     recomputed = recomputed_blocks(graph, resolved.spec.train.gradient_checkpointing)
     return _build_scope(graph, "", tuple(range(len(graph.nodes))), (graph.output,), recomputed)
+
+
+def build_skeleton(resolved: Resolved) -> "nn.Module":
+    """The same module with shapes and no values, on torch's meta device; takes milliseconds."""
+    import torch
+
+    from nifbuild.nn.tracing import Undrawn
+
+    with torch.device("meta"), Undrawn():
+        return build_model(resolved)
 
 
 def _build_scope(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nifbuild.compile import build_model
+from nifbuild.compile import build_model, build_skeleton
 from nifbuild.errors import Problem, SpecError, did_you_mean
 from nifbuild.nn.global_conv import GlobalConv2d
 from nifbuild.spec.select import select_weights
@@ -118,8 +118,7 @@ def read_pretrained(resolved: "Resolved") -> Pretrained | None:
     if init is None:
         return None
     file, found = read_weights(Path(init.from_))
-    with torch.device("meta"):
-        model = build_model(resolved)
+    model = build_skeleton(resolved)
     wanted = model.state_dict()
     found = _renamed(found, wanted)
     convs = tuple(path for path, m in model.named_modules() if isinstance(m, GlobalConv2d))

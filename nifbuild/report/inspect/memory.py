@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nifbuild.compile import build_model
+from nifbuild.compile import build_skeleton
 from nifbuild.errors import Problem, SpecError
 from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.derived import DerivedTensors
 from nifbuild.report.inspect.targets import Target, optimizer_bytes, optimizer_workspace
-from nifbuild.report.inspect.weightless import Trace, Undrawn, Weightless, weightless_module
+from nifbuild.report.inspect.weightless import Trace, Weightless, weightless_module
 from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Sgd
@@ -81,12 +81,6 @@ class Prediction:
     saved: dict[str, Saved] = field(repr=False)
 
 
-def meta_model(resolved: Resolved) -> nn.Module:
-    """The model with shapes and no values."""
-    with torch.device("meta"), Undrawn():
-        return build_model(resolved)
-
-
 def predict(
     resolved: Resolved, batch_size: int, target: Target, optimizer: Sgd | AdamW | None = None
 ) -> Prediction:
@@ -118,7 +112,7 @@ class _Step:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def _model(self) -> nn.Module:
-        model = meta_model(self.resolved)
+        model = build_skeleton(self.resolved)
         return weightless_module(model.to(memory_format=self.layout))  # type: ignore[call-overload]
 
     def memory(self) -> Memory:
