@@ -15,6 +15,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.train.sharding import load_optimizer_shares, load_shares, whole, whole_state
 
 
 @dataclass
@@ -108,12 +109,15 @@ def pack(
     progress: Progress,
     identity: Identity,
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The files of a checkpoint, and the content of its `progress.json`."""
+    """The files of a checkpoint, and the content of its `progress.json`.
+
+    Where weights are shared out over processes, every process has to call it.
+    """
     files = {"model.safetensors": _weights(module)}
     if average is not None:
         files["ema.safetensors"] = _weights(average)
     state = {
-        "optimizer": optimizer.state_dict(),
+        "optimizer": whole_state(optimizer.state_dict()),
         "scaler": optimizer.scaler.state_dict() if optimizer.scaler is not None else None,
     }
     buffer = io.BytesIO()
@@ -140,7 +144,7 @@ def unpack(
     with _reading(path):
         # Nothing but tensors and plain containers is unpickled.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_shares(optimizer, state["optimizer"])
         if optimizer.scaler is not None:
             optimizer.scaler.load_state_dict(state["scaler"])
 
@@ -152,13 +156,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
         RunError: If the file is missing, damaged, or of another architecture.
     """
     with _reading(path):
-        module.load_state_dict(safetensors.torch.load_file(path))
+        load_shares(module, safetensors.torch.load_file(path))
 
 
 def _weights(module: nn.Module) -> bytes:
     # Copies, as safetensors refuses tensors that share memory or are not contiguous.
     state = {
-        name: tensor.detach().cpu().contiguous().clone()
+        name: whole(tensor).detach().cpu().contiguous().clone()
         for name, tensor in module.state_dict().items()
     }
     content: bytes = safetensors.torch.save(state, metadata={"format": "pt"})

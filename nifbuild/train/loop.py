@@ -26,6 +26,7 @@ from nifbuild.train.optim import lr_factor, set_lr
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
 from nifbuild.train.seeds import derive_seed
+from nifbuild.train.sharding import weights_are_shared
 
 
 class Augmentation(Protocol):
@@ -133,7 +134,8 @@ class Trainer:
             )
             torch.manual_seed(derive_seed(spec.seed, "dropout", step, micro, rank))
             with self.accelerator.accumulate(self.model):
-                logits = self.model(self.place.input(images))
+                with self.accelerator.autocast():
+                    logits = self.model(self.place.input(images)).float()
                 loss = F.cross_entropy(logits, targets, label_smoothing=spec.label_smoothing)
                 penalty = 0 if self.spread is None else spec.kernel_spread * self.spread()
                 self.accelerator.backward(loss + penalty)
@@ -249,10 +251,13 @@ class Trainer:
         """Saves a checkpoint; every process has to call it, the first one writes."""
         self.progress.add_losses(self.losses.read())
         self.count_time()
-        if not self.accelerator.is_main_process:
+        is_first = self.accelerator.is_main_process
+        if not (is_first or weights_are_shared()):
             return
         average = None if self.ema is None else self.ema.module
         files, state = pack(self.module, average, self.optimizer, self.progress, self.identity)
+        if not is_first:
+            return
         self.directory.save_checkpoint(self.progress.step, files, state)
         best = self.progress.best
         if best is not None:

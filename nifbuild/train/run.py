@@ -39,6 +39,7 @@ from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
+from nifbuild.train.sharding import require_shardable
 from nifbuild.train.trackers import require_trackers, trackers_on
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def train_run(
         catalog, resolved = open_for(resolved)
         check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
         require_validation(spec, catalog.sizes)
+        require_shardable(spec)
         accelerator = stack.enter_context(
             accelerator_on(
                 device, precision=spec.precision, accumulate=spec.accumulate, seed=spec.seed
