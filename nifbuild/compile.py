@@ -1,9 +1,10 @@
 """The nodes of a resolved spec become an `nn.Module`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from nifbuild.spec.graph import Graph
+from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 
 if TYPE_CHECKING:
@@ -14,15 +15,30 @@ def build_model(resolved: Resolved) -> "nn.Module":
     """The torch module of a spec, with freshly drawn weights.
 
     Modules are named by the ids of the spec; each level of names is a module of its own, which runs
-    its part of the graph. Weights are drawn from torch's global generator: seed it to repeat them.
-    Under `torch.device("meta")` nothing is allocated.
+    its part of the graph; those that `train.gradient_checkpointing` selects compute it again in the
+    backward pass. Weights are drawn from torch's global generator: seed it to repeat them.
     """
     graph = resolved.graph
-    return _build_scope(graph, "", tuple(range(len(graph.nodes))), (graph.output,))
+    recomputed = recomputed_blocks(graph, resolved.spec.train.gradient_checkpointing)
+    return _build_scope(graph, "", tuple(range(len(graph.nodes))), (graph.output,), recomputed)
+
+
+def build_skeleton(resolved: Resolved) -> "nn.Module":
+    """The same module with shapes and no values, on torch's meta device; takes milliseconds."""
+    import torch
+
+    from nifbuild.nn.tracing import Undrawn
+
+    with torch.device("meta"), Undrawn():
+        return build_model(resolved)
 
 
 def _build_scope(
-    graph: Graph, prefix: str, members: tuple[int, ...], outputs: tuple[int, ...]
+    graph: Graph,
+    prefix: str,
+    members: tuple[int, ...],
+    outputs: tuple[int, ...],
+    recomputed: Collection[str],
 ) -> "nn.Module":
     from nifbuild.nn.graph import Step, StepGraph
 
@@ -41,10 +57,17 @@ def _build_scope(
             children[name] = node.op.build(*node.input_shapes)
             taken = node.inputs
         else:
-            children[name] = _build_scope(graph, f"{prefix}{name}.", tuple(group), produced)
+            inner = f"{prefix}{name}."
+            children[name] = _build_scope(graph, inner, tuple(group), produced, recomputed)
             taken = _inputs(graph, group)
         steps.append(Step(name, taken, produced))
-    return StepGraph(children, steps, _inputs(graph, members), outputs)
+    return StepGraph(
+        children,
+        steps,
+        _inputs(graph, members),
+        outputs,
+        recompute=prefix.removesuffix(".") in recomputed,
+    )
 
 
 def _inputs(graph: Graph, members: Sequence[int]) -> tuple[int, ...]:

@@ -72,7 +72,8 @@ class FreeFrequencyConv2d(GlobalConv2d):
         for column in _own_mirrors(self.size[1]):  # the Hermitian part there has half the power
             self.weight[..., column] *= math.sqrt(2)
 
-    def _filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[nn.Parameter]:
+        """The spectra's values."""
         return [self.weight]
 
     def _spectrum(self, height: int, width: int, dtype: torch.dtype) -> Tensor:

@@ -160,7 +160,7 @@ class GlobalConv2d(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def _filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[nn.Parameter]:
         """The weights that the spectra depend on."""
         raise NotImplementedError
 
@@ -176,7 +176,7 @@ class GlobalConv2d(nn.Module):
         Differentiable with respect to the weights; complex64, or complex128 for float64 weights.
         Zero frequency is at index (0, 0); rows run through 0, 1, ..., -2, -1 cycles per image.
         """
-        return self._filters_f(height, width, transform_dtype(self._filter_weights()[0].dtype))
+        return self._filters_f(height, width, transform_dtype(self.filter_weights()[0].dtype))
 
     def spatial_kernel(
         self, height: int, width: int, *, centered: bool = False
@@ -241,7 +241,7 @@ class GlobalConv2d(nn.Module):
         return vertical, horizontal
 
     def _filters_f(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
-        with full_precision(self._filter_weights()[0].device):
+        with full_precision(self.filter_weights()[0].device):
             kernel_f = self._spectrum(height, width, dtype)
             if self.downsample == "low_pass" and max(self.stride) > 1:
                 kernel_f = kernel_f * _band(height, width, self.stride, kernel_f)
@@ -263,7 +263,7 @@ class GlobalConv2d(nn.Module):
 
     def _kernel_for(self, x: Tensor, frame: Frame) -> Tensor:
         dtype = transform_dtype(x.dtype)
-        weights = self._filter_weights()
+        weights = self.filter_weights()
         learning = torch.is_grad_enabled() and any(p.requires_grad for p in weights)
         if self.training or learning or torch.compiler.is_compiling():
             return self.laid_kernel(frame, dtype)

@@ -1,9 +1,12 @@
 """A module that runs its children as a graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Step(NamedTuple):
@@ -27,6 +30,9 @@ class StepGraph(nn.Module):
         steps: One for each child, in the same order.
         inputs: The values that the caller gives, in the order of `forward`'s arguments.
         outputs: The values that are returned: one tensor, or a tuple of several.
+        recompute: While training, keep the inputs alone for the backward pass and run the children
+            again there (gradient checkpointing: Chen et al., arXiv 1604.06174). Results are the
+            same, bit for bit: random numbers repeat, and running statistics move once.
     """
 
     def __init__(
@@ -35,6 +41,8 @@ class StepGraph(nn.Module):
         steps: Sequence[Step],
         inputs: Sequence[int],
         outputs: Sequence[int],
+        *,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         for name, child in children.items():
@@ -47,9 +55,21 @@ class StepGraph(nn.Module):
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         self._last_uses = _last_uses(self._steps, self._outputs)
+        self._recompute = recompute
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs for the given inputs; shapes are those of the children."""
+        if not (self._recompute and self.training and torch.is_grad_enabled()):
+            return self._run(*inputs)
+        outputs: Tensor | tuple[Tensor, ...] = checkpoint(
+            self._run,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _buffers_set_aside(self)),
+        )
+        return outputs
+
+    def _run(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         values = dict(zip(self._inputs, inputs, strict=True))
         del inputs
         for step, done in zip(self._steps, self._last_uses, strict=True):
@@ -64,6 +84,25 @@ class StepGraph(nn.Module):
             del result, made
         outputs = tuple(values[index] for index in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+
+@contextmanager
+def _buffers_set_aside(module: nn.Module) -> Iterator[None]:
+    """Lets a forward pass write to copies: it was run before, and has left its traces then.
+
+    Batch normalisation would count the batch into its running statistics twice. It is not enough to
+    keep it from doing so: the pass has to save as many tensors as the first one, those statistics
+    among them.
+    """
+    owners = [(child, dict(child._buffers)) for child in module.modules() if child._buffers]
+    try:
+        for child, buffers in owners:
+            for name, buffer in buffers.items():
+                child._buffers[name] = None if buffer is None else buffer.clone()
+        yield
+    finally:
+        for child, buffers in owners:
+            child._buffers.update(buffers)
 
 
 def _last_uses(steps: tuple[Step, ...], outputs: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

@@ -79,11 +79,12 @@ class ImplicitFrequencyConv2d(GlobalConv2d):
     def _reset_filters(self) -> None:
         self.filter_network.reset_parameters()
 
-    def _filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[nn.Parameter]:
+        """Those of the network over frequencies."""
         return list(self.filter_network.parameters())
 
     def _spectrum(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
-        device = self._filter_weights()[0].device
+        device = self.filter_weights()[0].device
         kernel_f: Tensor = self.filter_network(
             frequency_grid(height, width, coordinates=self.coordinates, dtype=dtype, device=device)
         )

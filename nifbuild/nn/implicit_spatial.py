@@ -58,7 +58,8 @@ class ImplicitSpatialConv2d(GlobalConv2d):
     def _reset_filters(self) -> None:
         self.kernel_network.reset_parameters()
 
-    def _filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[nn.Parameter]:
+        """Those of the network over positions."""
         return list(self.kernel_network.parameters())
 
     def _spectrum(self, height: int, width: int, dtype: torch.dtype) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 own_cache: ContextVar[dict[Any, tuple[Tensor, ...]] | None] = ContextVar("own_cache", default=None)
 """Where constants are kept instead of in the cache of all."""
@@ -65,3 +66,19 @@ def own_constants() -> Iterator[None]:
         yield
     finally:
         own_cache.reset(token)
+
+
+class Undrawn(TorchFunctionMode):
+    """Draws no initial weights, for models without values.
+
+    On the meta device there is nothing to draw, and torch's way to find that out loads its compiler
+    first, which takes over a second.
+    """
+
+    _DRAW = frozenset({Tensor.normal_, Tensor.uniform_})
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs one function of torch."""
+        return args[0] if func in self._DRAW else func(*args, **(kwargs or {}))

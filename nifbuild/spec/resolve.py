@@ -20,6 +20,7 @@ from nifbuild.spec.expressions import names_within, substitute, variables
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
+from nifbuild.spec.recompute import check_recomputed
 from nifbuild.spec.source import List, Map, Scalar, at, parse, plain, replace_at
 from nifbuild.spec.source import Node as TreeNode
 
@@ -168,6 +169,9 @@ def _resolve(source: Map, num_classes: int | None) -> Resolved:
             raise SpecError(found)
 
     _check_output(spec, graph, tree, num_classes)
+    problems = check_recomputed(graph, spec.train.gradient_checkpointing, full)
+    if problems:
+        raise SpecError(problems)
     return Resolved(spec, graph, canonical_text(spec), full, source)
 
 

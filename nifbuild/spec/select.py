@@ -1,7 +1,7 @@
-"""Selectors: which modules a patch, or `replace_convs`, means."""
+"""Selectors: which modules or weights are meant, by their names."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -14,6 +14,18 @@ def path_pattern(glob: str) -> re.Pattern[str]:
         else:
             parts.append({"*": r"[^.]*", "?": r"[^.]"}.get(token, re.escape(token)))
     return re.compile("".join(parts))
+
+
+def select_weights(selector: str, names: Iterable[str]) -> list[str]:
+    """The names of weights that a selector finds by themselves, or by a module that they are in."""
+    pattern = path_pattern(selector)
+    return [name for name in names if any(map(pattern.fullmatch, _and_modules(name)))]
+
+
+def _and_modules(name: str) -> list[str]:
+    """A weight's name, and the paths of the modules that it is in."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def agrees(fields: Mapping[str, Any], where: Mapping[str, Any]) -> bool:

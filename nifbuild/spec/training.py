@@ -15,7 +15,55 @@ Epochs = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-class Sgd(Spec):
+class OwnSettings(Spec):
+    """Settings of the optimizer for some of the weights."""
+
+    lr_factor: Rate = 1.0
+    """Multiplies the learning rate, at every step of the schedule."""
+
+    weight_decay: Decay | None = None
+    """Takes the place of the optimizer's. Biases and all vectors get none here, too. Null: the
+    optimizer's."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set & {"lr_factor", "weight_decay"}:
+            raise ValueError("expected `lr_factor`, `weight_decay` or both")
+        return self
+
+
+class ParameterGroup(OwnSettings):
+    """Weights that are trained with settings of their own."""
+
+    match: Annotated[str, Field(min_length=1)]
+    """Selector of weights, or of modules with all their weights: `*` stands for anything within one
+    name, `**` for any number of names."""
+
+
+class Optimizer(Spec):
+    """The fields of every optimizer."""
+
+    name: str
+    """Which optimizer this is."""
+
+    lr: Rate
+    """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
+
+    weight_decay: Decay
+    """How weights are kept small."""
+
+    filters: OwnSettings | None = None
+    """Settings for what makes the filters of convolutions as large as the image: the weights of
+    their small networks, or the free weights of their spectra; not for 1x1 convolutions and biases
+    beside them. A model without such filters takes no notice, so that one recipe serves every kind
+    of convolution. Null: as all weights."""
+
+    groups: Annotated[tuple[ParameterGroup, ...], Field(strict=False)] = ()
+    """Settings for weights by name. The first group that selects a weight counts, before
+    `filters`."""
+
+
+class Sgd(Optimizer):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"]
@@ -24,18 +72,18 @@ class Sgd(Spec):
     lr: Rate = 0.1
     """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
 
+    weight_decay: Decay = 5e-4
+    """L2 penalty, added to the gradient. Biases and the scales and offsets of normalisation (all
+    vectors) get none."""
+
     momentum: Share = 0.9
     """Share of the previous update that is kept. 0: plain gradient descent."""
 
     nesterov: bool = True
     """Nesterov's form of momentum. Without effect where `momentum` is 0."""
 
-    weight_decay: Decay = 5e-4
-    """L2 penalty, added to the gradient. Biases and the scales and offsets of normalisation (all
-    vectors) get none."""
 
-
-class AdamW(Spec):
+class AdamW(Optimizer):
     """Adam with decoupled weight decay (arXiv 1711.05101)."""
 
     name: Literal["adamw"] = "adamw"
@@ -44,15 +92,26 @@ class AdamW(Spec):
     lr: Rate = 1e-3
     """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
 
+    weight_decay: Decay = 0.05
+    """Share of a weight, times the learning rate, taken off at each step. Biases and the scales and
+    offsets of normalisation (all vectors) get none."""
+
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay rates of the running means of the gradient and of its square."""
 
     eps: Rate = 1e-8
     """Added to the denominator."""
 
-    weight_decay: Decay = 0.05
-    """Share of a weight, times the learning rate, taken off at each step. Biases and the scales and
-    offsets of normalisation (all vectors) get none."""
+
+class EarlyStopping(Spec):
+    """When to end a run before its last epoch. The schedule is that of all `epochs`."""
+
+    patience: Positive
+    """Epochs without improvement after which training ends, at the next evaluation."""
+
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """How much better than at the last improvement the monitored figure must be to count as one: a
+    share of the images for `top1` (0.001: a tenth of a point), nats for `loss`."""
 
 
 class Schedule(Spec):
@@ -196,6 +255,12 @@ class TrainSpec(Spec):
     """Compile the training step with `torch.compile`. Where that fails, a warning says why and
     training goes on without it."""
 
+    gradient_checkpointing: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Selectors of blocks, as in `["layer1.*", "layer2.*"]`, that keep only their input for the
+    backward pass and are computed again there: less memory for about a third more time, the same
+    results. A block is a name that holds others; `*` stands for anything within one name, `**` for
+    any number of names."""
+
     sync_batch_norm: bool = True
     """With several processes, take the statistics of batch normalisation over all of them; results
     then equal those of one process. False: each uses its own share, and the first one's running
@@ -233,6 +298,10 @@ class TrainSpec(Spec):
     """The validation figure by which the best checkpoint is told: the highest accuracy, or the
     lowest loss. The latest wins a tie."""
 
+    early_stopping: EarlyStopping | None = None
+    """Ends training once the monitored figure no longer improves; needs a validation split, as
+    test images must not decide. Null: all epochs are trained."""
+
     select: Literal["best", "last"] = "best"
     """The checkpoint whose figures are the run's result. `best` is by validation; without a
     validation split it is the last one, as choosing by test images would flatter the result."""
@@ -244,6 +313,12 @@ class TrainSpec(Spec):
                 f"batch_size ({self.batch_size}) must be a multiple of accumulate"
                 f" ({self.accumulate})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _compiles_what_it_can(self) -> Self:
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("compile and gradient_checkpointing exclude each other")
         return self
 
     @model_validator(mode="after")

@@ -15,11 +15,12 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.train.sharding import load_optimizer_shares, load_shares, whole, whole_state
 
 
 @dataclass
 class Best:
-    """The best evaluation so far: its place, and the monitored figure."""
+    """An evaluation that was better than those before: its place, and the monitored figure."""
 
     step: int
     epoch: int
@@ -36,6 +37,7 @@ class Progress:
             `step - epoch * steps_per_epoch`.
         loss_sum: Sum of the losses of the steps of the epoch in progress.
         best: The best evaluation, where one may be chosen.
+        improved: The last one that early stopping counts as an improvement.
         seconds: Time spent so far, over all starts.
     """
 
@@ -43,6 +45,7 @@ class Progress:
     epoch: int = 0
     loss_sum: float = 0.0
     best: Best | None = None
+    improved: Best | None = None
     seconds: float = 0.0
 
     def add_losses(self, values: Iterable[float]) -> None:
@@ -53,9 +56,11 @@ class Progress:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "Progress":
         """From the entry `progress` of a checkpoint's `progress.json`."""
-        values = {field.name: document[field.name] for field in fields(cls)}
-        best = values.pop("best")
-        return cls(**values, best=None if best is None else Best(**best))
+        values = {f.name: document[f.name] for f in fields(cls) if f.name in document}
+        for name in ("best", "improved"):
+            if values.get(name) is not None:
+                values[name] = Best(**values[name])
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -104,12 +109,15 @@ def pack(
     progress: Progress,
     identity: Identity,
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The files of a checkpoint, and the content of its `progress.json`."""
+    """The files of a checkpoint, and the content of its `progress.json`.
+
+    Where weights are shared out over processes, every process has to call it.
+    """
     files = {"model.safetensors": weights_bytes(module)}
     if average is not None:
         files["ema.safetensors"] = weights_bytes(average)
     state = {
-        "optimizer": optimizer.state_dict(),
+        "optimizer": whole_state(optimizer.state_dict()),
         "scaler": optimizer.scaler.state_dict() if optimizer.scaler is not None else None,
     }
     buffer = io.BytesIO()
@@ -136,7 +144,7 @@ def unpack(
     with _reading(path):
         # Nothing but tensors and plain containers is unpickled.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_shares(optimizer, state["optimizer"])
         if optimizer.scaler is not None:
             optimizer.scaler.load_state_dict(state["scaler"])
 
@@ -155,14 +163,14 @@ def load_weights(module: nn.Module, path: Path) -> None:
         RunError: If the file is missing, damaged, or of another architecture.
     """
     with _reading(path):
-        module.load_state_dict(safetensors.torch.load_file(path))
+        load_shares(module, safetensors.torch.load_file(path))
 
 
 def weights_bytes(module: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
     """The weights as the content of a safetensors file, with texts in its header."""
     # Copies, as safetensors refuses tensors that share memory or are not contiguous.
     state = {
-        name: tensor.detach().cpu().contiguous().clone()
+        name: whole(tensor).detach().cpu().contiguous().clone()
         for name, tensor in module.state_dict().items()
     }
     content: bytes = safetensors.torch.save(state, metadata={"format": "pt", **(metadata or {})})

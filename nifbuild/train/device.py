@@ -12,6 +12,7 @@ from accelerate.utils import GradientAccumulationPlugin
 from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.training import Precision
 from nifbuild.train.seeds import derive_seed
+from nifbuild.train.sharding import share_out
 
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -114,6 +115,7 @@ def accelerator_on(
             num_steps=accumulate, sync_with_dataloader=False
         ),
     )
+    share_out(accelerator)
     try:
         yield accelerator
     finally:

@@ -41,6 +41,7 @@ class _HowFar(_Form):
     epoch: int
     loss_sum: float
     best: _Best | None
+    improved: _Best | None = None
     seconds: float
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nifbuild.compile import build_model
+from nifbuild.compile import build_model, build_skeleton
 from nifbuild.errors import Problem, SpecError, did_you_mean
 from nifbuild.nn.global_conv import GlobalConv2d
-from nifbuild.spec.select import path_pattern
+from nifbuild.spec.select import select_weights
 from nifbuild.spec.training import InitSpec
 from nifbuild.train.seeds import derive_seed
 from nifbuild.train.weights_file import read_weights
@@ -118,8 +118,7 @@ def read_pretrained(resolved: "Resolved") -> Pretrained | None:
     if init is None:
         return None
     file, found = read_weights(Path(init.from_))
-    with torch.device("meta"):
-        model = build_model(resolved)
+    model = build_skeleton(resolved)
     wanted = model.state_dict()
     found = _renamed(found, wanted)
     convs = tuple(path for path, m in model.named_modules() if isinstance(m, GlobalConv2d))
@@ -236,18 +235,11 @@ def _skipped(selectors: Iterable[str], names: list[str]) -> tuple[set[str], list
     skipped: set[str] = set()
     useless = []
     for selector in selectors:
-        pattern = path_pattern(selector)
-        chosen = {name for name in names if any(map(pattern.fullmatch, _paths(name)))}
-        skipped |= chosen
+        chosen = select_weights(selector, names)
+        skipped.update(chosen)
         if not chosen:
             useless.append(selector)
     return skipped, useless
-
-
-def _paths(name: str) -> list[str]:
-    """A tensor's name, and the paths of the modules that it is in."""
-    parts = name.split(".")
-    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def _by_module(names: Iterable[str]) -> list[tuple[str, list[str]]]:

@@ -19,6 +19,7 @@ from nifbuild.spec.training import TrainSpec
 from nifbuild.train.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.divergence import Diverged, require_finite
+from nifbuild.train.early_stopping import is_improvement, should_stop
 from nifbuild.train.ema import Ema
 from nifbuild.train.evaluate import Figures, evaluate
 from nifbuild.train.interrupt import Interrupt
@@ -29,6 +30,7 @@ from nifbuild.train.pace import Pace, Timed
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
 from nifbuild.train.seeds import derive_seed, seed_device
+from nifbuild.train.sharding import weights_are_shared
 
 
 class Augmentation(Protocol):
@@ -82,10 +84,19 @@ class Trainer:
     def run(self) -> None:
         """Trains to the end, from wherever `progress` is."""
         self.report.begin(self.spec.epochs, self.steps_per_epoch, self.progress.step)
-        while self.progress.epoch < self.spec.epochs:
+        while not self.is_over:
             pace = self.train_epoch()
             figures = self.validate() if self.validation_due else None
             self.finish_epoch(pace, figures)
+        improved = self.progress.improved
+        if improved is not None and self.progress.epoch < self.spec.epochs:
+            what = f"{self.spec.monitor} has not improved since epoch {improved.epoch}"
+            self.report.note(f"stopped early, after epoch {self.progress.epoch}: {what}")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch follows."""
+        return self.progress.epoch >= self.spec.epochs or should_stop(self.spec, self.progress)
 
     def train_epoch(self) -> Pace:
         """What is left of the epoch's steps; returns how fast they were done."""
@@ -131,7 +142,8 @@ class Trainer:
                 self.accelerator.device, derive_seed(spec.seed, "dropout", step, micro, rank)
             )
             with self.accelerator.accumulate(self.model):
-                logits = self.model(self.place.input(images))
+                with self.accelerator.autocast():
+                    logits = self.model(self.place.input(images)).float()
                 loss = F.cross_entropy(logits, targets, label_smoothing=spec.label_smoothing)
                 penalty = 0 if self.spread is None else spec.kernel_spread * self.spread()
                 self.accelerator.backward(loss + penalty)
@@ -196,11 +208,15 @@ class Trainer:
         progress.epoch += 1
         self.count_time()
         is_best = self.is_best(figures)
-        if is_best and figures is not None:
-            progress.best = Best(progress.step, progress.epoch, getattr(figures, self.spec.monitor))
+        if self.chooses and figures is not None:
+            figure = getattr(figures, self.spec.monitor)
+            if is_best:
+                progress.best = Best(progress.step, progress.epoch, figure)
+            if is_improvement(self.spec, figure, progress):
+                progress.improved = Best(progress.step, progress.epoch, figure)
         self.record(pace, figures, is_best)
         progress.loss_sum = 0.0
-        if is_best or self.checkpoint_due or progress.epoch == self.spec.epochs:
+        if is_best or self.checkpoint_due or self.is_over:
             self.save()
 
     def is_best(self, figures: Figures | None) -> bool:
@@ -251,10 +267,13 @@ class Trainer:
         self.progress.add_losses(self.losses.read())
         require_finite(self.module, self.progress.step, self.directory)
         self.count_time()
-        if not self.accelerator.is_main_process:
+        is_first = self.accelerator.is_main_process
+        if not (is_first or weights_are_shared()):
             return
         average = None if self.ema is None else self.ema.module
         files, state = pack(self.module, average, self.optimizer, self.progress, self.identity)
+        if not is_first:
+            return
         self.directory.save_checkpoint(self.progress.step, files, state)
         self.tidy_checkpoints()
 

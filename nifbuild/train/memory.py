@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nifbuild.compile import build_model
+from nifbuild.compile import build_skeleton
 from nifbuild.errors import Problem, RunError
 from nifbuild.spec.training import AdamW, TrainSpec
 from nifbuild.train.available import total_memory
@@ -46,8 +46,7 @@ class OutOfMemory(RunError):
 def num_parameters(resolved: "Resolved") -> int | None:
     """The model's parameters, counted without allocating them; None beyond what torch can count."""
     try:
-        with torch.device("meta"):
-            return sum(parameter.numel() for parameter in build_model(resolved).parameters())
+        return sum(parameter.numel() for parameter in build_skeleton(resolved).parameters())
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise

@@ -1,42 +1,114 @@
 """From the spec's words to the optimizer, and the learning rate at each step."""
 
 import math
+from collections.abc import Collection
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from nifbuild.spec.training import AdamW, Cosine, Sgd, Step, TrainSpec
+from nifbuild.errors import Problem, SpecError, did_you_mean
+from nifbuild.nn import GlobalConv2d
+from nifbuild.spec.select import select_weights
+from nifbuild.spec.training import AdamW, Cosine, OwnSettings, Sgd, Step, TrainSpec
+
+_MAX_LISTED = 12
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: parameters with weight decay, and those without.
+class Group(TypedDict):
+    """Parameters that are trained alike, as torch's optimizers take and keep them."""
 
-    Without: all that hold one number for each channel (biases, scales and offsets of normalisation,
-    layer scales), scalars, and every parameter whose name ends in `bias`, whatever its shape: the
+    params: list[nn.Parameter]
+    weight_decay: float
+    lr_factor: float
+
+
+def parameter_groups(model: nn.Module, spec: Sgd | AdamW) -> list[Group]:
+    """The trainable parameters in groups: with weight decay, and without.
+
+    The same two again for each of the spec's `groups`, and for its `filters`. Without decay are all
+    that hold one number for each channel (biases, scales and offsets of normalisation, layer
+    scales), scalars, and every parameter whose name ends in `bias`, whatever its shape: the
     networks that make filters stack the biases of several layers in one matrix.
+
+    Raises:
+        SpecError: One of the spec's groups selects nothing, or what others have selected.
     """
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            is_bias = name.rpartition(".")[2].endswith("bias")
-            is_per_channel = all(extent == 1 for extent in parameter.shape[1:])
-            (plain if is_per_channel or is_bias else decayed).append(parameter)
-    groups: list[dict[str, object]] = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    settings = _settings_by_name(model, parameters, spec)
+    groups = []
+    own: OwnSettings | None
+    for own in dict.fromkeys((None, *spec.groups, spec.filters)):
+        names = [name for name in parameters if settings.get(name) is own]
+        decay = spec.weight_decay if own is None or own.weight_decay is None else own.weight_decay
+        for decayed in (True, False):
+            groups.append(
+                Group(
+                    params=[
+                        parameters[name]
+                        for name in names
+                        if _is_decayed(name, parameters[name]) is decayed
+                    ],
+                    weight_decay=decay if decayed else 0.0,
+                    lr_factor=1.0 if own is None else own.lr_factor,
+                )
+            )
     return [group for group in groups if group["params"]]
 
 
+def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    is_bias = name.rpartition(".")[2].endswith("bias")
+    is_per_channel = all(extent == 1 for extent in parameter.shape[1:])
+    return not (is_per_channel or is_bias)
+
+
+def _settings_by_name(
+    model: nn.Module, names: Collection[str], spec: Sgd | AdamW
+) -> dict[str, OwnSettings]:
+    """For each parameter with settings of its own, whose they are."""
+    settings: dict[str, OwnSettings] = {}
+    for group in spec.groups:
+        found = select_weights(group.match, names)
+        new = [name for name in found if name not in settings]
+        if not new:
+            raise SpecError(_useless(group.match, bool(found), names))
+        settings |= dict.fromkeys(new, group)
+    if spec.filters is not None:
+        convs = (module for module in model.modules() if isinstance(module, GlobalConv2d))
+        filters = {id(weight) for conv in convs for weight in conv.filter_weights()}
+        for name, parameter in model.named_parameters():
+            if id(parameter) in filters and name in names:
+                settings.setdefault(name, spec.filters)
+    return settings
+
+
+def _useless(selector: str, taken: bool, names: Collection[str]) -> Problem:
+    what = f"'{selector}' selects neither a weight nor a module"
+    modules = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    listed = f"modules: {', '.join(modules[:_MAX_LISTED])} ..."
+    fix = did_you_mean(selector, [*modules, *names]) or listed
+    if taken:
+        what = f"all that '{selector}' selects is in groups before"
+        fix = "the first group that selects a weight counts: put the narrower one first"
+    return Problem(what, path="train.optimizer.groups", fix=fix, code="group")
+
+
 def build_optimizer(model: nn.Module, spec: Sgd | AdamW) -> Optimizer:
-    """The optimizer over all trainable parameters, at its peak learning rate."""
-    groups = parameter_groups(model, spec.weight_decay)
+    """The optimizer over all trainable parameters, at its peak learning rate.
+
+    Raises:
+        SpecError: As `parameter_groups`.
+    """
+    groups: list[Any] = list(parameter_groups(model, spec))
+    optimizer: Optimizer
     if isinstance(spec, Sgd):
         nesterov = spec.nesterov and spec.momentum > 0
-        return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=nesterov)
-    return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, eps=spec.eps)
+        optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=nesterov)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, eps=spec.eps)
+    set_lr(optimizer, spec.lr)
+    return optimizer
 
 
 def lr_factor(spec: TrainSpec, step: int, steps_per_epoch: int) -> float:
@@ -62,6 +134,6 @@ def lr_factor(spec: TrainSpec, step: int, steps_per_epoch: int) -> float:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Sets the learning rate of all groups."""
+    """Sets the learning rate; groups with a factor get so many times it."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_factor"]

@@ -29,6 +29,7 @@ from nifbuild.train.data import describe_data, load_images, open_for, warn_unrea
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.divergence import Diverged, locate
+from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
@@ -39,6 +40,7 @@ from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
+from nifbuild.train.sharding import require_shardable
 from nifbuild.train.trackers import require_trackers, trackers_on
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ def train_run(
         require_trackers(spec.trackers)
         catalog, resolved = open_for(resolved)
         check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
+        require_validation(spec, catalog.sizes)
+        require_shardable(spec)
         accelerator = stack.enter_context(
             accelerator_on(
                 device, precision=spec.precision, accumulate=spec.accumulate, seed=spec.seed
@@ -280,6 +284,8 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
         "selected": f"best {spec.monitor} on validation" if by_validation else "last",
         "step": best.step if best else progress.step,
         "epoch": best.epoch if best else progress.epoch,
+        "epochs": progress.epoch,
+        "stopped_early": progress.epoch < spec.epochs,
         "train_loss": last.get("train_loss"),
         "train_images_per_second": last.get("train_images_per_second"),
         "data_wait_share": last.get("data_wait_share"),

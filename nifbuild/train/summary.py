@@ -49,6 +49,8 @@ def summary(result: dict[str, Any]) -> RenderableType:
     if "size" in result:
         table.add_row("image size", size_text(tuple(result["size"])))
     table.add_row("checkpoint", f"{result['checkpoint']} ({_kind(result)})")
+    if result.get("stopped_early"):
+        table.add_row("stopped early", f"after epoch {result['epochs']}")
     if result.get("train_images_per_second"):
         table.add_row("training speed", f"{result['train_images_per_second']:,.0f} img/s")
     if result.get("data_wait_share") is not None:

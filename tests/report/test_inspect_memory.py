@@ -12,6 +12,7 @@ from nifbuild.nn import ImplicitFrequencyConv2d
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect import Target, inspect_spec, predict
 from nifbuild.report.inspect.budget import largest_batch
+from nifbuild.report.inspect.on_meta import _results
 from nifbuild.report.inspect.targets import optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.verify import verify
 from nifbuild.report.inspect.weightless import Trace, Weightless
@@ -83,10 +84,14 @@ def test_optimizer_state(optimizer):
 
 
 def test_optimizer_workspace_on_cuda_is_for_all_parameters_at_once():
-    groups = [[torch.empty(10), torch.empty(20)], [torch.empty(5)]]
+    matrices = {"params": [torch.empty(10), torch.empty(20)], "weight_decay": 0.1}
+    vectors = {"params": [torch.empty(5)], "weight_decay": 0.0}
+    groups = [matrices, vectors]
     assert optimizer_workspace(AdamW(), groups, "cuda") == 120
     assert optimizer_workspace(AdamW(weight_decay=0.0), groups, "cpu") == 40 + 2 * 80
-    plain = Sgd(name="sgd", momentum=0.0, weight_decay=0.0)
+    plain = Sgd(name="sgd", momentum=0.0)
+    assert optimizer_workspace(plain, groups, "cuda") == 120
+    groups = [{**group, "weight_decay": 0.0} for group in groups]
     assert optimizer_workspace(plain, groups, "cpu") == 0
     assert optimizer_workspace(plain, groups, "cuda") == 0
 
@@ -192,3 +197,25 @@ def test_the_largest_batch():
     assert larger.train_peak_bytes > room
     with pytest.raises(SpecError, match="2 images takes"):
         largest_batch(inspection, 2**20)
+
+
+@pytest.mark.parametrize(("selector", "precision"), [("layer*.*", "fp32"), ("layer*", "bf16")])
+def test_training_peak_with_blocks_computed_again(selector, precision):
+    resolved = load("resnet18_nif.yaml", f"train.gradient_checkpointing=['{selector}']")
+    assert_predicted(resolved, batch_sizes=[16, 64], precision=precision)
+    target = Target("cpu", precision)
+    plain = predict(load("resnet18_nif.yaml"), 64, target)
+    less = predict(resolved, 64, target)
+    assert less.memory.activations_bytes < 0.5 * plain.memory.activations_bytes
+    assert less.memory.train_peak_bytes < plain.memory.train_peak_bytes
+    # A block keeps its input, which counts for its first module, unless one before keeps it.
+    assert less.saved["layer2.1.conv2"].total == 0
+    if selector == "layer*.*":
+        assert less.saved["layer2.1.conv1"].total == 64 * 128 * 8 * 8 * 4
+
+
+def test_a_prediction_does_not_depend_on_those_before():
+    """Shapes are remembered, but not for what shares its memory with its argument."""
+    _results.clear()
+    first, second = (predict(load("resnet18_nif.yaml"), 16, Target("cpu", "fp32")) for _ in "12")
+    assert first == second

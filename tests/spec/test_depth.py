@@ -5,6 +5,7 @@ import torch
 
 from nifbuild import build_model
 from nifbuild.nn.stochastic_depth import StochasticDepth
+from nifbuild.spec.training import AdamW
 from nifbuild.train.optim import parameter_groups
 
 HEAD = "version: 1\ninput: {channels: 4, size: 8}\n"
@@ -85,7 +86,7 @@ def test_layer_scale_is_a_parameter_of_its_level(resolve):
     with torch.no_grad():
         model.gamma.copy_(torch.tensor([0.0, 1.0, 2.0, -1.0]).view(4, 1, 1))
     torch.testing.assert_close(model(x), x + model.gamma * model.c(x))
-    decayed, plain = parameter_groups(model, 0.1)
+    decayed, plain = parameter_groups(model, AdamW(weight_decay=0.1))
     assert [p is model.c.weight for p in decayed["params"]] == [True]
     assert any(p is model.gamma for p in plain["params"])
 

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,6 +45,21 @@ def test_scales_and_dropped_bodies_are_counted_for_what_they_keep(resolve):
     before = num_parameters(resolve(WIDE))
     after = num_parameters(resolve(WIDE, f"model.2={residual}"))
     assert after - before == 9 * 6 * 6 + 6  # a 3x3 convolution, and a factor for each channel
+
+
+def test_counting_does_not_load_torchs_compiler():
+    """Which takes over a second, at the start of each run."""
+    code = """
+        import sys
+        from nifbuild import load_spec
+        from nifbuild.compile import build_skeleton
+        for spec in ("resnet18_nif", "everywhere/convnext_tiny"):
+            parameters = list(build_skeleton(load_spec(f"specs/{spec}.yaml")).parameters())
+            assert parameters and all(p.is_meta for p in parameters)
+        assert "torch._dynamo" not in sys.modules
+    """
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=root, check=True, timeout=120)
 
 
 @pytest.mark.parametrize(

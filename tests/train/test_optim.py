@@ -4,8 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from nifbuild.nn import ImplicitFrequencyConv2d
-from nifbuild.spec.training import AdamW, Constant, Cosine, Sgd, Step, TrainSpec
+from nifbuild.errors import SpecError
+from nifbuild.nn import FreeFrequencyConv2d, ImplicitFrequencyConv2d
+from nifbuild.spec.training import (
+    AdamW,
+    Constant,
+    Cosine,
+    OwnSettings,
+    ParameterGroup,
+    Sgd,
+    Step,
+    TrainSpec,
+)
 from nifbuild.train.optim import build_optimizer, lr_factor, parameter_groups, set_lr
 
 
@@ -59,7 +69,7 @@ def test_no_decay_for_vectors_and_biases_of_filter_networks():
         ImplicitFrequencyConv2d(4, 4),
         nn.Linear(4, 2),
     )
-    decayed, plain = parameter_groups(model, 0.3)
+    decayed, plain = parameter_groups(model, AdamW(weight_decay=0.3))
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
     names = {id(p): name for name, p in model.named_parameters()}
     without = {names[id(p)] for p in plain["params"]}
@@ -76,7 +86,75 @@ def test_no_decay_for_vectors_and_biases_of_filter_networks():
 def test_frozen_parameters_are_left_out():
     model = nn.Linear(2, 2)
     model.weight.requires_grad_(False)
-    assert [len(g["params"]) for g in parameter_groups(model, 0.1)] == [1]
+    assert [len(g["params"]) for g in parameter_groups(model, AdamW())] == [1]
+
+
+def small_model():
+    model = nn.Sequential()
+    model.add_module("conv", nn.Conv2d(2, 3, 3))
+    model.add_module("nif", ImplicitFrequencyConv2d(3, 3, bias=True))
+    model.add_module("free", FreeFrequencyConv2d(3, 2, size=4))
+    model.add_module("head", nn.Sequential(nn.Flatten(), nn.Linear(2 * 4 * 4, 5)))
+    return model
+
+
+def test_groups_against_a_step_by_hand():
+    """w - lr * factor * (gradient + decay * w), with the factors and decays written out by name."""
+    torch.manual_seed(0)
+    model = small_model()
+    spec = Sgd(
+        name="sgd",
+        momentum=0.0,
+        weight_decay=0.5,
+        filters=OwnSettings(lr_factor=0.25, weight_decay=0.0),
+        groups=(
+            ParameterGroup(match="free.weight", lr_factor=2.0),
+            ParameterGroup(match="head", weight_decay=0.125),
+            ParameterGroup(match="**.pointwise.*", lr_factor=0.5),
+        ),
+    )
+    model(torch.randn(4, 2, 6, 6)).square().sum().backward()
+    expected = {}
+    for name, w in model.named_parameters():
+        factor, decay = 1.0, 0.5
+        if name.startswith("nif.filter_network"):
+            factor, decay = 0.25, 0.0
+        elif name == "free.weight":  # one of the filters' weights, but a group comes first
+            factor = 2.0
+        elif name.startswith("head"):
+            decay = 0.125
+        elif "pointwise" in name:
+            factor = 0.5
+        if name.endswith("bias"):
+            decay = 0.0
+        expected[name] = (w - 0.01 * factor * (w.grad + decay * w)).detach()
+    optimizer = build_optimizer(model, spec)
+    assert sorted({group["lr_factor"] for group in optimizer.param_groups}) == [0.25, 0.5, 1, 2]
+    set_lr(optimizer, 0.01)
+    optimizer.step()
+    for name, w in model.named_parameters():
+        torch.testing.assert_close(w.detach(), expected[name], msg=name)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (["haed"], "did you mean 'head"),
+        (["x.**"], "modules: conv, nif"),
+        (["**", "head.1.weight"], "put the narrower one first"),
+    ],
+)
+def test_groups_that_select_nothing(groups, message):
+    spec = AdamW(groups=tuple(ParameterGroup(match=match, lr_factor=2.0) for match in groups))
+    with pytest.raises(SpecError, match=message) as caught:
+        build_optimizer(small_model(), spec)
+    assert f"'{groups[-1]}'" in str(caught.value)
+
+
+def test_a_model_without_global_filters_takes_no_notice_of_their_settings():
+    model = nn.Linear(2, 2)
+    spec = AdamW(filters=OwnSettings(lr_factor=0.5))
+    assert [g["lr_factor"] for g in build_optimizer(model, spec).param_groups] == [1.0, 1.0]
 
 
 def test_builds_what_the_spec_says():

@@ -115,6 +115,7 @@ def test_equal_seeds_are_equal_runs_and_others_are_not(resolve, tmp_path):
 
 
 THOROUGH = (
+    "train.early_stopping={patience: 3}",
     "train.accumulate=2",
     "train.ema=0.8",
     "train.clip_norm=0.5",
@@ -127,7 +128,7 @@ THOROUGH = (
 @pytest.mark.parametrize(
     ("optimizer", "stops"),
     [
-        ("{name: adamw, lr: 0.01}", [Stop(at_step=7)]),
+        ("{name: adamw, lr: 0.01, filters: {lr_factor: 0.3}}", [Stop(at_step=7)]),
         ("{name: sgd, lr: 0.1}", [Stop(at_step=3), Stop(at_step=4), Stop(at_step=10)]),
         ("{name: sgd, lr: 0.1}", [Stop(at_batch=2), Stop(at_batch=17), Stop(at_batch=8)]),
     ],
@@ -341,6 +342,16 @@ def test_each_setting_has_an_effect(resolve, tmp_path, setting):
     train_run(resolve("train.epochs=2"), tmp_path / "plain")
     train_run(resolve("train.epochs=2", setting), tmp_path / "run")
     assert losses(tmp_path / "run") != losses(tmp_path / "plain")
+
+
+def test_filters_have_a_learning_rate_of_their_own(resolve, tmp_path):
+    setting = "train.optimizer.filters={lr_factor: 1e-9, weight_decay: 0}"
+    resolved = resolve("train.epochs=1", setting)
+    train_run(resolved, tmp_path / "run")
+    trained = load_run(tmp_path / "run").model.state_dict()
+    for name, start in fresh_model(resolved).state_dict().items():
+        moved = (trained[name] - start).abs().max()
+        assert (moved < 1e-6) == name.startswith("conv2.filter_network"), name
 
 
 def test_images_that_workers_decode(resolve, tmp_path):

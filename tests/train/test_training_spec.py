@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from nifbuild.spec.training import AdamW, Cosine, Sgd, Step, TrainSpec
+from nifbuild.spec.training import AdamW, Cosine, OwnSettings, Sgd, Step, TrainSpec
 
 
 def read(**fields):
@@ -39,6 +39,12 @@ def test_fields_without_a_name_are_those_of_the_default():
         {"optimizer": {"name": "lion"}},
         {"optimizer": {"momentum": 0.9}},
         {"optimizer": 3},
+        {"optimizer": {"filters": {}}},
+        {"optimizer": {"filters": {"lr": 0.1}}},
+        {"optimizer": {"groups": [{"lr_factor": 0.1}]}},
+        {"optimizer": {"groups": [{"match": "fc"}]}},
+        {"early_stopping": {}},
+        {"early_stopping": {"patience": 0}},
         {"optimizer": {"name": "sgd", "lr": 0}},
         {"schedule": {"name": "constant", "min_lr": 0.1}},
         {"schedule": {"name": "step", "at_epochs": []}},
@@ -54,6 +60,13 @@ def test_fields_without_a_name_are_those_of_the_default():
 def test_refuses(fields):
     with pytest.raises(ValidationError):
         read(**fields)
+
+
+def test_groups_of_weights():
+    optimizer = read(optimizer={"filters": {"lr_factor": 0.3, "weight_decay": 0}}).optimizer
+    assert optimizer == AdamW(filters=OwnSettings(lr_factor=0.3, weight_decay=0.0))
+    groups = [{"match": "fc", "lr_factor": 10}]
+    assert read(optimizer={"name": "sgd", "groups": groups}).optimizer.groups[0].match == "fc"
 
 
 def test_fields_that_disagree():

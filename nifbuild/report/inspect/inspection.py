@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from nifbuild.compile import build_skeleton
 from nifbuild.errors import Mark
-from nifbuild.report.inspect.memory import Prediction, Saved, meta_model, predict
+from nifbuild.report.inspect.memory import Prediction, Saved, predict
 from nifbuild.report.inspect.targets import Target
 from nifbuild.spec.graph import Node
 from nifbuild.spec.ops import Cost
@@ -170,7 +171,7 @@ def inspect_spec(
     sizes = batch_sizes or (train.batch_size // train.accumulate,)
     optimizer = optimizer or train.optimizer
     predictions = tuple(predict(resolved, size, target, optimizer) for size in sizes)
-    model = meta_model(resolved)
+    model = build_skeleton(resolved)
     rows = tuple(
         _row(resolved, node, model, predictions[0].saved[node.path])
         for node in resolved.graph.nodes

@@ -1,7 +1,6 @@
 """Predicts the memory of training and inference: one step on tensors that take up none."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nifbuild.compile import build_model
+from nifbuild.compile import build_skeleton
 from nifbuild.errors import Problem, SpecError
 from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.derived import DerivedTensors
 from nifbuild.report.inspect.targets import Target, optimizer_bytes, optimizer_workspace
-from nifbuild.report.inspect.weightless import Trace, Undrawn, Weightless, weightless_module
-from nifbuild.spec.graph import Graph
+from nifbuild.report.inspect.weightless import Trace, Weightless, weightless_module
+from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Sgd
 from nifbuild.train.kernel_spread import KernelSpread
@@ -82,12 +81,6 @@ class Prediction:
     saved: dict[str, Saved] = field(repr=False)
 
 
-def meta_model(resolved: Resolved) -> nn.Module:
-    """The model with shapes and no values."""
-    with torch.device("meta"), Undrawn():
-        return build_model(resolved)
-
-
 def predict(
     resolved: Resolved, batch_size: int, target: Target, optimizer: Sgd | AdamW | None = None
 ) -> Prediction:
@@ -119,7 +112,7 @@ class _Step:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def _model(self) -> nn.Module:
-        model = meta_model(self.resolved)
+        model = build_skeleton(self.resolved)
         return weightless_module(model.to(memory_format=self.layout))  # type: ignore[call-overload]
 
     def memory(self) -> Memory:
@@ -145,7 +138,7 @@ class _Step:
                 loss.backward()
                 peaks["backward"] = trace.peak
                 before = trace.current
-            groups: Sequence[Any] = [g["params"] for g in parameter_groups(model, 1.0)]
+            groups = parameter_groups(model, self.optimizer)
             workspace = optimizer_workspace(self.optimizer, groups, self.target.device)
             peaks["optimizer"] = trace.current + workspace
             input_bytes = images.nbytes + labels.nbytes
@@ -175,7 +168,7 @@ class _Step:
     def _forward(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """The loss, as `nifbuild.train.loop` computes it."""
         spec = self.resolved.spec.train
-        with _saving(model, self.resolved.graph, images) as saved:
+        with _saving(model, self.resolved, images) as saved:
             with self.target.autocast():
                 outputs = self._run(model, images)
             logits = outputs.float().flatten(1)
@@ -235,15 +228,11 @@ def _hold(trace: Trace, tensors: Iterable[Tensor]) -> int:
 
 
 @contextmanager
-def _saving(model: nn.Module, graph: Graph, images: Tensor) -> Iterator[dict[str, Saved]]:
+def _saving(model: nn.Module, resolved: Resolved, images: Tensor) -> Iterator[dict[str, Saved]]:
     """Fills a mapping from node to what it saves while the model runs."""
     modules = dict(model.named_modules())
-    parameters = {name: p for name, p in model.named_parameters() if name not in modules}
-    paths = [node.path for node in graph.nodes]
-    scales: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        if path in parameters:  # a factor, multiplied in by the module that holds it
-            scales[path.rpartition(".")[0]].append(path)
+    paths = [node.path for node in resolved.graph.nodes]
+    savers = _savers(resolved, modules)
     known = {_storage(t) for t in (*model.parameters(), *model.buffers(), images)}
     saved: dict[str, Saved] = {path: Saved() for path in paths}
     stack: list[str] = []
@@ -254,16 +243,15 @@ def _saving(model: nn.Module, graph: Graph, images: Tensor) -> Iterator[dict[str
         if key not in known and stack:
             known.add(key)
             alive.append(tensor.meta.untyped_storage())
-            path = stack[-1] if stack[-1] in saved else scales[stack[-1]][0]
+            path = savers[stack[-1]]
             fixed = 0 if tensor.per_image else size
             saved[path] = Saved(saved[path].total + size, saved[path].fixed + fixed)
         # Not the tensor itself: an output that holds its own history would never be freed.
         return tensor.detach()
 
     alive: list[Any] = []  # a freed storage's number may come again
-    watched = {path for path in paths if path in modules} | scales.keys()
     handles = []
-    for path in watched:
+    for path in savers:
         enter = modules[path].register_forward_pre_hook(lambda *_, path=path: stack.append(path))
         leave = modules[path].register_forward_hook(lambda *_: stack.pop() and None)
         handles += [enter, leave]
@@ -272,6 +260,21 @@ def _saving(model: nn.Module, graph: Graph, images: Tensor) -> Iterator[dict[str
     alive.clear()
     for handle in handles:
         handle.remove()
+
+
+def _savers(resolved: Resolved, modules: Container[str]) -> dict[str, str]:
+    """For each module that saves something itself, the node that it is counted for."""
+    savers: dict[str, str] = {}
+    for node in resolved.graph.nodes:
+        if node.path in modules:
+            savers[node.path] = node.path
+        else:  # a factor, multiplied in by the module that holds it
+            savers.setdefault(node.path.rpartition(".")[0], node.path)
+    selectors = resolved.spec.train.gradient_checkpointing
+    for block in recomputed_blocks(resolved.graph, selectors):  # it saves its input
+        inside = (n.path for n in resolved.graph.nodes if n.path.startswith(f"{block}."))
+        savers[block] = next(inside)
+    return savers
 
 
 def _storage(tensor: Tensor) -> int:

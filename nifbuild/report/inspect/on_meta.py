@@ -9,6 +9,8 @@ _Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
 _results: dict[tuple[Any, ...], tuple[_Layout | None, ...] | _Layout] = {}
 _MAX_RESULTS = 10_000
+_UNDECLARED_VIEW = torch.ops.aten._unsafe_view.default
+"""What matrix products end in: its schema does not say that it shares its argument's memory."""
 
 
 def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -17,7 +19,7 @@ def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     Networks repeat themselves, and torch's rules for shapes are slow where they are written in
     Python; so the shapes and strides of results are kept.
     """
-    if any(result.alias_info is not None for result in func._schema.returns):
+    if func is _UNDECLARED_VIEW or any(r.alias_info is not None for r in func._schema.returns):
         return func(*args, **kwargs)  # a view, or a tensor that is written to
     key = (func, _key(args), _key(kwargs))
     known = _results.get(key)

@@ -15,6 +15,7 @@ from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect.weightless import Trace
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Precision, Sgd
+from nifbuild.train.optim import Group
 
 Device = Literal["cpu", "cuda"]
 
@@ -136,23 +137,21 @@ def optimizer_bytes(optimizer: Sgd | AdamW, parameters: Sequence[Tensor]) -> int
     return 2 * total + 4 * len(parameters)
 
 
-def optimizer_workspace(
-    optimizer: Sgd | AdamW, groups: Sequence[Sequence[Tensor]], device: Device
-) -> int:
+def optimizer_workspace(optimizer: Sgd | AdamW, groups: Sequence[Group], device: Device) -> int:
     """What one step takes and gives back.
 
     On CUDA torch steps all parameters of a group at once, on a CPU one by one.
 
     Args:
         optimizer: Which one.
-        groups: Its parameters: first those with weight decay.
+        groups: Its parameters.
         device: Where.
     """
     adam = isinstance(optimizer, AdamW)
     largest = 0
-    for index, group in enumerate(groups):
-        sizes = [p.nbytes for p in group]
-        decayed = optimizer.weight_decay > 0 and index == 0
+    for group in groups:
+        sizes = [p.nbytes for p in group["params"]]
+        decayed = group["weight_decay"] > 0
         if device == "cuda":
             largest = max(largest, sum(sizes) if adam or decayed else 0)
         elif adam:

@@ -112,16 +112,6 @@ class Trace(TorchDispatchMode):
         self.peak = max(self.peak, self.current)
 
 
-class Undrawn(TorchDispatchMode):
-    """Leaves out whatever writes to a tensor, for models without values: nothing is drawn."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Runs one operation."""
-        return args[0] if func._schema.is_mutable else func(*args, **(kwargs or {}))
-
-
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Weightless]]:
     """The result of an operation, and the tensors in it that are new."""
     per_image = False
