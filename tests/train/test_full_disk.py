@@ -133,16 +133,15 @@ def test_a_disk_that_tensorboard_fills(resolve, tmp_path, whole):
 
 @pytest.mark.skipif(not AS_ROOT, reason="only the superuser can become another")
 @pytest.mark.parametrize("mode", [0o700, 0o755], ids=["not entered", "not written"])
-def test_a_folder_of_another_user(resolve, disk, mode):
+def test_a_folder_of_another_user(resolve, disk, mode, monkeypatch):
     resolved = resolve()
     (disk / "others").mkdir()
     (disk / "others").chmod(mode)
-    os.chdir(disk)  # as the folders above are for this user only
+    monkeypatch.chdir(disk)  # as the folders above are for this user only
     os.seteuid(65534)
     try:
         with pytest.raises(RunError, match=r"others/run: Permission denied") as caught:
             train_run(resolved, "others/run")
     finally:
         os.seteuid(0)
-        os.chdir("/")
     assert "make it writable" in str(caught.value) and "--out DIR" in str(caught.value)
