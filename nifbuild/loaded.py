@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import safetensors
 import torch
@@ -130,7 +130,9 @@ def _damaged(path: Path, reason: str) -> RunError:
     return RunError(Problem(f"{path} cannot be read: {reason}", fix=fix, code="load"))
 
 
-def header(resolved: Resolved, class_names: tuple[str, ...], mean: Tensor, std: Tensor) -> Any:
+def header(
+    resolved: Resolved, class_names: tuple[str, ...], mean: Tensor, std: Tensor
+) -> dict[str, str]:
     """What the header of a file must hold for `load` to rebuild the model."""
     data = {"class_names": class_names, "mean": mean.tolist(), "std": std.tolist()}
     return {SPEC_KEY: resolved.text, DATA_KEY: json.dumps(data)}

@@ -73,10 +73,11 @@ def export(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Write a model for other programs, its filters as constants, and check what was written.
+    """Write a model to a file for other programs, and check what was written.
 
-    The file is read back, with onnxruntime for ONNX, and its outputs on images of the run's data
-    are compared with the model's; where they differ, there is no file.
+    The file is read back, with onnxruntime for ONNX, and its outputs on images
+    of the run's data are compared with the model's. Where they differ, the
+    command fails and there is no file.
     """
     with loading():
         from nifbuild.report.export.export import export as export_model

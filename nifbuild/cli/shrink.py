@@ -83,9 +83,10 @@ def shrink(
 ) -> None:
     """Turn a run's learned filters into small ordinary convolutions.
 
-    Each layer's filters are cut to their smallest odd window; what that changes is bounded, and
-    measured on real images, and shown beside accuracy, parameters and speed before and after. The
-    result is a run directory with a spec and weights of plain PyTorch convolutions.
+    Each layer's filters are cut to their smallest odd window. What that changes
+    is bounded, measured on real images, and shown beside accuracy, parameters
+    and speed, before and after. The result is a run directory, with a spec and
+    weights of plain PyTorch convolutions.
     """
     with loading():
         from nifbuild.report.shrink.request import read_request

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,12 @@ model:
   - {op: flatten}
   - {op: linear, out_features: 5}
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_trace_logs(monkeypatch):
+    """Where any handler listens, as pytest's does, torch writes its graphs out at each step."""
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
 
 
 @pytest.fixture(scope="module")
@@ -229,11 +236,12 @@ def export_paper_model(spec, size, filters, batch, tmp_path):
     with torch.no_grad():
         model.train()(torch.randn(8, 3, size, size))
     source = exporting.Source(model.eval(), resolved, (), torch.zeros(3), torch.ones(3))
-    request = ExportRequest(spec, "onnx", tmp_path / "model.onnx", batch=batch, filters=filters)
+    path = tmp_path / f"{size}.onnx"
+    request = ExportRequest(spec, "onnx", path, batch=batch, filters=filters)
     written = exporting.export_source(source, request)
     assert written.difference < 1e-4 and written.largest_output > 1e-3
     images = torch.randn(batch or 3, 3, size, size)
-    (ours,) = onnx_session(tmp_path / "model.onnx").run(None, {"images": images.numpy()})
+    (ours,) = onnx_session(path).run(None, {"images": images.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(ours, model(images), atol=1e-4, rtol=0)
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -82,6 +81,5 @@ def critical_masses(layers: Sequence[LayerWindows]) -> list[float]:
 
     Between two of them the windows are the same, so that a search need try no other.
     """
-    found = torch.tensor([kept for layer in layers for kept in layer.kept], dtype=torch.float64)
     # Just below each, as a share that is met exactly counts.
-    return sorted({max(0.0, kept - _ROUNDING) for kept in found.tolist()})
+    return sorted({max(0.0, kept - _ROUNDING) for layer in layers for kept in layer.kept})
