@@ -8,6 +8,7 @@ import typer
 
 from nifbuild import __version__
 from nifbuild.cli import (
+    analyze,
     bench,
     diff,
     evaluate,
@@ -62,6 +63,7 @@ _commands: dict[str, Callable[..., None]] = {
     "schema": schema.schema,
     "train": train.train,
     "evaluate": evaluate.evaluate,
+    "analyze": analyze.analyze,
     "bench": bench.bench,
 }
 for _name, _command in _commands.items():

@@ -135,7 +135,7 @@ def evaluate_run(
     trained = load_run(directory, checkpoint=checkpoint, data=data)
     spec = trained.resolved.spec.train
     place_at = resolve_device(device or spec.device)
-    with _hint_at_directory(RunDirectory(directory) if data is None else None):
+    with hint_at_directory(RunDirectory(directory) if data is None else None):
         catalog, resolved = open_for(trained.resolved)
     _require_same_classes(trained.class_names, catalog)
     role = _chosen_split(split, catalog)
@@ -179,7 +179,7 @@ def evaluate_run(
 
 
 @contextmanager
-def _hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
+def hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
     """Where a run's own data is missing, tells that its paths count from where it was trained."""
     try:
         yield
