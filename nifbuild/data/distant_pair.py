@@ -11,7 +11,7 @@ from nifbuild.spec.data import DistantPairData
 if TYPE_CHECKING:
     import datasets
 
-CLASS_NAMES = ("vertical", "horizontal")
+CLASS_NAMES = ("far", "near")
 _BACKGROUND, _MARK = 0.25, 1.0
 
 
@@ -35,8 +35,12 @@ def draw_pairs(
     """The images, 0 to 255, and the number of each one's class in `CLASS_NAMES`."""
     stream = random_stream(spec.seed, "images")
     labels = np.arange(spec.images) % 2
+    nearest_far = -(-3 * spec.distance // 2)
+    far = stream.randint(nearest_far, 2 * spec.distance + 1, spec.images)
+    apart = np.where(labels == 1, spec.distance, far)
+    axis = stream.randint(0, 2, spec.images)
     # From the mark that is further up or further to the left to the other one, (rows, columns).
-    step = spec.distance * np.stack([1 - labels, labels], axis=1)
+    step = np.stack([apart * (axis == 0), apart * (axis == 1)], axis=1)
     margin = spec.distance - 1
     free = np.array(spec.size) - 2 * margin - step
     first = margin + np.floor(stream.random_sample((spec.images, 2)) * free).astype(np.int64)

@@ -197,16 +197,18 @@ class DigitsData(CommonData):
 
 
 class DistantPairData(CommonData):
-    """Two marks on noise, `distance` pixels apart: side by side is one class, stacked the other.
+    """Two marks on noise: `distance` pixels apart is one class, further apart the other.
 
-    A task with a known answer to how large a filter has to be. Each class is the other one
-    transposed, so that which way the pair lies is all there is to learn. A window of up to
-    `distance` x `distance` pixels sees at most one of the marks, and where it sees one, that mark
-    may be anywhere in it: without noise, the windows of an image are the same in both classes,
-    each as often. Marks keep `distance` - 1 pixels from the border, so that this holds whatever a
-    layer takes to lie beyond it. So a network whose features see no more than that, and which
-    pools them over the image (a layer that is linear in all pixels sees all of them), is at
-    chance.
+    A task with a known answer to how large a filter has to be. The marks lie in a row or in a
+    column, by chance. Those of the class `far` are 3/2 to 2 times as far apart: telling them from
+    the others needs a filter that sees `distance` pixels far, and one that sees much further is
+    of no use.
+
+    A window of up to `distance` x `distance` pixels sees at most one of the marks, and that one may
+    be anywhere in it: without noise, the windows of all images of both classes are the same, each
+    as often. Marks keep `distance` - 1 pixels from the border, so that this holds whatever a layer
+    takes to lie beyond it. So a network whose features see no more than that, and which pools them
+    over the image (a layer that is linear in all pixels sees all of them), is at chance.
 
     Images are drawn when the data is opened; `seed` fixes them, too.
     """
@@ -215,27 +217,28 @@ class DistantPairData(CommonData):
     """Which kind of source this is."""
 
     distance: Annotated[int, Field(ge=2)]
-    """Pixels from one mark to the other, so that a window of `distance` + 1 sees both."""
+    """Pixels from one mark to the other in the class `near`; a window of `distance` + 1 sees both
+    of them."""
 
     size: tuple[Positive, Positive] = (32, 32)
     """Height and width of the images, in pixels, and of the model's input: nothing is resized. Both
-    are at least 3 * distance - 1."""
+    are at least 4 * distance - 1."""
 
     images: Annotated[int, Field(ge=2, le=10**6)] = 2000
     """Number of images, before some are set aside; every other one is of each class."""
 
-    noise: Annotated[float, Field(ge=0, le=1)] = 0.1
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Standard deviation of each pixel, where the marks are 3/4 brighter than what is around them.
     0: none."""
 
     @model_validator(mode="after")
     def _marks_fit(self) -> Self:
-        need = 3 * self.distance - 1
+        need = 4 * self.distance - 1
         if min(self.size) < need:
             height, width = self.size
-            what = f"two marks {self.distance} pixels apart, which keep {self.distance - 1} pixels"
-            what += f" from the border, need {need} x {need} pixels, not {height} x {width}"
-            largest = (min(self.size) + 1) // 3
+            what = f"marks up to {2 * self.distance} pixels apart, which keep {self.distance - 1} "
+            what += f"pixels from the border, need {need} x {need} pixels, not {height} x {width}"
+            largest = (min(self.size) + 1) // 4
             fix = f"write `size: [{need}, {need}]`" + (
                 f", or `distance: {largest}` or less" if largest >= 2 else ""
             )
@@ -252,7 +255,7 @@ class DistantPairData(CommonData):
 
     @property
     def known_num_classes(self) -> int:
-        """Stacked, and side by side."""
+        """Far and near."""
         return 2
 
 

@@ -34,7 +34,7 @@ th:first-child, td:first-child { text-align: left; } td:first-child { font-famil
 _CAPTIONS = {
     "sizes": (
         "How large are the filters of each layer?",
-        "The smallest odd window with the given share of sum |k|: median over the filters of a "
+        "The smallest odd window with the given share of sum |k|: mean over the filters of a "
         "layer, and quartiles. The grid, in grey, is the size of the image that the layer sees, "
         "and so of its filters.",
     ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +16,9 @@ from nifbuild.report.analysis.spectrum import LOW_FREQUENCY
 from nifbuild.report.analysis.spread import Spread
 from nifbuild.report.analysis.style import (
     COLORS,
+    COLUMN_INCHES,
     DASHES,
+    MARKERS,
     NAMES,
     column_figure,
     common_legend,
@@ -29,6 +31,8 @@ from nifbuild.report.analysis.style import (
 _FEW_LAYERS = 16
 _MAX_GROUPS = 12
 _MAX_LETTERS = 16
+_LABEL_INCHES = 0.12
+_LETTER_INCHES = 0.06
 
 Numbers = NDArray[np.float64] | Sequence[float]
 
@@ -41,7 +45,7 @@ def plot_sizes(analysis: Analysis) -> Figure:
     figure = column_figure(0.85 * len(analysis.shares) + (1.5 if few else 0.9))
     grid = figure.subplots(len(analysis.shares), 1, sharex=True, sharey=True, squeeze=False)
     rows = list(grid[:, 0])
-    places = np.arange(1, len(layers) + 1)
+    places = np.arange(1.0, len(layers) + 1)
     for axes, share in zip(rows, analysis.shares, strict=True):
         grids = [max(layer.grid) for layer in layers]
         edges = np.arange(0.5, len(layers) + 1)
@@ -62,30 +66,22 @@ def plot_sizes(analysis: Analysis) -> Figure:
 
 
 def _size_curve(
-    axes: Axes, places: NDArray[np.int64], sizes: list[Spread | None], name: str, *, few: bool
+    axes: Axes, places: NDArray[np.float64], sizes: list[Spread | None], name: str, *, few: bool
 ) -> None:
     def values(pick: Callable[[Spread], Tensor]) -> NDArray[np.float64]:
         return np.array([np.nan if s is None else pick(s).item() for s in sizes])
 
-    median = values(lambda s: s.median)
+    mean = values(lambda s: s.mean)
     first, third = values(lambda s: s.first), values(lambda s: s.third)
-    color, marker = COLORS[name], {"trained": "o", "initial": "s", "against": "^"}[name]
+    color = COLORS[name]
     if few:
-        shift = {"trained": 0.0, "initial": 0.22, "against": -0.22}[name]
-        axes.errorbar(
-            places + shift,
-            median,
-            yerr=[median - first, third - median],
-            fmt=marker,
-            markersize=3,
-            elinewidth=0.8,
-            color=color,
-            markerfacecolor=color if name == "trained" else "white",
-            label=NAMES[name],
-        )
+        places = places + {"trained": 0.0, "initial": 0.22, "against": -0.22}[name]
+        fill = color if name == "trained" else "white"
+        axes.vlines(places, first, third, color=color, linewidth=0.8)
+        axes.plot(places, mean, MARKERS[name], ms=3, color=color, mfc=fill, label=NAMES[name])
     else:
         axes.fill_between(places, first, third, color=color, alpha=0.2, linewidth=0)
-        axes.plot(places, median, DASHES[name], color=color, linewidth=0.9, label=NAMES[name])
+        axes.plot(places, mean, DASHES[name], color=color, linewidth=0.9, label=NAMES[name])
 
 
 def _layer_axis(rows: Sequence[Axes], paths: Sequence[str], *, few: bool) -> None:
@@ -101,15 +97,18 @@ def _layer_axis(rows: Sequence[Axes], paths: Sequence[str], *, few: bool) -> Non
     if len(groups) > _MAX_GROUPS:
         last.set_xlabel("layer, in the order in which they are applied")
         return
-    start, middles, labels = 0, [], []
+    inches = (COLUMN_INCHES - 0.4) / len(names)
+    start, middles, labels, crowded = 0, [], [], False
     for key, number in groups:
         middles.append(start + (number + 1) / 2)
-        labels.append(key if number * len(names) > 0 and number / len(names) > 0.04 else "")
+        # A few layers, such as a stem, are left without a name rather than over their neighbour's.
+        labels.append(key if number * inches > _LABEL_INCHES else "")
+        crowded |= len(labels[-1]) * _LETTER_INCHES > number * inches
         start += number
         for axes in rows if start < len(names) else ():
             axes.axvline(start + 0.5, color="0.85", linewidth=0.6, zorder=0)
-    crowded = max(map(len, labels)) > 9
-    last.set_xticks(middles, labels, rotation=30 if crowded else 0, ha="right" if crowded else None)
+    tilt: dict[str, Any] = {"rotation": 30, "ha": "right"} if crowded else {}
+    last.set_xticks(middles, labels, **tilt)
     last.tick_params(axis="x", length=0)
     last.set_xlabel(f"{len(names)} layers, in the order in which they are applied")
 

@@ -20,6 +20,7 @@ GREY = "#666666"
 
 NAMES = {"trained": "trained", "initial": "at initialisation", "against": "other run"}
 COLORS = {"trained": "#0072B2", "initial": "#D55E00", "against": "#009E73"}
+MARKERS = {"trained": "o", "initial": "s", "against": "^"}
 DASHES = {"trained": "-", "initial": "--", "against": "-."}
 
 _STYLE: Any = {  # matplotlib types the keys as literals, all three hundred
@@ -70,7 +71,8 @@ def window_axis(axes: Axes, largest: int, direction: Literal["x", "y"] = "x") ->
     """A logarithmic axis of odd windows, in pixels."""
     axes.set(**{f"{direction}scale": "log"})
     axis: Axis = axes.xaxis if direction == "x" else axes.yaxis
-    ticks = [size for size in (1, 3, 7, 15, 31, 63, 127, 255, 511) if size <= largest]
+    sizes = (1, 3, 7, 15, 31, 63, 127, 255, 511) if largest < 100 else (1, 3, 9, 27, 81, 243)
+    ticks = [size for size in sizes if size <= largest]
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: f"{value:g}")
