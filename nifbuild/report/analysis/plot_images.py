@@ -38,7 +38,8 @@ def plot_components(analysis: Analysis) -> Figure:
             axes.set_title(f"{share:.0%}" if share >= 0.005 else "<1%", pad=2)
         _row_label(row[0], f"{size_text(found.grid)} pixels\n{_shown_text(images[0], found.grid)}")
     if not sets:
-        grid[0, 0].set_axis_off()
+        for axes in grid.flat:
+            axes.set_axis_off()
         figure.suptitle("all filters of a grid are alike")
     return figure
 

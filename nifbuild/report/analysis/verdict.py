@@ -21,7 +21,10 @@ def verdicts(analysis: Analysis) -> list[str]:
 
 
 def _size_sentence(analysis: Analysis, share: float) -> str:
-    """The smallest window that is enough for three quarters of the layers, and for how many."""
+    """The smallest window that is enough for three quarters of the layers, and for how many it is.
+
+    Of the other models, the smallest that is enough for as many.
+    """
     sizes = _median_sizes(analysis.trained, share)
     wanted = math.ceil(_MOST * len(sizes))
     window = sorted(sizes)[wanted - 1]
@@ -33,8 +36,8 @@ def _size_sentence(analysis: Analysis, share: float) -> str:
     for name, label in (("initial", "at initialisation"), ("against", "in the other run")):
         if name in analysis.models:
             other = _median_sizes(analysis.models[name], share)
-            # For as large a part of its layers, which may be others.
-            place = min(len(other), max(1, math.ceil(enough / len(sizes) * len(other))))
+            # The other run may have fewer layers: then for the same part of them.
+            place = max(1, math.ceil(enough / len(sizes) * len(other)))
             size = sorted(other)[place - 1]
             others.append(f"{label} within {size}x{size}")
     return "; ".join([text, *others]) + "."
@@ -48,12 +51,9 @@ def _of(number: int, total: int) -> str:
 
 def _median_sizes(figures: ModelFigures, share: float) -> list[int]:
     """Of each layer, the window that is enough for half of its filters."""
-    return [math.ceil(_odd(layer.mass_sizes[share].median.item())) for layer in figures.layers]
-
-
-def _odd(size: float) -> float:
-    """The next odd number: between two filters, the median may fall between two windows."""
-    return math.ceil((size - 1) / 2) * 2 + 1
+    # Between two filters, the median may fall between two windows: the next odd number, then.
+    medians = [layer.mass_sizes[share].median.item() for layer in figures.layers]
+    return [math.ceil((median - 1) / 2) * 2 + 1 for median in medians]
 
 
 def _change_sentence(analysis: Analysis) -> str:
@@ -66,13 +66,15 @@ def _change_sentence(analysis: Analysis) -> str:
     smaller = sum(b < a for a, b in zip(before, after, strict=True))
     larger = sum(b > a for a, b in zip(before, after, strict=True))
     same = len(after) - smaller - larger
-    parts = [f"smaller in {smaller}", f"larger in {larger}", f"the same in {same}"]
-    kept = [p for p, n in zip(parts, (smaller, larger, same), strict=True) if n] or parts[2:]
-    layers = f"{len(after)} layer{'s' if len(after) > 1 else ''}"
     return (
-        f"Of {layers}, training has made the mean window with {share:.0%} of the mass "
-        f"{', '.join(kept)}."
+        f"Training has made the mean window with {share:.0%} of the mass smaller in "
+        f"{_layers(smaller)} and larger in {_layers(larger)}"
+        + (f"; in {_layers(same)} it is the same." if same else ".")
     )
+
+
+def _layers(number: int) -> str:
+    return f"{number} layer{'' if number == 1 else 's'}"
 
 
 def _mean_sizes(figures: ModelFigures, share: float) -> list[float]:
@@ -87,9 +89,9 @@ def _low_pass_sentence(analysis: Analysis) -> str:
         shares.append(f"{_mean_low_share(analysis.models['initial']):.0%} at initialisation")
     white = sum(layer.white_low_share for layer in layers) / len(layers)
     shares.append(f"{white:.0%} if they passed all alike")
-    are = _of(low, len(layers)) if low else f"none of {len(layers)} layers"
+    are = _of(low, len(layers)) if low else "no layer"
     return (
-        f"Filters are low-pass in {are}: more than half of their energy lies below "
+        f"Filters are low-pass in {are}: there, more than half of the energy lies below "
         f"{LOW_FREQUENCY:g} cycles per pixel ({', '.join(shares)})."
     )
 
