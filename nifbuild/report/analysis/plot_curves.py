@@ -121,7 +121,8 @@ def plot_windows(analysis: Analysis, measure: Literal["mass", "energy"]) -> Figu
         for layer in analysis.trained.layers:
             if layer.grid == grid.grid:
                 shares = getattr(layer, measure)
-                panel.plot(layer.windows, shares.mean, color=COLORS["trained"], lw=0.4, alpha=0.35)
+                line = (layer.windows, shares.mean.numpy())
+                panel.plot(*line, color=COLORS["trained"], lw=0.4, alpha=0.35)
         _bands(panel, analysis, grid, lambda f: (f.windows, getattr(f, measure)))
         for share in analysis.shares:
             panel.axhline(share, color="0.85", linewidth=0.6, zorder=0)
@@ -140,7 +141,7 @@ def plot_spectra(analysis: Analysis) -> Figure:
         panel.axvline(LOW_FREQUENCY, color="0.8", linewidth=0.6, zorder=0)
         for layer in analysis.trained.layers:
             if layer.grid == grid.grid:
-                line = (layer.cycles_per_pixel, layer.magnitude.mean)
+                line = (layer.cycles_per_pixel, layer.magnitude.mean.numpy())
                 panel.plot(*line, color=COLORS["trained"], lw=0.4, alpha=0.35)
         _bands(panel, analysis, grid, lambda f: (f.cycles_per_pixel, f.magnitude))
         panel.set_xlim(0, 0.72)
@@ -178,5 +179,6 @@ def _bands(
             continue
         x, spread = pick(figures)
         color = COLORS[name]
-        panel.fill_between(x, spread.first, spread.third, color=color, alpha=0.18, linewidth=0)
-        panel.plot(x, spread.mean, DASHES[name], color=color)
+        first, third = spread.first.numpy(), spread.third.numpy()
+        panel.fill_between(x, first, third, color=color, alpha=0.18, linewidth=0)
+        panel.plot(x, spread.mean.numpy(), DASHES[name], color=color)

@@ -109,7 +109,7 @@ def _field(axes: Axes, field: ReceptiveField, shares: tuple[float, ...]) -> Axes
     largest = gradient.max().clamp_min(torch.finfo(gradient.dtype).tiny)
     norm = LogNorm(10.0**-_DECADES, 1)
     shown = (gradient / largest).clamp_min(10.0**-_DECADES)
-    picture = axes.imshow(shown, cmap="viridis", norm=norm, interpolation="nearest")
+    picture = axes.imshow(shown.numpy(), cmap="viridis", norm=norm, interpolation="nearest")
     height, width = gradient.shape
     for share, dashes in zip(shares, ("-", "--"), strict=False):
         size = field.energy_sizes[share]
@@ -127,7 +127,7 @@ def _kernel(axes: Axes, kernel: Tensor) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(visible=True, color="0.8", linewidth=0.4)
-    axes.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.imshow(kernel.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
 
 
 def _row_label(axes: Axes, text: str) -> None:
