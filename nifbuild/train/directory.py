@@ -12,6 +12,7 @@
         optimizer.pt                          state of the optimizer and of the loss scaler
         progress.json                         how far the run was, and what must not change
     tensorboard/, wandb/    what trackers write
+    analysis/            what `nifbuild analyze` writes
     .lock                names the process that writes; there while it does
 
 The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
@@ -40,7 +41,7 @@ _FILES = (
     "metrics.json",
     "best.json",
 )
-_FOLDERS = ("checkpoints", "tensorboard", "wandb")
+_FOLDERS = ("checkpoints", "tensorboard", "wandb", "analysis")
 
 
 class RunDirectory:

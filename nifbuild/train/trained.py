@@ -190,7 +190,7 @@ def hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
             raise
         hint = (
             f"paths of data are relative to the working directory; the run was trained in {there}:"
-            "\nevaluate it there, or name the data with --data FILE"
+            "\ncall this there, or name the data with --data FILE"
         )
         raise SpecError(
             replace(problem, fix=f"{problem.fix}\n{hint}") for problem in error.problems

@@ -32,7 +32,7 @@ from nifbuild.spec.data import Augment, Limit
 from nifbuild.train.device import resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.run import final_split
-from nifbuild.train.trained import TrainedModel, load_run
+from nifbuild.train.trained import TrainedModel, hint_at_directory, load_run
 
 SCHEMA_VERSION = 1
 _BATCH = 8
@@ -247,7 +247,8 @@ def _images(trained: TrainedModel, request: Request, subject: Subject) -> Images
         raise SpecError(f"{trained.resolved.name} has no data", fix=fix)
     number = request.num_images
     limit = Limit(train=number, validation=number, test=number)
-    catalog = open_data(spec.model_copy(update={"limit": limit}))
+    with hint_at_directory(RunDirectory(request.run) if request.data is None else None):
+        catalog = open_data(spec.model_copy(update={"limit": limit}))
     data = catalog.load(1 if subject.channels == 1 else 3, subject.size)
     images = data.splits[final_split(catalog.sizes)]
     normalize = Preprocess(Augment(), catalog.num_classes, trained.mean, trained.std).eval
