@@ -39,6 +39,7 @@ KINDS = {
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 LOOKS = dict(zip(KINDS, ("#0072B2", "#D55E00", "#000000", "#009E73"), strict=True))
 MARKS = dict(zip(KINDS, "osv^", strict=True))
+MARK_SIZES = dict(zip(KINDS, (7, 4, 4, 4), strict=True))  # all at 100 % can be seen
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def table(results: list[Result]) -> str:
 
 def plot(results: list[Result]) -> Figure:
     """Do sizes follow the distance, and which filters are large enough?"""
-    figure = Figure(figsize=(6.8, 2.6), layout="constrained")
+    figure = Figure(figsize=(6.8, 3.0), layout="constrained")
     size, accuracy = figure.subplots(1, 2)
     distances = sorted({r.distance for r in results})
     size.plot(
@@ -99,7 +100,7 @@ def plot(results: list[Result]) -> Figure:
     for kind in KINDS:
         of_kind = [r for r in results if r.kind == kind]
         x = [r.distance for r in of_kind]
-        look = {"color": LOOKS[kind], "marker": MARKS[kind], "markersize": 4}
+        look = {"color": LOOKS[kind], "marker": MARKS[kind], "markersize": MARK_SIZES[kind]}
         accuracy.plot(x, [100 * r.accuracy for r in of_kind], label=kind, **look)
         if of_kind and of_kind[0].size is not None:
             size.plot(x, [r.size for r in of_kind], label=f"{kind}, trained", **look)
@@ -107,7 +108,7 @@ def plot(results: list[Result]) -> Figure:
             size.plot(x, before, "--", mfc="white", label=f"{kind}, before", **look)
     accuracy.axhline(50, color="0.7", lw=0.8, zorder=0)
     accuracy.set(ylabel="test accuracy (%)", ylim=(40, 103))
-    size.set(ylabel="window with half the energy (pixels)", ylim=(0, SIZE + 1))
+    size.set(ylabel="window with half of\nthe energy (pixels)", ylim=(0, SIZE + 1))
     for axes in (size, accuracy):
         axes.set_xticks(distances)
         axes.set_xlabel("distance of the marks (pixels)")
@@ -115,8 +116,8 @@ def plot(results: list[Result]) -> Figure:
         axes.tick_params(labelsize=8)
         axes.xaxis.label.set_size(8)
         axes.yaxis.label.set_size(8)
-    figure.legend(*size.get_legend_handles_labels(), loc="outside upper left", fontsize=7, ncols=2)
-    accuracy.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 0.2))
+    figure.legend(*size.get_legend_handles_labels(), loc="outside upper left", fontsize=7, ncols=3)
+    accuracy.legend(fontsize=7, frameon=False, loc="center right")
     return figure
 
 

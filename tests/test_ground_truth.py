@@ -54,4 +54,4 @@ def test_filters_of_a_network_over_frequencies_grow_with_the_distance(example):
     assert small.initial_size == large.initial_size
     assert large.initial_size < small.size + 1 < large.size
     figure = example.plot([small, large])
-    assert figure.axes[0].get_ylabel() == "window with half the energy (pixels)"
+    assert figure.axes[0].get_ylabel() == "window with half of\nthe energy (pixels)"
