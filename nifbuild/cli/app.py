@@ -8,6 +8,7 @@ import typer
 
 from nifbuild import __version__
 from nifbuild.cli import (
+    analyze,
     bench,
     diff,
     evaluate,
@@ -66,6 +67,7 @@ _commands: dict[str, Callable[..., None]] = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "predict": predict.predict,
+    "analyze": analyze.analyze,
     "shrink": shrink.shrink,
     "export": export.export,
     "bench": bench.bench,

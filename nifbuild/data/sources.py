@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
+from nifbuild.data.distant_pair import distant_pair
 from nifbuild.data.folders import missing_path_fix, read_folders
 from nifbuild.data.hub import read_hub
 from nifbuild.errors import Problem, RunError, SpecError
@@ -16,6 +17,7 @@ from nifbuild.spec.data import (
     ArrowData,
     DataSpec,
     DigitsData,
+    DistantPairData,
     FileData,
     HubData,
     ImageFolderData,
@@ -37,6 +39,8 @@ def open_source(spec: DataSpec) -> "dict[str, datasets.Dataset]":
         match spec:
             case DigitsData():
                 return {"train": _digits()}
+            case DistantPairData():
+                return {"train": distant_pair(spec)}
             case ImageFolderData():
                 return read_folders(spec)
             case ParquetData() | ArrowData():

@@ -14,7 +14,7 @@ from nifbuild.spec.data import CommonData, NamedSplits
 from nifbuild.spec.splits import Role, Splits
 
 # One stream of random numbers for each use, so that one choice does not move another.
-_STREAMS = {"test": 0, "validation": 1, "limit": 2, "statistics": 3}
+_STREAMS = {"test": 0, "validation": 1, "limit": 2, "statistics": 3, "images": 4}
 
 Rows = Int64[np.ndarray, " _"]
 """Numbers of rows, of places in a list, or of classes: one dimension, of any length."""

@@ -196,6 +196,69 @@ class DigitsData(CommonData):
         return 10
 
 
+class DistantPairData(CommonData):
+    """Two marks on noise: `distance` pixels apart is one class, further apart the other.
+
+    A task with a known answer to how large a filter has to be. The marks lie in a row or in a
+    column, by chance. Those of the class `far` are 3/2 to 2 times as far apart: telling them from
+    the others needs a filter that sees `distance` pixels far, and one that sees much further is
+    of no use.
+
+    A window of up to `distance` x `distance` pixels sees at most one of the marks, and that one may
+    be anywhere in it: without noise, the windows of all images of both classes are the same, each
+    as often. Marks keep `distance` - 1 pixels from the border, so that this holds whatever a layer
+    takes to lie beyond it. So a network whose features see no more than that, and which pools them
+    over the image (a layer that is linear in all pixels sees all of them), is at chance.
+
+    Images are drawn when the data is opened; `seed` fixes them, too.
+    """
+
+    source: Literal["distant_pair"]
+    """Which kind of source this is."""
+
+    distance: Annotated[int, Field(ge=2)]
+    """Pixels from one mark to the other in the class `near`; a window of `distance` + 1 sees both
+    of them."""
+
+    size: tuple[Positive, Positive] = (32, 32)
+    """Height and width of the images, in pixels, and of the model's input: nothing is resized. Both
+    are at least 4 * distance - 1."""
+
+    images: Annotated[int, Field(ge=2, le=10**6)] = 2000
+    """Number of images, before some are set aside; every other one is of each class."""
+
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Standard deviation of each pixel, where the marks are 3/4 brighter than what is around them.
+    0: none."""
+
+    @model_validator(mode="after")
+    def _marks_fit(self) -> Self:
+        need = 4 * self.distance - 1
+        if min(self.size) < need:
+            height, width = self.size
+            what = f"marks up to {2 * self.distance} pixels apart, which keep {self.distance - 1} "
+            what += f"pixels from the border, need {need} x {need} pixels, not {height} x {width}"
+            largest = (min(self.size) + 1) // 4
+            fix = f"write `size: [{need}, {need}]`" + (
+                f", or `distance: {largest}` or less" if largest >= 2 else ""
+            )
+            raise finding(what, fix, at=("size",))
+        return self
+
+    @model_validator(mode="after")
+    def _two_classes(self) -> Self:
+        if self.num_classes not in (None, 2):
+            what = f"the data has 2 classes, not {self.num_classes}"
+            fix = "write `num_classes: 2`, or leave it out"
+            raise finding(what, fix, at=("num_classes",))
+        return self
+
+    @property
+    def known_num_classes(self) -> int:
+        """Far and near."""
+        return 2
+
+
 class ImageFolderData(NamedSplits):
     """Folders of image files: a folder for each class."""
 
@@ -267,7 +330,7 @@ class HubData(Table):
 
 
 DataSpec = Annotated[
-    DigitsData | ImageFolderData | ParquetData | ArrowData | HubData,
+    DigitsData | DistantPairData | ImageFolderData | ParquetData | ArrowData | HubData,
     Field(discriminator="source"),
 ]
 """What stands under `data:`."""

@@ -13,6 +13,7 @@
         optimizer.pt                          state of the optimizer and of the loss scaler
         progress.json                         how far the run was, and what must not change
     tensorboard/, wandb/    what trackers write
+    analysis/            what `nifbuild analyze` writes
     finetuned/           a run of its own that went on from this one's cut filters
     .lock                names the process that writes; there while it does
 
@@ -43,7 +44,7 @@ _FILES = (
     "metrics.json",
     "best.json",
 )
-_FOLDERS = ("checkpoints", "tensorboard", "wandb", "finetuned")
+_FOLDERS = ("checkpoints", "tensorboard", "wandb", "analysis", "finetuned")
 _WRITING = ".writing_"
 _REMOVING = ".removing_"
 

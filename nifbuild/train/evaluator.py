@@ -122,7 +122,7 @@ def evaluated_data(
     own = trained.resolved.spec.data
     assert own is not None  # it was trained on it
     spec = own if data is None else load_data(Path(data))
-    with _hint_at_directory(run if data is None else None):
+    with hint_at_directory(run if data is None else None):
         found = open_data(spec)
     catalog = relabelled(found, trained.class_names)
     if note := difference(found.class_names, trained.class_names):
@@ -150,7 +150,7 @@ def chosen_split(name: str | None, available: Collection[Role]) -> Role:
 
 
 @contextmanager
-def _hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
+def hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
     """Where a run's own data is missing, tells that its paths count from where it was trained."""
     try:
         yield
@@ -161,7 +161,7 @@ def _hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
             raise
         hint = (
             f"paths of data are relative to the working directory; the run was trained in {there}:"
-            "\nevaluate it there, or name the data with --data FILE"
+            "\ncall this there, or name the data with --data FILE"
         )
         raise SpecError(
             replace(problem, fix=f"{problem.fix}\n{hint}") for problem in error.problems

@@ -80,7 +80,7 @@ def test_a_wrong_value_is_named(text: str, expected: tuple[str, str]) -> None:
 
 def test_an_unknown_source_lists_the_known() -> None:
     ((_, message),) = problems('{"source": "digit"}')
-    assert "'digits', 'imagefolder', 'parquet', 'arrow', 'hub'" in message
+    assert "'digits', 'distant_pair', 'imagefolder', 'parquet', 'arrow', 'hub'" in message
 
 
 def test_every_field_has_a_description() -> None:

@@ -1,0 +1,128 @@
+"""The figures of filters: of each layer, and of all layers that see the same grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nifbuild.report.analysis.spectrum import RadialSpectra, radial_spectra
+from nifbuild.report.analysis.spread import Spread
+from nifbuild.report.kernels import LayerKernels, effective_size, window_shares, window_sizes
+
+
+@dataclass(frozen=True, slots=True)
+class FilterFigures:
+    """How large the filters are that see one grid, and what they pass.
+
+    Attributes:
+        paths: Their layers.
+        grid: Height and width in pixels.
+        num_filters: How many there are.
+        windows: Widths of the odd windows, in pixels.
+        mass: Share of sum |k| in each window.
+        energy: Share of sum k^2 in each window.
+        mass_sizes: By share, the width in pixels of the smallest odd window with that share of the
+            mass.
+        energy_sizes: The same of the energy.
+        cycles_per_pixel: Distances from zero frequency.
+        magnitude: Mean |K| at these, over the root mean square of |K|.
+        low_share: Share of the energy below 1/4 cycle per pixel.
+        white_low_share: The same of white filters.
+    """
+
+    paths: tuple[str, ...]
+    grid: tuple[int, int]
+    num_filters: int
+    windows: tuple[int, ...]
+    mass: Spread
+    energy: Spread
+    mass_sizes: dict[float, Spread]
+    energy_sizes: dict[float, Spread]
+    cycles_per_pixel: tuple[float, ...]
+    magnitude: Spread
+    low_share: Spread
+    white_low_share: float
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "grid": list(self.grid),
+            "num_filters": self.num_filters,
+            "windows": list(self.windows),
+            "mass": self.mass.as_document(),
+            "energy": self.energy.as_document(),
+            "effective_size": {
+                name: {f"{share:g}": size.as_document() for share, size in sizes.items()}
+                for name, sizes in (("mass", self.mass_sizes), ("energy", self.energy_sizes))
+            },
+            "spectrum": {
+                "cycles_per_pixel": list(self.cycles_per_pixel),
+                "magnitude": self.magnitude.as_document(),
+                "low_share": self.low_share.as_document(),
+                "white_low_share": self.white_low_share,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """What is known of each filter of a layer."""
+
+    path: str
+    grid: tuple[int, int]
+    mass: Float[Tensor, "filters windows"]
+    energy: Float[Tensor, "filters windows"]
+    spectra: RadialSpectra
+
+
+def measure_filters(
+    layers: Sequence[LayerKernels], shares: Sequence[float]
+) -> tuple[tuple[FilterFigures, ...], tuple[FilterFigures, ...]]:
+    """The figures of each layer, in order; and of each grid, all its filters taken together.
+
+    Grids come in the order in which layers see them first.
+
+    Args:
+        layers: From `layer_kernels`.
+        shares: For which to give effective sizes; above 0, at most 1.
+    """
+    values = [
+        _Values(
+            layer.path,
+            layer.grid,
+            window_shares(layer.kernels, "mass"),
+            window_shares(layer.kernels, "energy"),
+            radial_spectra(layer.kernels),
+        )
+        for layer in layers
+    ]
+    grids: dict[tuple[int, int], list[_Values]] = {}
+    for value in values:
+        grids.setdefault(value.grid, []).append(value)
+    return (
+        tuple(_figures([value], shares) for value in values),
+        tuple(_figures(group, shares) for group in grids.values()),
+    )
+
+
+def _figures(values: list[_Values], shares: Sequence[float]) -> FilterFigures:
+    first = values[0]
+    mass = torch.cat([value.mass for value in values])
+    energy = torch.cat([value.energy for value in values])
+    return FilterFigures(
+        paths=tuple(value.path for value in values),
+        grid=first.grid,
+        num_filters=len(mass),
+        windows=window_sizes(*first.grid),
+        mass=Spread.over_filters(mass),
+        energy=Spread.over_filters(energy),
+        mass_sizes={s: Spread.over_filters(effective_size(mass, s)) for s in shares},
+        energy_sizes={s: Spread.over_filters(effective_size(energy, s)) for s in shares},
+        cycles_per_pixel=tuple(first.spectra.cycles_per_pixel.tolist()),
+        magnitude=Spread.over_filters(torch.cat([value.spectra.magnitude for value in values])),
+        low_share=Spread.over_filters(torch.cat([value.spectra.low_share for value in values])),
+        white_low_share=first.spectra.white_low_share,
+    )
