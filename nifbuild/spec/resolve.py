@@ -81,7 +81,7 @@ class Resolved:
         Raises:
             SpecError: If the spec insists on another number, or its model gives another.
         """
-        return _resolve(self.source, num_classes)
+        return resolve_tree(self.source, num_classes)
 
 
 def load_spec(
@@ -102,7 +102,7 @@ def load_spec(
     if "name" not in tree.entries:
         mark = Mark(str(path))
         tree = tree.with_entry("name", Scalar(path.stem, mark), mark)
-    return _resolve(tree, None)
+    return resolve_tree(tree)
 
 
 def load_data_spec(path: str | Path) -> CommonData | None:
@@ -121,7 +121,16 @@ def load_data_spec(path: str | Path) -> CommonData | None:
     return spec
 
 
-def _resolve(source: Map, num_classes: int | None) -> Resolved:
+def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
+    """Checks and writes out a spec that is composed already.
+
+    Args:
+        source: Its sections, `name` among them.
+        num_classes: What its data turned out to have; None: as the spec says.
+
+    Raises:
+        SpecError: With all problems found, each with its place.
+    """
     problems = _unknown_sections(source)
     scope = variables(source)
     problems += _unused_variables(source)
