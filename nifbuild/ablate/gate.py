@@ -49,7 +49,7 @@ class GateResult:
             "metric": self.gate.metric,
             "versus": self.gate.versus,
             "confidence": self.gate.confidence if self.gate.measured else None,
-            "limit": self.gate.limit[1],
+            "limit": self.gate.limit,
             "variant": dict(self.labels),
             **{name: getattr(self, name) for name in taken},
         }
@@ -111,11 +111,11 @@ def _nothing_to_compare_with(
 def _known(gate: GateSpec, own: VariantResults, other: VariantResults | None) -> GateResult:
     """A metric that is the same for all seeds."""
     value = own.costs[gate.metric]
-    name, limit = gate.limit
+    limit = gate.limit
     text = bytes_text if gate.metric.endswith("_bytes") else count_text
     if other is None:
         good = value >= limit if gate.at_least else value <= limit
-        reason = f"{text(value)} ({value:,})"
+        reason = text(value) if value < 1000 else f"{text(value)} ({value:,})"
     else:
         reference = other.costs[gate.metric]
         good = value <= reference * (1 + limit)
@@ -134,7 +134,7 @@ def _measured(gate: GateSpec, own: VariantResults, other: VariantResults | None)
         values, seeds = paired(own, other, gate.metric)
     judgement = judge(
         values,
-        gate.limit[1],
+        gate.limit,
         at_least=gate.at_least,
         confidence=gate.confidence,
         resolution=own.resolution(gate.metric),
@@ -182,8 +182,8 @@ def _reason(
     else:
         bounds = f"{amount_text(gate, judgement.low)} to {amount_text(gate, judgement.high)}"
         parts.append(
-            f"{amount_text(gate, summary.mean)} (one-sided {gate.confidence:g} bounds {bounds}, "
-            f"{summary.n} seeds)"
+            f"{amount_text(gate, summary.mean)} (one-sided {gate.confidence * 100:g} % bounds "
+            f"{bounds}, {summary.n} seeds)"
         )
         if judgement.verdict == "inconclusive":
             parts.append(_needed(judgement))
@@ -197,7 +197,8 @@ def _needed(judgement: Judgement) -> str:
     if judgement.more_seeds is None:
         return "no number of seeds would settle it if the mean stays so close to the limit"
     count = judgement.more_seeds
-    return f"about {count:,} more seed{'s' if count > 1 else ''} would settle it if mean and spread stay"
+    more = f"about {count:,} more seed{'s' if count > 1 else ''}"
+    return f"{more} would settle it if mean and spread stay"
 
 
 def _who_lacks(gate: GateSpec, own: VariantResults, other: VariantResults | None) -> str:

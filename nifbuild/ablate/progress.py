@@ -15,6 +15,8 @@ from nifbuild.ablate.process import Outcome
 if TYPE_CHECKING:
     from nifbuild.ablate.run import Task
 
+_SHOWN = 12
+
 
 class Progress:
     """Hears what happens to cells. This one says nothing."""
@@ -76,7 +78,9 @@ class _Screen(Progress):
         failed = f", {self._failed} failed" if self._failed else ""
         text = f"{self._ended} of {self._total} cells done{failed}"
         head.add_row(text, ProgressBar(total=max(1, self._total), completed=self._ended))
-        lines = [Text(f"  {_where(task)}", style="dim", no_wrap=True) for task in running]
+        lines = [Text(f"  {_where(task)}", "dim", no_wrap=True) for task in running[:_SHOWN]]
+        if len(running) > _SHOWN:
+            lines.append(Text(f"  and {len(running) - _SHOWN} more", "dim"))
         for line in lines:
             line.truncate(self._console.width, overflow="ellipsis")
         self._live.update(Group(head, *lines), refresh=True)

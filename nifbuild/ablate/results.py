@@ -1,4 +1,4 @@
-"""The results of a study as data: for the report, for gates, and for another branch to compare with."""
+"""The results of a study as data: for its report, its gates, and another branch to compare with."""
 
 import json
 from collections.abc import Callable, Mapping

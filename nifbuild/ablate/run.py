@@ -10,7 +10,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Protocol
 
-from nifbuild.ablate.cells import Cell, CellDirectory, Origin, Store, cells_of
+from nifbuild.ablate.cells import Cell, CellDirectory, Document, Origin, Store, cells_of
 from nifbuild.ablate.process import Outcome
 from nifbuild.ablate.progress import Progress
 from nifbuild.errors import InterruptedRun, Problem, SpecError
@@ -66,6 +66,25 @@ class Summary:
     done: list[Task] = field(default_factory=list)
     found: list[Task] = field(default_factory=list)
     failed: list[tuple[Task, str]] = field(default_factory=list)
+
+    def text(self) -> str:
+        """For people: how many, and where to look."""
+        lines = [f"{len(self.done)} cells done, {len(self.found)} of them before"]
+        for task, reason in self.failed:
+            lines.append(f"failed: {task.cell.name}: {reason}\n  log: {task.directory.log}")
+        return "\n".join(lines)
+
+    def document(self, directory: str) -> Document:
+        """As plain data."""
+        return {
+            "directory": directory,
+            "done": [task.cell.name for task in self.done],
+            "found": [task.cell.name for task in self.found],
+            "failed": [
+                {"cell": task.cell.name, "reason": reason, "log": str(task.directory.log)}
+                for task, reason in self.failed
+            ],
+        }
 
 
 def choose_shard(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:

@@ -75,10 +75,10 @@ class GateSpec(Spec):
         return self.metric in ACCURACIES
 
     @property
-    def limit(self) -> tuple[str, float]:
-        """The name of the one limit that it sets, and its value in plain units."""
+    def limit(self) -> float:
+        """The one limit that it sets, in plain units."""
         name = self._given()[0]
-        return name, parse_amount(self.metric, name, getattr(self, name))
+        return parse_amount(self.metric, name, getattr(self, name))
 
     def __str__(self) -> str:
         name, amount = self._given()[0], getattr(self, self._given()[0])
