@@ -127,7 +127,7 @@ def _drawn(axes: "Axes") -> list["Bbox"]:
     boxes = [text.get_window_extent() for text in axes.texts]
     for bars in axes.collections:
         boxes += [
-            axes.transData.transform_bbox(path.get_extents()).padded(2) for path in bars.get_paths()
+            axes.transData.transform_bbox(path.get_extents()).padded(5) for path in bars.get_paths()
         ]
     boxes += [
         line.get_window_extent().padded(2) for line in axes.lines if line.get_linestyle() == "--"
