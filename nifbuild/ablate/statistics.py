@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 MAX_SEEDS = 10_000
@@ -40,6 +41,7 @@ def summarize(values: Sequence[float]) -> Summary | None:
     return Summary(statistics.fmean(values), std, len(values))
 
 
+@cache
 def t_quantile(probability: float, degrees: int) -> float:
     """The value that Student's t stays below with this probability."""
     from scipy import stats
