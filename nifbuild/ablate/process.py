@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +67,22 @@ def _context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
+    _start_server()
     return context
+
+
+def _start_server() -> None:
+    """Starts that process, unless it runs, deaf to the signals that ask to stop.
+
+    A scheduler sends them to every process of a job; were that one to end, it could no longer tell
+    how its children do.
+    """
+    resource_tracker.ensure_running()  # it would unblock signals, were it started below
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class CellProcess:

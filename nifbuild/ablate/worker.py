@@ -18,6 +18,7 @@ from typing import Any
 
 from nifbuild.ablate.cells import CellDirectory, Document
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
+from nifbuild.train.launch import stop_signals
 
 BUSY = 75
 """Exit code where another process runs the cell: EX_TEMPFAIL of sysexits.h."""
@@ -41,6 +42,8 @@ def run_cell(path: str, working_directory: str, threads: int, gpu: str | None) -
     Raises:
         SystemExit: 0: done; 1: failed, `failure.json` says why; BUSY; 128 and more: interrupted.
     """
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # see `process`
     threading.Thread(target=_follow_parent, daemon=True).start()
     os.chdir(working_directory)
     cell = CellDirectory(path)

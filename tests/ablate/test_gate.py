@@ -4,12 +4,12 @@ import json
 import math
 
 import pytest
-from tests.ablate.conftest import STUDY, ablate, document, write_study
 
 from nifbuild.ablate.gate import check_gates, overall, tally
 from nifbuild.ablate.results import Failed, Results, VariantResults, load_results
 from nifbuild.errors import RunError, SpecError
 from nifbuild.spec.ablation import load_study
+from tests.ablate.conftest import STUDY, ablate, document, write_study
 
 T2 = 0.9 / math.sqrt(2 * 0.95 * 0.05)  # one-sided 95 % of Student's t with 2 degrees of freedom
 

@@ -7,8 +7,6 @@ from xml.etree import ElementTree
 
 import pytest
 from matplotlib.text import Text
-from tests.ablate.conftest import STUDY, ablate, document, write_study
-from tests.ablate.test_gate import LOWER, STANDARD, results
 
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.junit import junit_xml
@@ -17,6 +15,8 @@ from nifbuild.ablate.plots import QUESTIONS, plot
 from nifbuild.ablate.results import Failed, Results, load_results
 from nifbuild.ablate.tables import accuracy_text, difference_text, results_grid
 from nifbuild.spec.gates import GateSpec
+from tests.ablate.conftest import STUDY, ablate, document, write_study
+from tests.ablate.test_gate import LOWER, STANDARD, results
 
 ENVIRONMENT = {
     "packages": {"nifbuild": "1", "torch": "2"}, "device": "cpu", "device_name": "x", "threads": 1,

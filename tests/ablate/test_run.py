@@ -1,13 +1,13 @@
 """Running: what is done once, what is tried again, what is told."""
 
 import json
+import multiprocessing.forkserver
 import os
 import signal
 import threading
 import time
 
 import pytest
-from tests.ablate.conftest import STUDY, ablate, document, write_study
 
 from nifbuild.ablate.cells import Cell, CellDirectory, Store, cells_of
 from nifbuild.ablate.local import LocalEngine
@@ -17,10 +17,11 @@ from nifbuild.errors import SpecError
 from nifbuild.spec.ablation import load_study
 from nifbuild.train import RunDirectory, load_run
 from nifbuild.train.lock import locked
+from tests.ablate.conftest import STUDY, ablate, document, write_study
 
 
 def test_cells_that_fail_do_not_stop_others(finished):
-    study, folder, said = finished
+    _, folder, said = finished
     assert said.exit_code == 1
     assert "4 cells done, 0 of them before" in said.stdout
     assert "failed: filters=broken, seed 0: the loss is nan" in said.stdout
@@ -173,6 +174,8 @@ def test_signals_save_and_the_next_run_goes_on(tmp_path):
     def interrupt():
         while not any(cell.epochs_done() for cell in Store(folder).cells()):
             time.sleep(0.05)
+        # As a scheduler does, to all processes of a job.
+        os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=interrupt).start()

@@ -147,7 +147,7 @@ def test_gates_are_for_the_variants_that_they_name(study):
     ("change", "expected"),
     [
         (("base: base.yaml", "base: bse.yaml"), "2:7: base: no such file: "),
-        (("baseline: standard", "baseline: standrd"), "3:11: baseline: there is no label 'standrd'"),
+        (("baseline: standard", "baseline: standrd"), "3:11: baseline: there is no label"),
         (("baseline: standard", "baseline: {filter: both}"), "there is no axis 'filter'"),
         (("base: base.yaml", "base: base.yaml\nmatrx: 3"), "3:1: matrx: unknown field 'matrx'"),
         (("vars.width: [4, 6]", "vars.widht: [4, 6]"), "9:16: vars.widht: no variable 'widht'"),
