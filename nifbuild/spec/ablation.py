@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,9 +85,9 @@ class StudySpec(Spec):
     """What must hold, for `nifbuild ablate gate`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Variant:
-    """One combination of labels.
+    """One combination of labels. Two are equal only if they are the same object.
 
     Attributes:
         labels: By axis, in the order of the axes.
@@ -101,6 +102,7 @@ class Variant:
         """`filters=early, vars.width=32`."""
         return label_text(self.labels)
 
+    @lru_cache(maxsize=10 * MAX_VARIANTS)  # noqa: B019  # writing YAML takes a while; studies are few
     def text(self, seed: int) -> str:
         """The spec written out, with this seed."""
         spec = self.resolved.spec

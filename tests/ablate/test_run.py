@@ -168,7 +168,7 @@ def test_a_cell_that_is_killed_fails_alone(tmp_path):
 
 
 def test_signals_save_and_the_next_run_goes_on(tmp_path):
-    text = STUDY.replace("[0, 1]", "[0]").replace("standard: {}", "standard: {train: {epochs: 30}}")
+    text = STUDY.replace("[0, 1]", "[0]").replace("standard: {}", "standard: {train: {epochs: 15}}")
     study, folder = write_study(tmp_path, text), tmp_path / "cells"
 
     def interrupt():
