@@ -18,6 +18,7 @@ labels are called by then, and nothing else is mistaken for it. Devices and the 
 which may change the last digits, do not enter: results say what they were computed on.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -126,7 +127,11 @@ class CellDirectory:
 
     def describe(self, cell: Cell, origin: Origin) -> None:
         """Writes what the cell is; the same content whoever does."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"cannot write to {self.path}: {error.strerror}"
+            raise RunError(what, fix="write elsewhere with --dir") from error
         write_file(self.spec, cell.text)
         document = {
             "labels": dict(cell.variant.labels),
@@ -140,11 +145,15 @@ class CellDirectory:
         """The content of `cell.json`.
 
         Raises:
-            RunError: It is missing or damaged.
+            RunError: It is missing or damaged, or of another version of nifbuild.
         """
-        found = self._read("cell.json")
-        if found is None:
-            raise RunError(f"{self.path} is no cell: it has no cell.json", fix="delete it")
+        found = self._read("cell.json") or {}
+        origin = found.get("origin")
+        fields = {field.name for field in dataclasses.fields(Origin)}
+        if not isinstance(origin, dict) or set(origin) != fields or "spec_hash" not in found:
+            what = f"{self.path / 'cell.json'} does not say what the cell is"
+            fix = "it is damaged, or of another version of nifbuild: delete the cell's folder"
+            raise RunError(Problem(what, fix=fix, code="load"))
         return found
 
     def result(self) -> Document | None:

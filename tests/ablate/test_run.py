@@ -212,6 +212,22 @@ def test_a_result_that_is_cut_short_is_one_clear_error(tmp_path):
         assert done.exit_code == 1 and "the cell is then run again" in done.stderr, done.output
 
 
+def test_a_cell_of_another_version_is_one_clear_error(tmp_path):
+    study = write_study(tmp_path)
+    tasks = prepare(load_study(study), Store(tmp_path / "cells"))
+    for text in ("{}", '{"spec_hash": "1", "origin": {"data": "2"}}', "[1]"):
+        (tasks[0].directory.path / "cell.json").write_text(text)
+        done = ablate("plan", study, "--dir", tmp_path / "cells")
+        assert done.exit_code == 1 and "cell.json" in done.stderr and "delete" in done.stderr
+
+
+def test_where_cells_cannot_be(tmp_path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "cells").touch()
+    done = ablate("run", write_study(tmp_path), "--dir", tmp_path / "cells")
+    assert done.exit_code == 1 and "cannot write to" in done.stderr
+
+
 def test_what_is_wrong_is_told_before_anything_runs(tmp_path):
     study = write_study(tmp_path, STUDY + "set: {budget.max_params: 200}\n")
     done = ablate("run", study, "--dir", tmp_path / "cells")
