@@ -6,18 +6,23 @@ import pytest
 import torch
 
 from nifbuild import build_model, load_spec
+from nifbuild.ablate.cells import Store
+from nifbuild.ablate.plan import make_plan
+from nifbuild.spec.ablation import load_study
 from nifbuild.spec.data_file import load_data_spec
 
 ROOT = Path(__file__).parents[1] / "specs"
 SPECS = sorted(ROOT.rglob("*.yaml"))
-MODELS = [path for path in SPECS if path.parent.name != "data"]
+STUDIES = [path for path in SPECS if path.parent.name == "ablations"]
+DATA = [path for path in SPECS if path.parent.name == "data"]
+MODELS = [path for path in SPECS if path not in (*STUDIES, *DATA)]
 
 
 def test_the_specs_are_found():
-    assert len(MODELS) >= 14 and len(SPECS) - len(MODELS) >= 4
+    assert len(MODELS) >= 14 and len(DATA) >= 4 and len(STUDIES) >= 6
 
 
-@pytest.mark.parametrize("path", [p for p in SPECS if p not in MODELS], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DATA, ids=lambda p: p.name)
 def test_data_specs(path):
     data = load_data_spec(path)
     assert data is not None
@@ -89,3 +94,22 @@ def test_resnet18_nif_differs_in_thirteen_filters():
         is_candidate = node.op.op == "conv" and node.path.startswith("layer")
         if is_candidate and (node.op.kernel_size, node.op.stride) == ((3, 3), (1, 1)):
             assert node.op.kind == "implicit_frequency"
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.name)
+def test_studies_resolve_in_all_variants(path):
+    study = load_study(path)
+    assert len(study.variants) >= 4 and len(study.spec.seeds) >= 3 and study.reference
+    assert len({variant.text(0) for variant in study.variants}) == len(study.variants)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p if p.stem == "digits" else pytest.param(p, marks=pytest.mark.slow) for p in STUDIES],
+    ids=lambda p: p.name,
+)
+def test_studies_are_planned(path, tmp_path):
+    """Every variant is inspected; no data is fetched for it."""
+    plan = make_plan(load_study(path), Store(tmp_path))
+    assert plan.exceeded == () and len(plan.remaining) == plan.cells
+    assert all(row.costs.params > 1000 < row.costs.train_peak_bytes for row in plan.rows)

@@ -99,6 +99,8 @@ def test_an_op_may_import_what_it_builds():
         ["resolve", "specs/resnet18.yaml"],
         ["resolve", "specs/resnet18.yaml", "--explain", "conv1.stride"],
         ["bench", "--help"],
+        ["ablate", "run", "--help"],
+        ["validate", "specs/ablations/digits.yaml"],
     ],
 )
 def test_light_commands_load_nothing_heavy(command):

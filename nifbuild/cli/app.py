@@ -8,6 +8,7 @@ import typer
 
 from nifbuild import __version__
 from nifbuild.cli import (
+    ablate,
     analyze,
     bench,
     diff,
@@ -74,6 +75,11 @@ _commands: dict[str, Callable[..., None]] = {
 }
 for _name, _command in _commands.items():
     app.command(_name)(output.guard(_command, lambda: _options["traceback"]))
+
+_studies = typer.Typer(name="ablate", help=ablate.HELP, no_args_is_help=True)
+for _name, _command in ablate.COMMANDS.items():
+    _studies.command(_name)(output.guard(_command, lambda: _options["traceback"]))
+app.add_typer(_studies)
 
 
 def main() -> None:

@@ -22,11 +22,12 @@ def validate(
 ) -> None:
     """Check specs: structure, values and shapes. All problems at once, each with its place.
 
-    A file that holds nothing but a `data` section is checked as data. Exit code 2 if anything is
-    wrong.
+    A file that holds nothing but a `data` section is checked as data, and one with a `matrix` as a
+    study, in all its variants. Exit code 2 if anything is wrong.
     """
     with loading():
         from nifbuild.errors import Problem, SpecError
+        from nifbuild.spec.ablation import is_study, load_study
         from nifbuild.spec.data_file import load_data_spec
         from nifbuild.spec.resolve import load_spec
 
@@ -34,6 +35,13 @@ def validate(
     lines = []
     for path in specs:
         try:
+            if is_study(path):
+                study = load_study(path)
+                cells = len(study.variants) * len(study.spec.seeds)
+                lines.append(
+                    f"{path}: ok, a study of {len(study.variants)} variants, {cells} cells"
+                )
+                continue
             data_spec = load_data_spec(path)
             if data_spec is not None:
                 lines.append(f"{path}: ok, a data section")

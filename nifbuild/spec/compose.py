@@ -143,13 +143,26 @@ def _with_override(tree: Map, override: str) -> Map:
     if not equals or not name.strip():
         fix = "write --set train.epochs=3"
         raise SpecError(Problem("not of the form a.b.c=value", mark, fix=fix, code="override"))
-    keys: list[str | int] = [int(k) if k.isdecimal() else k for k in name.strip().split(".")]
+    return with_value(tree, name.strip(), parse(text, mark.file, flag=True), mark)
+
+
+def with_value(tree: Map, name: str, value: Node, mark: Mark) -> Map:
+    """The tree with another value at a path such as `train.epochs` or `model.0.stride`.
+
+    Args:
+        tree: The spec.
+        name: The path: keys, and positions in lists, joined by dots.
+        value: What is to stand there.
+        mark: Where that was said.
+
+    Raises:
+        SpecError: If there is no such place.
+    """
+    keys: list[str | int] = [int(k) if k.isdecimal() else k for k in name.split(".")]
     if keys[0] in ("extends", "patch"):
-        fix = "write it in a file"
-        raise SpecError(
-            Problem(f"{keys[0]} cannot be set by a flag", mark, fix=fix, code="override")
-        )
-    value = parse(text, mark.file, flag=True)
+        by = "a flag" if mark.line == 0 else "a path"
+        fix = "write it in a file" if mark.line == 0 else "write a fragment: {patch: [...]}"
+        raise SpecError(Problem(f"{keys[0]} cannot be set by {by}", mark, fix=fix, code="override"))
     if keys[0] == "vars" and len(keys) == 2:
         _check_variable(tree, str(keys[1]), mark)
     # Numbers are positions in a list, and names in a mapping.
@@ -160,7 +173,7 @@ def _with_override(tree: Map, override: str) -> Map:
         changed = replace_at(tree, tuple(keys), value)
     except LookupError as error:
         what = f"'{error.args[0]}' is not there to be set"
-        raise SpecError(Problem(what, mark, name.strip(), code="override")) from None
+        raise SpecError(Problem(what, mark, name, code="override")) from None
     assert isinstance(changed, Map)  # the path is not empty, so the root stays a mapping
     return changed.with_entry(str(keys[0]), changed.entries[str(keys[0])], mark)
 

@@ -83,7 +83,7 @@ class Resolved:
         Raises:
             SpecError: If the spec insists on another number, or its model gives another.
         """
-        return _resolve(self.source, num_classes)
+        return resolve_tree(self.source, num_classes)
 
 
 def load_spec(
@@ -104,7 +104,7 @@ def load_spec(
     if "name" not in tree.entries:
         mark = Mark(str(path))
         tree = tree.with_entry("name", Scalar(path.stem, mark), mark)
-    return _resolve(tree, None)
+    return resolve_tree(tree)
 
 
 def load_text(text: str, name: str) -> Resolved:
@@ -123,10 +123,19 @@ def load_text(text: str, name: str) -> Resolved:
         raise SpecError(
             Problem("a spec is a mapping of keys to values", tree.mark, "", fix, "yaml")
         )
-    return _resolve(tree, None)
+    return resolve_tree(tree)
 
 
-def _resolve(source: Map, num_classes: int | None) -> Resolved:
+def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
+    """Checks and writes out a spec that is composed already.
+
+    Args:
+        source: Its sections, `name` among them.
+        num_classes: What its data turned out to have; None: as the spec says.
+
+    Raises:
+        SpecError: With all problems found, each with its place.
+    """
     problems = _unknown_sections(source)
     scope = variables(source)
     problems += _unused_variables(source)

@@ -7,6 +7,7 @@ that another file may give.
 
 from typing import Any
 
+from nifbuild.spec.ablation import StudySpec
 from nifbuild.spec.document import SpecFile
 from nifbuild.spec.ops import OP_CLASSES, OPS, Op
 
@@ -40,6 +41,26 @@ def json_schema() -> dict[str, Any]:
     schema["title"] = "nifbuild spec"
     result: dict[str, Any] = _any_of(schema)
     return result
+
+
+def study_schema() -> dict[str, Any]:
+    """The schema of a study, draft 2020-12; fragments have the sections of a spec."""
+    schema = StudySpec.model_json_schema()
+    spec = json_schema()
+    definitions = spec.pop("$defs")
+    definitions["Fragment"] = spec
+    axis = {"anyOf": [{"type": "array", "minItems": 1}, {"$ref": "#/$defs/Labels"}]}
+    fragment = {"anyOf": [{"$ref": "#/$defs/Fragment"}, {"type": "null"}]}
+    definitions["Labels"] = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": fragment,
+    }
+    schema["properties"]["matrix"]["additionalProperties"] = axis
+    schema["$defs"] = {**schema.get("$defs", {}), **definitions}
+    schema["$schema"] = spec.pop("$schema")
+    schema["title"] = "nifbuild study"
+    return schema
 
 
 def _body(definitions: dict[str, Any]) -> dict[str, Any]:

@@ -193,9 +193,8 @@ class RunDirectory:
 
     def add_start(self, environment: Document) -> None:
         """Adds an entry to `environment.json`: the run was started, or resumed, like this."""
-        starts = (self._read("environment.json") or {"starts": []})["starts"]
         with self.writing():
-            self._write_json("environment.json", {"starts": [*starts, environment]})
+            self._write_json("environment.json", {"starts": [*self.starts(), environment]})
 
     # Checkpoints
 
@@ -285,8 +284,13 @@ class RunDirectory:
 
     def trained_in(self) -> str | None:
         """The working directory of the last start, from which paths of data count."""
-        starts = (self._read("environment.json") or {"starts": []})["starts"]
+        starts = self.starts()
         return starts[-1].get("working_directory") if starts else None
+
+    def starts(self) -> list[Document]:
+        """The entries of `environment.json`, one for each start."""
+        starts: list[Document] = (self._read("environment.json") or {"starts": []})["starts"]
+        return starts
 
     def data(self) -> Document:
         """The content of `data.json`.

@@ -48,6 +48,23 @@ def locked(directory: Path) -> Iterator[None]:
                 directory.rmdir()
 
 
+def is_locked(directory: Path) -> bool:
+    """Whether another process is within `locked` with this directory, as far as can be told."""
+    if sys.platform == "win32":
+        return False
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        _lock(descriptor, directory / LOCK)
+    except RunError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _acquired(path: Path) -> int:
     """The descriptor of the lock's file, once it is locked by this process."""
     while True:

@@ -1,0 +1,198 @@
+"""Accuracy against what a variant costs and how large its filters are."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nifbuild.ablate.labels import place_labels
+from nifbuild.ablate.results import Results, VariantResults
+from nifbuild.ablate.statistics import Summary, summarize
+from nifbuild.errors import RunError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito, "Color Universal Design", 2008; the yellow one is too pale for thin marks.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "os^DvPX"
+_WIDE = 6
+
+
+@dataclass(frozen=True)
+class Question:
+    """What accuracy is drawn against.
+
+    Attributes:
+        file: Name of the picture.
+        title: The question.
+        label: Of the axis, with its unit.
+        value: Of a variant; None where it has none.
+    """
+
+    file: str
+    title: str
+    label: str
+    value: Callable[[VariantResults], Summary | None]
+
+
+def _cost(metric: str, unit: float) -> Callable[[VariantResults], Summary | None]:
+    return lambda variant: Summary(variant.costs[metric] / unit, None, 1)
+
+
+def _size(variant: VariantResults) -> Summary | None:
+    return summarize(list(variant.values("effective_size").values()))
+
+
+QUESTIONS = (
+    Question("top1_params.png", "Accuracy and parameters", "parameters", _cost("params", 1)),
+    Question(
+        "top1_train_memory.png",
+        "Accuracy and training memory",
+        "predicted peak of a training step (MiB)",
+        _cost("train_peak_bytes", 2**20),
+    ),
+    Question(
+        "top1_filter_size.png",
+        "Accuracy and filter size",
+        "effective filter size (pixels): odd window with 95 % of the mass, median over layers",
+        _size,
+    ),
+)
+
+
+def write_plots(results: Results, folder: Path) -> list[Path]:
+    """Draws the questions that the results have an answer to; nothing where no cell is done.
+
+    Raises:
+        RunError: A picture cannot be written.
+    """
+    written = []
+    for question in QUESTIONS:
+        points = [p for v in results.variants if (p := _point(question, v)) is not None]
+        if not points:
+            continue
+        path = folder / question.file
+        try:
+            plot(results, question).savefig(path, dpi=150)
+        except OSError as error:
+            raise RunError(f"cannot write to {path}: {error.strerror}") from error
+        written.append(path)
+    return written
+
+
+def _point(question: Question, variant: VariantResults) -> tuple[Summary, Summary] | None:
+    x, y = question.value(variant), summarize(list(variant.values("top1").values()))
+    return None if x is None or y is None else (x, y)
+
+
+def plot(results: Results, question: Question) -> "Figure":
+    """Mean and standard deviation over seeds of each variant, with its name beside it.
+
+    Variants that the question does not apply to are lines across.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)  # to measure texts with
+    axes = figure.subplots()
+    names, places, colors = [], [], []
+    for variant in results.variants:
+        color, marker = _style(results, variant)
+        point = _point(question, variant)
+        if point is not None:
+            x, y = point
+            _draw(axes, x, y, color, marker)
+            names.append(short_name(variant))
+            places.append((x.mean, y.mean * 100))
+            colors.append(color)
+    across = [v for v in results.variants if question.value(v) is None]
+    _lines_across(axes, results, across)
+    _scale(axes, [x for x, _ in places])
+    axes.set_title(question.title)
+    axes.set_xlabel(question.label)
+    seeds = max((len(v.results) for v in results.variants), default=0)
+    spread = f", mean ± std, up to {seeds} seeds" if seeds > 1 else ", one seed"
+    axes.set_ylabel(f"top-1 accuracy (%){spread}")
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    axes.margins(0.18, 0.15)
+    place_labels(axes, names, places, colors)
+    return figure
+
+
+def _draw(axes: "Axes", x: Summary, y: Summary, color: str, marker: str) -> None:
+    axes.errorbar(
+        x.mean,
+        y.mean * 100,
+        xerr=x.std or None,
+        yerr=None if y.std is None else y.std * 100,
+        fmt=marker,
+        color=color,
+        markersize=7,
+        markeredgecolor="white",
+        capsize=3,
+    )
+
+
+def _lines_across(axes: "Axes", results: Results, variants: Sequence[VariantResults]) -> None:
+    lines = []
+    for variant in variants:
+        found = summarize(list(variant.values("top1").values()))
+        if found is not None:
+            lines.append((found.mean * 100, variant))
+    lines.sort(key=lambda line: line[0])
+    for index, (height, variant) in enumerate(lines):
+        color, _ = _style(results, variant)
+        axes.axhline(height, color=color, linestyle="--", linewidth=1.2)
+        # Names of lines that may be close together stand side by side.
+        axes.annotate(
+            short_name(variant),
+            (0.01 + 0.33 * (index % 3), height),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(0, 2),
+            textcoords="offset points",
+            color=color,
+            fontsize=8,
+        )
+
+
+def _scale(axes: "Axes", values: Sequence[float]) -> None:
+    """A logarithmic axis where values differ so much that they would crowd on another one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    if min(values) > 0 and max(values) / min(values) > _WIDE:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+
+
+def _number(value: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:g} {unit}"
+    return f"{value:g}"
+
+
+def _style(results: Results, variant: VariantResults) -> tuple[str, str]:
+    """A colour for each label of the first axis, a mark for each of the second."""
+    choices = []
+    for axis, styles in zip(results.axes, (_COLORS, _MARKERS), strict=False):
+        labels = list(dict.fromkeys(v.labels[axis] for v in results.variants))
+        choices.append(styles[labels.index(variant.labels[axis]) % len(styles)])
+    color, marker = (*choices, "o")[:2]
+    return color, marker
+
+
+def short_name(variant: VariantResults) -> str:
+    """`early, width 32`: labels, with the last word of their axis where that is a path."""
+    words = []
+    for axis, label in variant.labels.items():
+        section, dot, _ = axis.rpartition(".")
+        words.append(f"{axis[len(section) + 1 :]} {label}" if dot else label)
+    return ", ".join(words)

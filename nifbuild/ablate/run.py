@@ -1,0 +1,260 @@
+"""Runs the cells of a study that are not done yet."""
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from types import FrameType
+from typing import Protocol
+
+from nifbuild.ablate.cells import Cell, CellDirectory, Document, Origin, Store, cells_of
+from nifbuild.ablate.process import Outcome
+from nifbuild.ablate.progress import Progress
+from nifbuild.errors import InterruptedRun, Problem, SpecError
+from nifbuild.spec.ablation import Study
+from nifbuild.train.launch import stop_signals
+from nifbuild.train.lock import is_locked
+
+_POLL_SECONDS = 0.2
+
+
+class Engine(Protocol):
+    """What runs cells."""
+
+    @property
+    def free(self) -> bool:
+        """Whether another cell can be started."""
+
+    @property
+    def running(self) -> list[CellDirectory]:
+        """The cells that have been started and have not ended."""
+
+    def start(self, cell: CellDirectory) -> None:
+        """Starts a cell."""
+
+    def ended(self, seconds: float) -> list[tuple[CellDirectory, Outcome]]:
+        """Waits up to so long until a cell has ended; all that have, and how."""
+
+    def stop(self) -> None:
+        """Asks all cells to save a checkpoint and end."""
+
+    def close(self) -> None:
+        """Ends what still runs, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell that is to be run, and where."""
+
+    cell: Cell
+    directory: CellDirectory
+
+
+@dataclass
+class Summary:
+    """What a run of a study came to.
+
+    Attributes:
+        done: Cells that are done now.
+        found: Those of them that were done before.
+        failed: The others, and why.
+    """
+
+    done: list[Task] = field(default_factory=list)
+    found: list[Task] = field(default_factory=list)
+    failed: list[tuple[Task, str]] = field(default_factory=list)
+
+    def text(self) -> str:
+        """For people: how many, and where to look."""
+        lines = [f"{len(self.done)} cells done, {len(self.found)} of them before"]
+        for task, reason in self.failed:
+            lines.append(f"failed: {task.cell.name}: {reason}\n  log: {task.directory.log}")
+        return "\n".join(lines)
+
+    def document(self, directory: str) -> Document:
+        """As plain data."""
+        return {
+            "directory": directory,
+            "done": [task.cell.name for task in self.done],
+            "found": [task.cell.name for task in self.found],
+            "failed": [
+                {"cell": task.cell.name, "reason": reason, "log": str(task.directory.log)}
+                for task, reason in self.failed
+            ],
+        }
+
+
+def choose_shard(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
+    """The cells of one of several machines: every n-th by the hash of the spec.
+
+    Args:
+        cells: All of them.
+        shard: Number of the shard, from 1, and number of shards.
+    """
+    number, count = shard
+    # Of cells with the same spec only one is run; they are in one shard.
+    hashes = sorted({cell.spec_hash for cell in cells})
+    mine = set(hashes[number - 1 :: count])
+    return [cell for cell in cells if cell.spec_hash in mine]
+
+
+def prepare(study: Study, store: Store, shard: tuple[int, int] = (1, 1)) -> list[Task]:
+    """Opens the data, checks every cell against it, and writes down what each cell is.
+
+    Raises:
+        SpecError: A spec does not suit its data.
+        RunError: The data is broken, or the directory cannot be written.
+    """
+    origins = _origins(study)
+    tasks: dict[str, Task] = {}
+    for cell in choose_shard(cells_of(study), shard):
+        origin = origins[cell.variant.name]
+        key = origin.key(cell)
+        if key not in tasks:
+            tasks[key] = Task(cell, store.cell(key))
+            tasks[key].directory.describe(cell, origin)
+    return list(tasks.values())
+
+
+def _origins(study: Study) -> dict[str, Origin]:
+    """What the results of each variant depend on besides its spec; data is opened once each."""
+    from nifbuild.train.batches import check_batch_size
+    from nifbuild.train.data import open_for
+    from nifbuild.train.init import read_pretrained
+
+    catalogs = {}
+    origins = {}
+    for variant in study.variants:
+        resolved = variant.resolved
+        with resolved.placing():
+            data = resolved.spec.data
+            name = "" if data is None else data.model_dump_json()
+            if name not in catalogs:
+                catalogs[name], adopted = open_for(resolved)
+            else:
+                adopted = resolved.adopt(catalogs[name].num_classes)
+            check_batch_size(resolved.spec.train, catalogs[name].sizes["train"], 1)
+            pretrained = read_pretrained(adopted)
+        origins[variant.name] = Origin(
+            data=catalogs[name].fingerprint,
+            init=None if pretrained is None else pretrained.fingerprint,
+            **versions(),
+        )
+    return origins
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on, by package."""
+    from nifbuild import __version__
+
+    return {"nifbuild": __version__, "torch": ".".join(version("torch").split(".")[:2])}
+
+
+def run_tasks(tasks: Sequence[Task], engine: Engine, progress: Progress) -> Summary:
+    """Runs what is not done; several processes may do so with the same cells at once.
+
+    A cell that failed before is tried again, once. One that another process runs is left to it,
+    and waited for.
+
+    Raises:
+        InterruptedRun: A signal stopped it, after all cells had saved a checkpoint.
+    """
+    summary = Summary()
+    started = datetime.now(UTC)
+    summary.found = [task for task in tasks if task.directory.result() is not None]
+    waiting = [task for task in tasks if task not in summary.found]
+    by_path = {task.directory.path: task for task in tasks}
+    progress.begin(len(tasks), len(summary.found))
+    try:
+        with _signals() as received:
+            while waiting or engine.running:
+                if received and waiting:
+                    waiting = []
+                    engine.stop()
+                waiting = _start(waiting, engine, started, summary, progress)
+                if received:
+                    engine.stop()
+                for directory, outcome in engine.ended(_POLL_SECONDS):
+                    task = by_path[directory.path]
+                    if outcome.state == "busy":
+                        waiting.append(task)
+                    else:
+                        _note(task, outcome, summary, progress)
+                progress.show([by_path[cell.path] for cell in engine.running])
+            if received:
+                raise InterruptedRun(_interrupted(received[0]), received[0])
+    finally:
+        engine.close()
+        progress.close()
+    summary.done = [task for task in tasks if task.directory.result() is not None]
+    return summary
+
+
+def _start(
+    waiting: list[Task], engine: Engine, since: datetime, summary: Summary, progress: Progress
+) -> list[Task]:
+    """Starts what can be started; those that are left."""
+    left = []
+    for task in waiting:
+        directory = task.directory
+        if directory.result() is not None:  # by another process
+            _note(task, Outcome("done"), summary, progress)
+        elif (failure := directory.failure()) and _later(failure["time"], since):
+            _note(task, Outcome("failed", failure["reason"]), summary, progress)
+        elif engine.free and not is_locked(directory.path):
+            engine.start(directory)
+            progress.started(task)
+        else:
+            left.append(task)
+    if left and not engine.running:
+        time.sleep(_POLL_SECONDS)  # others run them
+    return left
+
+
+def _later(moment: str, since: datetime) -> bool:
+    return datetime.fromisoformat(moment) > since
+
+
+def _note(task: Task, outcome: Outcome, summary: Summary, progress: Progress) -> None:
+    if outcome.state == "failed":
+        summary.failed.append((task, outcome.reason))
+    progress.ended(task, outcome)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects the signals that ask to stop; a second Ctrl-C ends the process at once."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, receive) for number in stop_signals()}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(number: int) -> Problem:
+    name = signal.Signals(number).name
+    fix = "the same command goes on where it stopped"
+    return Problem(f"interrupted by {name}", fix=fix, code="interrupted")
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` as numbers.
+
+    Raises:
+        SpecError: It is no shard.
+    """
+    number, slash, count = text.partition("/")
+    if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+        return int(number), int(count)
+    fix = "write --shard 1/4 on the first of four machines, and 4/4 on the last"
+    raise SpecError(Problem(f"'{text}' is no shard", path="--shard", fix=fix, code="usage"))

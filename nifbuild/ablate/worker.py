@@ -1,0 +1,185 @@
+"""One cell in a process of its own, so that whatever happens to it happens to no other.
+
+The process holds the cell's lock for as long as it lives, so that a cell is never run twice at
+once; and it ends, with a checkpoint saved, where the process that started it has gone.
+"""
+
+import multiprocessing
+import os
+import signal
+import statistics
+import sys
+import threading
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nifbuild.ablate.cells import CellDirectory, Document
+from nifbuild.errors import InterruptedRun, NifbuildError, RunError
+from nifbuild.train.launch import stop_signals
+
+BUSY = 75
+"""Exit code where another process runs the cell: EX_TEMPFAIL of sysexits.h."""
+
+_GRACE_SECONDS = 60.0
+"""How long a process may outlive the one that started it: it saves a checkpoint."""
+
+MASS_SHARE = 0.95
+"""Of a filter's mass, what its effective size has to hold."""
+
+
+def run_cell(path: str, working_directory: str, threads: int, gpu: str | None) -> None:
+    """Trains a cell, or goes on where an earlier attempt stopped; the target of its process.
+
+    Args:
+        path: The cell's directory.
+        working_directory: From which paths of data count.
+        threads: Of torch.
+        gpu: What CUDA_VISIBLE_DEVICES is to be; None: as it is.
+
+    Raises:
+        SystemExit: 0: done; 1: failed, `failure.json` says why; BUSY; 128 and more: interrupted.
+    """
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # see `process`
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    os.chdir(working_directory)
+    cell = CellDirectory(path)
+    _write_to_log(cell.log)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    sys.exit(_exit_code(cell, threads))
+
+
+def _follow_parent() -> None:
+    """Ends this process as if by SIGTERM once the one that started it has gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _write_to_log(log: Path) -> None:
+    """Sends all that is written from now on to the cell's log; and leaves the terminal.
+
+    Ctrl-C then reaches the cell once, through the process that started it.
+    """
+    if hasattr(os, "setsid"):
+        os.setsid()
+    os.environ.pop("FORCE_COLOR", None)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+
+
+def _exit_code(cell: CellDirectory, threads: int) -> int:
+    from nifbuild.train.lock import locked
+
+    try:
+        with locked(cell.path):
+            if cell.result() is not None:
+                return 0
+            cell.forget_failure()
+            _say(f"--- attempt at {datetime.now(UTC).isoformat(timespec='seconds')}")
+            cell.finish(_trained(cell, threads))
+            return 0
+    except InterruptedRun as error:
+        _say(str(error))
+        return error.exit_code
+    except NifbuildError as error:
+        if any(problem.code == "run-in-use" for problem in error.problems):
+            return BUSY
+        _say(f"error: {error}")
+        cell.fail(str(error))
+    except Exception as error:
+        _say(traceback.format_exc())
+        cell.fail(f"{type(error).__name__}: {error}")
+    return 1
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _trained(cell: CellDirectory, threads: int) -> Document:
+    import torch
+
+    from nifbuild.spec.resolve import load_spec
+    from nifbuild.train.progress import reporter
+    from nifbuild.train.run import train_run
+
+    torch.set_num_threads(threads)
+    resolved = load_spec(cell.spec)
+    with resolved.placing():
+        figures = train_run(resolved, cell.run, resume=True, report=reporter(quiet=False))
+    return {**_figures(cell, figures), **effective_sizes(cell.run)}
+
+
+def _figures(cell: CellDirectory, figures: Document) -> Document:
+    from nifbuild.train.directory import RunDirectory
+
+    run = RunDirectory(cell.run)
+    expected = cell.description()["origin"]["data"]
+    if run.data()["fingerprint"] != expected:
+        raise RunError(
+            "the data has changed since the cell was planned",
+            fix=f"delete {cell.path}, and run again",
+        )
+    environment = run.starts()[-1]
+    taken = ("split", "top1", "top5", "loss", "num_samples", "epoch", "checkpoint", "seconds")
+    on = ("device", "device_name", "threads", "packages", "git_commit", "started")
+    result = {name: figures[name] for name in taken}
+    result["train_images"] = run.data()["splits"]["train"]
+    return {**result, "environment": {name: environment[name] for name in on}}
+
+
+def effective_sizes(run: Path) -> dict[str, Any]:
+    """How large the filters of a run are, in pixels of the image that each layer sees.
+
+    A filter's size is that of its smallest odd window with 95 % of its mass; a layer's is the
+    median over its filters, a network's the median over its layers that have filters as large as
+    the image. The same with the weights that training started from.
+    """
+    from nifbuild.train import fresh_model, load_run
+
+    trained = load_run(run)
+    shape = trained.resolved.graph.input_shape
+    size = (shape.channels, shape.size[0], shape.size[1])
+    layers = _layer_sizes(trained.model, size)
+    fresh = _layer_sizes(fresh_model(trained.resolved), size)
+    return {
+        "effective_size": _median(layers),
+        "effective_size_at_init": _median(fresh),
+        "layers": [
+            {**layer, "effective_size_at_init": before["effective_size"]}
+            for layer, before in zip(layers, fresh, strict=True)
+        ],
+    }
+
+
+def _layer_sizes(model: Any, input_shape: tuple[int, int, int]) -> list[Document]:
+    from nifbuild.report.kernels import effective_size, layer_kernels, window_shares
+
+    return [
+        {
+            "path": found.path,
+            "grid": list(found.grid),
+            "effective_size": statistics.median(
+                effective_size(window_shares(found.kernels), MASS_SHARE).tolist()
+            ),
+        }
+        for found in layer_kernels(model, input_shape)
+    ]
+
+
+def _median(layers: list[Document]) -> float | None:
+    """Over layers; None where there are none with filters as large as the image."""
+    return statistics.median(layer["effective_size"] for layer in layers) if layers else None

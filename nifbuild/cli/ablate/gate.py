@@ -1,0 +1,45 @@
+"""`nifbuild ablate gate`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from nifbuild.cli.ablate.options import DirectoryOption, MainOption, StudyArgument, open_study
+from nifbuild.cli.loading import loading
+from nifbuild.cli.options import JsonOption
+from nifbuild.cli.output import print_document
+
+
+def gate(
+    study: StudyArgument,
+    directory: DirectoryOption = None,
+    main: MainOption = None,
+    allow_inconclusive: Annotated[
+        bool,
+        typer.Option("--allow-inconclusive", help="Only what is shown to be too bad is an error."),
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Check the gates of a study: exit code 3 unless all of them pass.
+
+    A gate passes where it is shown to hold, fails where it is shown not to, and is inconclusive
+    where there is too little data for either.
+    """
+    with loading():
+        from nifbuild.ablate.gate import overall
+        from nifbuild.ablate.report import make_report
+        from nifbuild.ablate.tables import print_gates
+        from nifbuild.errors import BudgetError, SpecError
+
+    found, store = open_study(study, directory)
+    if not found.spec.gates:
+        raise SpecError(f"{study} has no gates", fix="write them under `gates:`")
+    gates = make_report(found, store, main).gates
+    verdict = overall(gates)
+    if json_output:
+        print_document({"verdict": verdict, "gates": [result.document() for result in gates]})
+    else:
+        print_gates(gates)
+    if verdict == "fail" or (verdict == "inconclusive" and not allow_inconclusive):
+        sys.exit(BudgetError.exit_code)

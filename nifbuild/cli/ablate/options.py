@@ -1,0 +1,47 @@
+"""Options that the commands of `nifbuild ablate` share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nifbuild.ablate.cells import Store
+    from nifbuild.spec.ablation import Study
+
+StudyArgument = Annotated[Path, typer.Argument(help="The study's YAML.", show_default=False)]
+DirectoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir",
+        help="Where its cells and their results lie.",
+        show_default="ablations/<name of the study>",
+    ),
+]
+MainOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--main",
+        metavar="PATH",
+        help="The report of the main branch, for gates with `versus: main`: its report.json, or "
+        "the folder that it lies in.",
+    ),
+]
+
+
+def open_study(path: Path, directory: Path | None) -> "tuple[Study, Store]":
+    """The study and the folder of its results, which need not be there yet.
+
+    Raises:
+        SpecError: The study is wrong.
+    """
+    from nifbuild.ablate.cells import Store
+    from nifbuild.errors import Problem, SpecError
+    from nifbuild.spec.ablation import load_study
+
+    study = load_study(path)
+    folder = directory or Path("ablations") / study.name
+    if folder.exists() and not folder.is_dir():
+        fix = "write elsewhere with --dir"
+        raise SpecError(Problem(f"{folder} is a file", fix=fix, code="not-a-folder"))
+    return study, Store(folder)

@@ -1,0 +1,139 @@
+"""`nifbuild ablate run`."""
+
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nifbuild.cli.ablate.options import DirectoryOption, StudyArgument, open_study
+from nifbuild.cli.loading import loading
+from nifbuild.cli.options import JsonOption
+from nifbuild.cli.output import print_document
+
+if TYPE_CHECKING:
+    from nifbuild.ablate.run import Engine
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def _seconds(text: str) -> float:
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"expected a time such as 90s, 30m or 2h, got '{text}'")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def run(
+    study: StudyArgument,
+    directory: DirectoryOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cells at once on this machine; they share its cores, and take turns at its GPUs.",
+            show_default="1",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Run the I-th of N parts, for as many machines.", show_default="all"
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            parser=_seconds,
+            metavar="TIME",
+            help="A cell that takes longer at a stretch has failed, as in 30m.",
+            show_default="none",
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="What runs the cells: processes of this machine, or Ray."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of a Ray cluster, or auto.", show_default="Ray on this machine"),
+    ] = None,
+    cpus_per_cell: Annotated[
+        float | None, typer.Option(min=0.1, help="With Ray.", show_default="1")
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None, typer.Option(min=0, help="With Ray; may be a fraction.", show_default="0")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Train all cells of a study that are not done yet.
+
+    Interrupt it at any time: the same command goes on where it stopped. A cell that fails keeps its
+    log, the others go on, and the next run tries it again. Several runs may share one directory.
+    Exit code 1 if a cell failed.
+    """
+    with loading():
+        from nifbuild.ablate.plan import make_plan
+        from nifbuild.ablate.progress import progress_on_stderr
+        from nifbuild.ablate.run import parse_shard, prepare, run_tasks
+        from nifbuild.errors import BudgetError, RunError
+
+    _check_engine(engine, workers, address, cpus_per_cell, gpus_per_cell)
+    part = (1, 1) if shard is None else parse_shard(shard)
+    found, store = open_study(study, directory)
+    exceeded = make_plan(found, store).exceeded
+    if exceeded:
+        raise BudgetError(exceeded)
+    tasks = prepare(found, store, part)
+    runner = _engine(engine, workers, address, cpus_per_cell, gpus_per_cell, timeout)
+    summary = run_tasks(tasks, runner, progress_on_stderr(quiet))
+    if json_output:
+        print_document(summary.document(str(store.path)))
+    else:
+        typer.echo(summary.text())
+        typer.echo(f"results: nifbuild ablate report {study}" + _where(directory))
+    if summary.failed:
+        sys.exit(RunError.exit_code)
+
+
+def _where(directory: object) -> str:
+    return "" if directory is None else f" --dir {directory}"
+
+
+def _check_engine(
+    engine: str,
+    workers: int | None,
+    address: str | None,
+    cpus: float | None,
+    gpus: float | None,
+) -> None:
+    from nifbuild.errors import SpecError
+
+    ours = {"--workers": workers}
+    rays = {"--address": address, "--cpus-per-cell": cpus, "--gpus-per-cell": gpus}
+    for name, value in (ours if engine == "ray" else rays).items():
+        if value is not None:
+            other = "local" if engine == "ray" else "ray"
+            raise SpecError(
+                f"{name} has no meaning with --engine {engine}",
+                fix=f"leave it out, or use --engine {other}",
+            )
+
+
+def _engine(
+    engine: str,
+    workers: int | None,
+    address: str | None,
+    cpus: float | None,
+    gpus: float | None,
+    timeout: float | None,
+) -> "Engine":
+    if engine == "ray":
+        from nifbuild.ablate.on_ray import RayEngine
+
+        return RayEngine(address, cpus=cpus or 1, gpus=gpus or 0, timeout=timeout)
+    from nifbuild.ablate.local import LocalEngine
+
+    return LocalEngine(workers or 1, timeout)

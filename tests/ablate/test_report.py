@@ -1,0 +1,220 @@
+"""What a report looks like: Markdown, JSON, JUnit XML, plots, tables."""
+
+import json
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from matplotlib.text import Text
+
+from nifbuild.ablate.gate import GateResult
+from nifbuild.ablate.junit import junit_xml
+from nifbuild.ablate.markdown import report_markdown
+from nifbuild.ablate.plots import QUESTIONS, plot
+from nifbuild.ablate.results import Failed, Results, load_results
+from nifbuild.ablate.tables import accuracy_text, difference_text, results_grid
+from nifbuild.spec.gates import GateSpec
+from tests.ablate.conftest import STUDY, ablate, document, write_study
+from tests.ablate.test_gate import LOWER, STANDARD, results
+
+ENVIRONMENT = {
+    "packages": {"nifbuild": "1", "torch": "2"}, "device": "cpu", "device_name": "x", "threads": 1,
+    "started": "2026-01-01",
+}  # fmt: skip
+
+
+def with_sizes(found, size):
+    """The results, as of filters of some size."""
+    variants = []
+    for index, variant in enumerate(found.variants):
+        extra = {"environment": ENVIRONMENT}
+        if index:
+            extra |= {"effective_size": size, "effective_size_at_init": 7}
+        each = {s: {**r, **extra} for s, r in variant.results.items()}
+        variants.append(replace(variant, results=each))
+    return replace(found, variants=tuple(variants))
+
+
+@pytest.fixture
+def found():
+    failed = (Failed(2, "no <memory> | left", "cells/x/log.txt", "bad\x1b[0m\n```\nlines"),)
+    return with_sizes(results(STANDARD, {0: 0.89, 1: 0.91}, failed=failed), 5)
+
+
+def test_report_writes_all_forms(finished, tmp_path):
+    study, folder, _ = finished
+    done = ablate("report", study, "--dir", folder, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "failed: filters=broken, seed 0: the loss is nan" in done.stdout
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"report.md", "report.json", "junit.xml", *(q.file for q in QUESTIONS)}
+    read = json.loads((tmp_path / "report.json").read_text())
+    assert read == document("report", study, "--dir", folder)
+    assert read["verdict"] == "inconclusive" and (read["done"], read["total"]) == (4, 6)
+    printed = ablate("report", study, "--dir", folder, "--markdown").stdout
+    assert printed == (tmp_path / "report.md").read_text()
+    assert (folder / "report" / "report.md").read_text() == printed
+    again = json.loads(json.dumps(load_results(tmp_path).document()))
+    assert again == {k: v for k, v in read.items() if k not in ("verdict", "gates")}
+
+
+def test_nothing_run_yet(tmp_path):
+    study = write_study(tmp_path)
+    said = document("report", study, "--dir", tmp_path / "cells", "--out", tmp_path / "out")
+    assert said["verdict"] == "inconclusive" and said["done"] == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "report.md",
+        "report.json",
+        "junit.xml",
+    }
+
+
+def test_markdown_says_the_verdict_first(found):
+    gate = GateSpec(metric="params", max="1M")
+    gates = [
+        GateResult(gate, {"filters": "implicit"}, "filters=implicit", "fail", "2 M (2,000,000)"),
+        GateResult(gate, {"filters": "standard"}, "filters=standard", "pass", "1"),
+    ]
+    text = report_markdown(found, gates)
+    head, status, unsettled, table, *folded = text.split("\n\n")
+    assert head == "## Ablation study: fails"
+    assert status == "1 of 2 checks pass, 1 fail; 5 of 6 cells done, 1 failed."
+    assert unsettled == "- **fail**: params at most 1M, filters=implicit: 2 M (2,000,000)"
+    rows = [line.count("|") for line in table.splitlines()]
+    assert len(set(rows)) == 1 and len(rows) == 4
+    rest = "\n\n".join(folded)
+    assert rest.count("<details>") == rest.count("</details>") == 3
+    assert "no &lt;memory> \\| left" in rest and "````\nbad" in rest
+    assert "Before training: filters=implicit 7 px." in rest
+    assert report_markdown(found, []).startswith("## Ablation study: incomplete")
+
+
+def test_figures_of_the_table(found):
+    standard, implicit = found.variants
+    # By hand: 90, 92, 97 have the mean 93 and the variance (9 + 1 + 16) / 2.
+    assert accuracy_text(standard) == "93.00 ± 3.61 (3)"
+    assert accuracy_text(implicit) == "90.00 ± 1.41 (2, 1 failed)"
+    # -1 and -1: two equal differences.
+    assert difference_text(found, implicit) == "-1.00 [-1.0, -1.0]"
+    assert difference_text(found, standard) == "-"
+    lower = results(STANDARD, LOWER)
+    # -1, -2, -3: 2 -+ 4.3027 / sqrt(3).
+    assert difference_text(lower, lower.variants[1]) == "-2.00 [-4.5, +0.5]"
+    assert "train peak" in results_grid(found, 120).headings
+    assert "train peak" not in results_grid(found, 80).headings
+
+
+def test_junit(found):
+    gate = GateSpec(metric="top1", min="90%")
+    gates = [
+        GateResult(gate, {}, "a", "pass", ""),
+        GateResult(gate, {}, "b", "fail", "too low"),
+        GateResult(gate, {}, "c", "inconclusive", "2 more seeds"),
+    ]
+    root = ElementTree.fromstring(junit_xml(found, gates))
+    (suite,) = root
+    assert root.attrib == {"tests": "4", "failures": "2", "errors": "1"}
+    outcomes = [[child.tag for child in case] for case in suite]
+    assert outcomes == [[], ["failure"], ["error"], ["failure", "system-out"]]
+    assert suite[2][0].attrib == {"type": "inconclusive", "message": "2 more seeds"}
+    assert suite[3].get("name") == "filters=implicit, seed 2"
+    assert "\x1b" not in suite[3][1].text
+
+
+def _texts(figure):
+    figure.draw_without_rendering()
+    # Without the lines that lead from names to their points.
+    return {t.get_text(): Text.get_window_extent(t) for t in figure.axes[0].texts}
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.file)
+def test_plots_name_every_variant(found, question):
+    figure = plot(found, question)
+    (axes,) = figure.axes
+    assert set(_texts(figure)) == {"standard", "implicit"}
+    assert axes.get_title() and axes.get_xlabel()
+    assert axes.get_ylabel() == "top-1 accuracy (%), mean ± std, up to 3 seeds"
+    across = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert len(across) == (question.file == "top1_filter_size.png")
+    shown = [bars for bars in axes.containers if bars.has_yerr]
+    standard = next(iter(shown)) if not across else None
+    if standard is not None:
+        assert standard.lines[0].get_ydata()[0] == pytest.approx(93)
+        low, high = standard.lines[2][-1].get_segments()[0][:, 1]
+        assert (low, high) == pytest.approx((93 - 13**0.5, 93 + 13**0.5))
+
+
+def test_names_in_plots_do_not_overlap():
+    """Eight variants in nearly one place."""
+    variants = [
+        replace(
+            with_sizes(results(STANDARD, LOWER), 5).variants[0],
+            labels={"filters": f"variant number {i}"},
+            costs={"params": 1000 + i},
+        )
+        for i in range(8)
+    ]
+    figure = plot(Results("s", ("filters",), tuple(variants), (0, 1, 2)), QUESTIONS[0])
+    boxes = list(_texts(figure).values())
+    frame = figure.axes[0].bbox
+    for index, box in enumerate(boxes):
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1
+        assert not any(box.overlaps(other) for other in boxes[:index])
+    assert len(boxes) == 8
+
+
+def test_values_far_apart_get_a_logarithmic_axis(found):
+    wide = replace(found.variants[0], costs={**found.variants[0].costs, "params": 10**7})
+    figure = plot(replace(found, variants=(wide, found.variants[1])), QUESTIONS[0])
+    assert figure.axes[0].get_xscale() == "log"
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert {"1 k", "1 M"} & set(labels)
+    assert plot(found, QUESTIONS[0]).axes[0].get_xscale() == "linear"
+
+
+def test_plan_counts_work_by_hand(tmp_path):
+    study = write_study(tmp_path, STUDY.replace("[0, 1]", "[0, 1, 2]"))
+    plan = document("plan", study)
+    first = plan["variants"][0]
+    # 4 filters of 9 taps on 64 pixels; 4 x 4 of them; and the classifier.
+    assert first["costs"]["macs"] == 64 * 4 * 9 + 64 * 4 * 4 * 9 + 4 * 10
+    assert first["train_macs"] == first["costs"]["macs"] * 64 * 2
+    assert plan["cells"] == plan["remaining"] == 6 and plan["remaining_seconds"] is None
+    assert plan["remaining_macs"] == 3 * sum(v["train_macs"] for v in plan["variants"])
+    assert re.search(r"filters +params +MACs", ablate("plan", study).stdout)
+
+
+def test_plan_estimates_time_from_what_is_done(finished, tmp_path):
+    _, folder, _ = finished
+    study = write_study(tmp_path, STUDY.replace("[0, 1]", "[0, 1, 2]"))
+    plan = document("plan", study, "--dir", folder)
+    report = document("report", study, "--dir", folder, "--out", tmp_path / "out")
+    runs = [(v, r) for v in report["variants"] for r in v["results"].values()]
+    macs = sum(v["costs"]["macs"] * 64 * 2 for v, _ in runs)
+    speed = macs / sum(r["seconds"] for _, r in runs)
+    assert plan["remaining"] == 2
+    assert plan["remaining_seconds"] == pytest.approx(plan["remaining_macs"] / speed)
+    assert (
+        "at the speed of the cells that are done" in ablate("plan", study, "--dir", folder).stdout
+    )
+
+
+def test_results_of_other_versions_are_left_out(finished, tmp_path):
+    import shutil
+
+    study, folder, _ = finished
+    copy = tmp_path / "cells"
+    shutil.copytree(folder, copy)
+    paths = [p for p in (copy / "cells").iterdir() if (p / "result.json").exists()]
+    newest = max(paths, key=lambda p: (p / "result.json").stat().st_mtime)
+    result = json.loads((newest / "result.json").read_text())
+    result["environment"]["started"] = "2100-01-01T00:00:00+00:00"
+    (newest / "result.json").write_text(json.dumps(result))
+    cell = json.loads((newest / "cell.json").read_text())
+    cell["origin"]["torch"] = "9.9"
+    (newest / "cell.json").write_text(json.dumps(cell))
+    said = document("report", study, "--dir", copy)
+    assert said["done"] == 1 and said["left_out"] == 3
+    assert "Left out: 3 results" in (copy / "report" / "report.md").read_text()
