@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from nifbuild.errors import Problem, RunError
-from nifbuild.spec.ablation import Study, Variant, label_text
+from nifbuild.spec.study import Study, Variant, label_text
 
 Document = dict[str, Any]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nifbuild.ablate.cells import Cell, CellDirectory, Document, Origin, Store, cells_of
-from nifbuild.spec.ablation import Study
+from nifbuild.spec.study import Study
 from nifbuild.train.lock import is_locked
 
 State = Literal["done", "failed", "running", "missing"]

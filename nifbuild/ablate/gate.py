@@ -8,8 +8,8 @@ from nifbuild.ablate.cells import Document
 from nifbuild.ablate.results import Results, VariantResults, paired
 from nifbuild.ablate.statistics import Judgement, Verdict, judge, summarize
 from nifbuild.report.inspect.units import bytes_text, count_text
-from nifbuild.spec.ablation import Study
 from nifbuild.spec.gates import ACCURACIES, GateSpec
+from nifbuild.spec.study import Study
 
 
 @dataclass(frozen=True)

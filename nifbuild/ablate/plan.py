@@ -8,9 +8,9 @@ from nifbuild.ablate.collect import Collected, collect
 from nifbuild.errors import Problem
 from nifbuild.report.inspect import Inspection, Target, inspect_spec
 from nifbuild.report.inspect.budget import budget_of, check_budget
-from nifbuild.spec.ablation import Study, Variant
 from nifbuild.spec.budget import BudgetSpec
 from nifbuild.spec.data import HubData
+from nifbuild.spec.study import Study, Variant
 
 
 @dataclass(frozen=True)

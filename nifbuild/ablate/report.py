@@ -14,7 +14,7 @@ from nifbuild.ablate.markdown import report_markdown
 from nifbuild.ablate.plots import write_plots
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
 from nifbuild.errors import RunError
-from nifbuild.spec.ablation import Study
+from nifbuild.spec.study import Study
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from nifbuild.ablate.collect import Collected, State
 from nifbuild.ablate.plan import costs_of, inspect_variant
 from nifbuild.ablate.statistics import interval, summarize
 from nifbuild.errors import Mark, Problem, RunError, SpecError
-from nifbuild.spec.ablation import Labels, Study, Variant, label_text
 from nifbuild.spec.gates import ACCURACIES, MEASURED
+from nifbuild.spec.study import Labels, Study, Variant, label_text
 
 REPORT_JSON = "report.json"
 _FORMAT = 1

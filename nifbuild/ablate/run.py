@@ -14,7 +14,7 @@ from nifbuild.ablate.cells import Cell, CellDirectory, Document, Origin, Store, 
 from nifbuild.ablate.process import Outcome
 from nifbuild.ablate.progress import Progress
 from nifbuild.errors import InterruptedRun, Problem, SpecError
-from nifbuild.spec.ablation import Study
+from nifbuild.spec.study import Study
 from nifbuild.train.launch import stop_signals
 from nifbuild.train.lock import is_locked
 

@@ -7,9 +7,9 @@ that another file may give.
 
 from typing import Any
 
-from nifbuild.spec.ablation import StudySpec
 from nifbuild.spec.document import SpecFile
 from nifbuild.spec.ops import OP_CLASSES, OPS, Op
+from nifbuild.spec.study import StudySpec
 
 _EXPRESSION = {
     "type": "string",

@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from nifbuild.ablate.cells import Store
-    from nifbuild.spec.ablation import Study
+    from nifbuild.spec.study import Study
 
 StudyArgument = Annotated[Path, typer.Argument(help="The study's YAML.", show_default=False)]
 DirectoryOption = Annotated[
