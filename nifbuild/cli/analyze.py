@@ -75,9 +75,9 @@ def analyze(
         device=device,
         out=out,
     )
+    require_writable(request.out)
     with StatusLine() as status:
         analysis = analyze_run(request, status.show)
-        require_writable(request.out)
         status.show("drawing")
         page = write_analysis(analysis, request.out)
     print_document(analysis.as_document()) if json_output else print_analysis(analysis, page)

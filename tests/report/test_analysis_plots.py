@@ -36,7 +36,7 @@ def figures(paths: list[str], spread: float, seed: int) -> ModelFigures:
     gradient = torch.rand(16, 16, generator=noise)
     fields = tuple(
         ReceptiveField(path, (8, 8), 2, gradient, (1, 3), (0.4, 1), (0.5, 1), {}, {0.5: 3, 0.9: 9})
-        for path in ("stem.relu", "layer1.1.relu_2", "layer2.1.relu_2")
+        for path in ("stem.relu", *(f"layer{i}.1.relu_2" for i in (1, 2, 3, 4)))
     )
     return ModelFigures(each, grids, measure_components(layers), choose_samples(layers), fields)
 
@@ -99,6 +99,11 @@ def test_nothing_is_cut_off_and_no_label_lies_over_another(few, sizes):
     for figure in (*itertools.chain(*few.values()), *sizes.values()):
         inside = figure.get_tightbbox(figure.canvas.get_renderer())  # in inches
         assert inside.x0 >= -0.01 and inside.x1 <= COLUMN_INCHES + 0.01
+        assert inside.y0 >= -0.01 and inside.y1 <= figure.get_size_inches()[1] + 0.01
+    titles = [t for axes in few["receptive_fields"][0].axes[:5] if (t := axes.title).get_text()]
+    assert len(titles) == 5
+    boxes = [title.get_window_extent() for title in titles]
+    assert all(a.x1 <= b.x0 for a, b in itertools.pairwise(boxes))
     for name in ("few", "many"):
         labels = [t for t in sizes[name].axes[-1].get_xticklabels() if t.get_text()]
         boxes = [t.get_window_extent() for t in labels]
@@ -171,6 +176,6 @@ def test_verdicts():
     assert f"smaller in {smaller} layers and larger in 0 layers" in change
     assert "below 0.25 cycles per pixel" in low
     assert field == (
-        "The centre of the last stage (layer2.1.relu_2) has 50% of its gradient's energy within "
+        "The centre of the last stage (layer4.1.relu_2) has 50% of its gradient's energy within "
         "3x3 of 16x16 pixels; at initialisation within 3x3."
     )

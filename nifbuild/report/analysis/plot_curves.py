@@ -22,6 +22,7 @@ from nifbuild.report.analysis.style import (
     NAMES,
     column_figure,
     common_legend,
+    fitting,
     panels,
     short_names,
     size_text,
@@ -90,7 +91,7 @@ def _layer_axis(rows: Sequence[Axes], paths: Sequence[str], *, few: bool) -> Non
     names = short_names(paths)
     last.set_xlim(0.4, len(paths) + 0.6)
     if few:
-        shown = [n if len(n) <= _MAX_LETTERS else "…" + n[1 - _MAX_LETTERS :] for n in names]
+        shown = [fitting(name, _MAX_LETTERS) for name in names]
         last.set_xticks(range(1, len(paths) + 1), shown, rotation=90)
         return
     groups = [(key, len(list(g))) for key, g in groupby(n.split(".")[0] for n in names)]

@@ -13,7 +13,14 @@ from nifbuild.report.analysis.analysis import Analysis
 from nifbuild.report.analysis.components import NUM_COMPONENTS, Components
 from nifbuild.report.analysis.gallery import NUM_SAMPLES, Sample, crop
 from nifbuild.report.analysis.receptive_field import ReceptiveField
-from nifbuild.report.analysis.style import NAMES, column_figure, short_names, size_text
+from nifbuild.report.analysis.style import (
+    COLUMN_INCHES,
+    NAMES,
+    column_figure,
+    fitting,
+    short_names,
+    size_text,
+)
 from nifbuild.report.kernels import effective_size, window_shares
 
 _ROWS = 16
@@ -22,6 +29,7 @@ _SHOWN_ENERGY = 0.95
 _MIN_SHOWN = 5
 _DECADES = 3
 _MAX_LETTERS = 24
+_LETTER_INCHES = 0.062
 
 
 def plot_components(analysis: Analysis) -> Figure:
@@ -70,7 +78,7 @@ def _gallery_page(samples: tuple[Sample, ...], names: list[str]) -> Figure:
             axes.set_axis_off()
         for axes, kernel in zip(row, sample.kernels, strict=False):
             _kernel(axes, kernel)
-        shown = name if len(name) <= _MAX_LETTERS else "…" + name[1 - _MAX_LETTERS :]
+        shown = fitting(name, _MAX_LETTERS)
         cut = _shown_text(sample.kernels[0], sample.grid)
         _row_label(row[0], f"{shown}\n{size_text(sample.grid)}, {cut}")
     return figure
@@ -81,10 +89,13 @@ def plot_receptive_fields(analysis: Analysis) -> Figure:
     fields = analysis.trained.receptive_fields
     chosen = np.unique(np.linspace(0, len(fields) - 1, min(len(fields), _MAX_STAGES)).round())
     stages = [fields[int(index)] for index in chosen]
-    names = short_names([field.path for field in stages])
+    letters = int(COLUMN_INCHES / max(len(stages), 3) / _LETTER_INCHES)
+    # By the block that a stage ends in: its last module is most often a ReLU.
+    blocks = [field.path.rpartition(".")[0] or field.path for field in stages]
+    names = [fitting(name, letters) for name in short_names(blocks)]
     models = {name: m for name, m in analysis.models.items() if m.receptive_fields}
-    width = 3.3 / max(len(stages), 3)
-    figure = column_figure(0.75 + len(models) * (width + 0.12))
+    width = COLUMN_INCHES / max(len(stages), 3)
+    figure = column_figure(0.9 + len(models) * (width + 0.12))
     grid = figure.subplots(len(models), len(stages), squeeze=False)
     for place, (name, model) in enumerate(models.items()):
         for axes, stage, short in zip(grid[place], stages, names, strict=True):

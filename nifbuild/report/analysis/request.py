@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.spec.image_size import parse_size
+from nifbuild.train.directory import RunDirectory
 from nifbuild.train.trained import Which
 
 DEFAULT_SHARES = (0.5, 0.9, 0.95)
@@ -54,8 +55,9 @@ def read_request(
     """Reads the options.
 
     Raises:
-        SpecError: With all that is wrong with them.
+        SpecError: `run` is no run directory; or with all that is wrong with the options.
     """
+    RunDirectory(run).require_run()
     problems: list[Problem] = []
     pixels = None if size is None else _size(size, problems)
     parsed = DEFAULT_SHARES if shares is None else _shares(shares, problems)

@@ -96,6 +96,11 @@ def size_text(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
+def fitting(name: str, letters: int) -> str:
+    """The name, or its end where it has more letters than there is room for."""
+    return name if len(name) <= letters else "…" + name[1 - letters :]
+
+
 def short_names(paths: Sequence[str]) -> list[str]:
     """The paths without the levels that all of them share."""
     parts = [path.split(".") for path in paths]
