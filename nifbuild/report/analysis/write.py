@@ -23,15 +23,18 @@ _DOCUMENT = "analysis.json"
 
 
 def require_writable(out: Path) -> None:
-    """Makes the directory, before minutes of work.
+    """Finds out before minutes of work whether the directory can be written.
 
     Raises:
         SpecError: It cannot be made, or nothing can be written there.
     """
     try:
+        made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out):
             pass
+        if made:
+            out.rmdir()  # nothing is left where the analysis fails
     except OSError as error:
         reason = error.strerror or str(error)
         if isinstance(error, FileExistsError | NotADirectoryError):
@@ -46,7 +49,7 @@ def write_analysis(analysis: Analysis, out: Path) -> Path:
 
     Args:
         analysis: What to tell.
-        out: A directory that exists.
+        out: A directory; made if need be.
 
     Returns:
         The page.
@@ -56,6 +59,7 @@ def write_analysis(analysis: Analysis, out: Path) -> Path:
     """
     pictures = {name: [_png(f) for f in figures] for name, figures in draw(analysis).items()}
     try:
+        out.mkdir(parents=True, exist_ok=True)
         for old in (*out.glob("gallery_*.png"), out / "receptive_fields.png"):
             old.unlink(missing_ok=True)
         document = json.dumps(analysis.as_document(), indent=1) + "\n"
