@@ -252,7 +252,7 @@ def test_a_model_of_the_paper(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_every_model_of_the_paper_at_two_sizes(path, tmp_path):
     assert len(PAPER) == 10
