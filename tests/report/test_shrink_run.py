@@ -114,8 +114,11 @@ def test_the_result_is_a_run(small):
     run = RunDirectory("small")
     run.require_complete()
     found = evaluate_run("small")
-    for name in ("top1", "loss", "num_samples"):
+    for name in ("top1", "num_samples"):
         assert found[name] == small["after"][name] == run.result()[name]
+    assert small["after"]["loss"] == run.result()["loss"]
+    # With several threads, convolutions round otherwise from one process's use to another's.
+    assert found["loss"] == pytest.approx(small["after"]["loss"], rel=1e-7)
     assert found["split"] == small["split"] == "test" and found["num_samples"] == 50
     assert small["before"]["top1"] == evaluate_run("run")["top1"]
     text = run.spec.read_text()

@@ -77,11 +77,11 @@ def test_all_problems_at_once_each_with_its_place(problems):
         ("version: 1\nmodel: [relu]\ndata: {source: digit}", "did you mean 'digits'?"),
         (
             "version: 1\nmodel: [relu]\ntrain: {optimizer: {momentum: 0}}",
-            "unknown field 'momentum'\n  fields of adamw, the default: name, lr, betas",
+            "unknown field 'momentum'\n  fields of adamw, the default: name, lr, weight_decay",
         ),
         (
             "version: 1\nmodel: [relu]\ntrain: {optimizer: {name: sgd, eps: 0}}",
-            "unknown field 'eps'\n  fields of sgd: name, lr, momentum",
+            "unknown field 'eps'\n  fields of sgd: name, lr, weight_decay",
         ),
         (
             "version: 1\nmodel: [relu]\ntrain: {optimizer: 3}",

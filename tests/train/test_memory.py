@@ -110,7 +110,7 @@ def test_an_allocation_that_fails_names_what_to_change(resolve, tmp_path, monkey
     problem = problem_of(lambda: train_run(resolve(), tmp_path / "run"))
     assert problem.what.startswith("out of memory with 8 images at once; the model has ")
     assert "--set train.accumulate" in problem.fix
-    monkeypatch.setattr("nifbuild.train.evaluation.evaluate", fail)
+    monkeypatch.setattr("nifbuild.train.evaluator.evaluate", fail)
     problem = problem_of(lambda: evaluate_run(tmp_path / "done", batch_size=3))
     assert "with 3 images" in problem.what and "--batch-size" in problem.fix
 
