@@ -24,7 +24,7 @@ def test_a_node_dies_and_its_cell_goes_on_elsewhere(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    text = STUDY.replace("[0, 1]", "[0]") + "set: {train.epochs: 30}\n"
+    text = STUDY.replace("[0, 1]", "[0]") + "set: {train.epochs: 400}\n"
     study = load_study(write_study(tmp_path, text))
     tasks = prepare(study, Store(tmp_path / "cells"))
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -53,7 +53,7 @@ def test_a_node_dies_and_its_cell_goes_on_elsewhere(tmp_path, monkeypatch):
     assert "continuing after step" not in logs[0]
     assert "interrupted by SIGTERM after step" in logs[1] and "continuing after step" in logs[1]
     for task in tasks:
-        assert task.directory.result()["epoch"] == 30
+        assert task.directory.result()["epoch"] == 400
 
 
 def test_without_ray(tmp_path, monkeypatch):
