@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _KINDS = [kind for kind in OPS["conv"] if kind != "standard"]
-_ANY_SIZE = (1, 1)
+_ANY_SIZE = (32, 32)  # what initial filters are drawn for where nothing tells the size
 
 
 @dataclass(frozen=True)

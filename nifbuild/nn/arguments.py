@@ -84,3 +84,15 @@ def check_choice(name: str, value: object, choices: object) -> None:
     if value not in get_args(choices):
         allowed = ", ".join(map(repr, get_args(choices)))
         raise ValueError(f"`{name}` (={value!r}) must be one of {allowed}")
+
+
+def image_size(name: str, size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width in pixels, from an argument that may be one number for both.
+
+    Raises:
+        ValueError: One is less than 1.
+    """
+    pair = size if isinstance(size, tuple) else (size, size)
+    if min(pair) < 1:
+        raise ValueError(f"`{name}` (={size}) must be at least 1")
+    return pair

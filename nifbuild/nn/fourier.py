@@ -15,7 +15,8 @@ from torch import Tensor
 
 from nifbuild.nn.tracing import own_cache, takes_cpu_ways
 
-Coordinates = Literal["cycles_per_image", "cycles_per_pixel"]
+Unit = Literal["cycles_per_image", "cycles_per_pixel"]
+Coordinates = Literal["periodic", "cycles_per_image", "cycles_per_pixel"]
 
 _CONSTANTS: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
 _MAX_CONSTANTS = 128
@@ -40,9 +41,10 @@ def frequency_grid(
     width: int,
     *,
     coordinates: Coordinates = "cycles_per_image",
+    harmonics: int = 1,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
-) -> Float[Tensor, "2 2 {height} {width//2+1}"]:
+) -> Float[Tensor, "2 coordinates {height} {width//2+1}"]:
     """The coordinates of every frequency k of the half plane, and those of its mirror -k.
 
     A filter that is a function of these has its Hermitian part on the half plane from the values at
@@ -53,15 +55,18 @@ def frequency_grid(
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         coordinates: `cycles_per_image` are the signed integers -(N // 2) ... (N - 1) // 2;
-            `cycles_per_pixel` are the same divided by the size, in [-1/2, 1/2).
+            `cycles_per_pixel` are the same divided by the size, in [-1/2, 1/2); `periodic` are
+            cosine and sine of 2 pi h times these, which have no jump at Nyquist.
+        harmonics: How many h = 1, 2, 4, ... there are of `periodic` coordinates.
         dtype: A real dtype.
         device: Where the grid is used.
 
     Returns:
-        Indexed by (k or -k; horizontal or vertical frequency; row; column). It is cached, so it is
-        not to be written to.
+        Indexed by (k or -k; coordinate; row; column). There are two coordinates, the horizontal
+        frequency and the vertical one, or for each h the cosine and the sine of the horizontal one
+        and then those of the vertical one. The grid is cached, so it is not to be written to.
     """
-    arguments = (height, width, coordinates, dtype, device)
+    arguments = (height, width, coordinates, harmonics, dtype, device)
     return _constant(("grid", *arguments), lambda: (_make_grid(*arguments),))[0]
 
 
@@ -69,15 +74,27 @@ def _make_grid(
     height: int,
     width: int,
     coordinates: Coordinates,
+    harmonics: int,
     dtype: torch.dtype,
     device: torch.device | None,
 ) -> Tensor:
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     grid = torch.stack([_signed_grid(rows, columns), _signed_grid(-rows, -columns)])
-    grid = grid[..., : width // 2 + 1].to(dtype)
+    grid = grid[..., : width // 2 + 1]
+    if coordinates == "cycles_per_image":
+        return grid.to(dtype).contiguous()
+    sizes = torch.tensor([width, height], device=device)[:, None, None]
     if coordinates == "cycles_per_pixel":
-        grid = torch.stack([grid[:, 0] / width, grid[:, 1] / height], dim=1)
-    return grid.contiguous()
+        return grid.to(dtype) / sizes
+    octaves = 2 ** torch.arange(harmonics, device=device)[:, None, None, None]
+    turns = (octaves * grid[:, None]) % sizes  # whole turns are left out while they are integers
+    angles = 2 * math.pi * turns.to(dtype) / sizes
+    return torch.stack([angles.cos(), angles.sin()], dim=3).flatten(1, 3)
+
+
+def num_coordinates(coordinates: Coordinates, harmonics: int = 1) -> int:
+    """How many coordinates a frequency has."""
+    return 4 * harmonics if coordinates == "periodic" else 2
 
 
 def _constant(

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor, nn
 
-from nifbuild.nn.arguments import GlobalConvArguments, check_choice
-from nifbuild.nn.fourier import Coordinates, frequency_grid, full_plane
+from nifbuild.nn.arguments import GlobalConvArguments, check_choice, image_size
+from nifbuild.nn.fourier import Unit, frequency_grid, full_plane
 from nifbuild.nn.global_conv import GlobalConv2d
 
 
@@ -49,18 +49,16 @@ class FreeFrequencyConv2d(GlobalConv2d):
         out_channels: int,
         size: int | tuple[int, int],
         *,
-        coordinates: Coordinates = "cycles_per_image",
+        coordinates: Unit = "cycles_per_image",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **arguments: Unpack[GlobalConvArguments],
     ) -> None:
         device = torch.device(device) if device is not None else None
         super().__init__(in_channels, out_channels, device=device, dtype=dtype, **arguments)
-        self.size = size if isinstance(size, tuple) else (size, size)
-        if min(self.size) < 1:
-            raise ValueError(f"`size` (={self.size}) must be at least 1")
-        check_choice("coordinates", coordinates, Coordinates)
-        self.coordinates: Coordinates = coordinates
+        self.size = image_size("size", size)
+        check_choice("coordinates", coordinates, Unit)
+        self.coordinates: Unit = coordinates
         height, width = self.size
         shape = (2, self.num_filters, height, width // 2 + 1)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

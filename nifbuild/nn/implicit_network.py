@@ -12,14 +12,29 @@ from torch import Tensor, nn
 
 Activation = Literal["silu", "gelu", "sine"]
 
-INITIAL_SIZES = (4, 8, 16, 32, 64, 128)
-"""Sizes of image, in pixels, over which the power of initial filters is averaged."""
-
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
     "sine": torch.sin,
 }
+
+
+# Of the largest eigenvalue: where features vary less, whitening would blow up rounding errors.
+_EIGENVALUE_FLOOR = 1e-3
+
+
+def log_spread(parts: int, count: int, low: float, high: float, *, like: Tensor) -> Tensor:
+    """For each part, numbers spread evenly over the logarithms from `low` to `high`, shuffled."""
+    offset = torch.rand(parts, 1, device=like.device)
+    order = torch.rand(parts, count, device=like.device).argsort(dim=1)
+    return low * (high / low) ** ((order + offset) / count)
+
+
+def spread_directions(parts: int, count: int, *, like: Tensor) -> Float[Tensor, "parts count 2"]:
+    """For each part, unit vectors spread evenly over the circle, which is turned at random."""
+    spokes = torch.arange(count, device=like.device) / count
+    angles = 2 * math.pi * (spokes + torch.rand(parts, 1, device=like.device))
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 class PartwiseLinear(nn.Module):
@@ -64,13 +79,10 @@ class PartwiseLinear(nn.Module):
 
 
 class ImplicitNetwork(nn.Module):
-    """Two coordinates, hidden layers with an activation, and a last linear layer.
-
-    The hidden layers' initial weights suit coordinates that go up to hundreds of `scale`. The first
-    layer's directions are spread evenly. The next layers' weights have a negative mean, so that
-    features level off far out instead of growing. Of the last layer, subclasses take care.
+    """Coordinates, hidden layers with an activation, and a last linear layer.
 
     Args:
+        num_inputs: Coordinates of a point.
         num_outputs: Values for each point and part.
         hidden: Widths of the hidden layers, at least one.
         activation: `silu` (as published), `gelu` or `sine`.
@@ -85,6 +97,7 @@ class ImplicitNetwork(nn.Module):
 
     def __init__(
         self,
+        num_inputs: int,
         num_outputs: int,
         *,
         hidden: Sequence[int],
@@ -101,7 +114,7 @@ class ImplicitNetwork(nn.Module):
             allowed = ", ".join(map(repr, _ACTIVATIONS))
             raise ValueError(f"`activation` (={activation!r}) must be one of {allowed}")
         self.activation: Activation = activation
-        widths = [2, *hidden, num_outputs]
+        widths = [num_inputs, *hidden, num_outputs]
         parts = [hidden_parts] * len(hidden) + [last_parts]
         self.layers = nn.Sequential(
             *(
@@ -116,51 +129,46 @@ class ImplicitNetwork(nn.Module):
         return [layer for layer in self.layers if isinstance(layer, PartwiseLinear)]
 
     @torch.no_grad()
-    def reset_hidden(self, scale: float) -> None:
-        """Draws the hidden layers anew.
-
-        Args:
-            scale: The distance, in units of the coordinates, on which features are to vary.
-        """
-        first, *inner, _ = self.linears
-        parts, width, _ = first.weight.shape
-        device = first.weight.device
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, dtype=torch.float32, device=device)
-
-        spokes = torch.arange(width, device=device) / width + normal(parts, 1)
-        angles = 2 * math.pi * spokes + 0.2 * normal(parts, width)
-        steepness = torch.exp(0.5 * normal(parts, width)) / scale
-        directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
-        first.weight.copy_(directions * steepness[..., None])
-        first.bias.normal_()
+    def reset_hidden(self, first: Float[Tensor, "parts width inputs"]) -> None:
+        """Gives the first layer these weights, and draws the other hidden layers anew."""
+        first_layer, *inner, _ = self.linears
+        first_layer.weight.copy_(first)
+        first_layer.bias.normal_()
         for layer in inner:
-            fan_in = layer.weight.shape[-1]
-            layer.weight.normal_(-5 / fan_in, math.sqrt(2 / fan_in))
-            layer.bias.normal_(1, 0.5)
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / layer.weight.shape[-1]))
+            layer.bias.normal_()
 
     @torch.no_grad()
-    def set_readout(
-        self,
-        readout: Float[Tensor, "parts outputs features_and_1"],
-        moments: Float[Tensor, "parts features_and_1 features_and_1"],
-        power_gain: float,
+    def reset_readout(
+        self, moments: Float[Tensor, "parts features_and_1 features_and_1"], power_gain: float
     ) -> None:
-        """Gives the last layer its initial weights.
+        """Draws the last layer anew, so that outputs are random functions of their own.
+
+        With the features' moments M at the size that the layer will see, the weights are Z M^(-1/2)
+        for standard normal Z: as draws of white noise within the span of the features, they differ
+        as much over outputs as these allow, however alike the features are among themselves.
+        Directions in which the features hardly vary are left out.
 
         Args:
-            readout: A draw of them, of any scale; the last feature stands for the bias.
-            moments: Mean products of the features and, as the last one, of the constant 1.
+            moments: Mean products of the features and, as the last one, of the constant 1, which
+                stands for the bias. A feature that is always 0 gets a weight of 0.
             power_gain: The mean square of each output, summed over parts, that it is scaled to.
         """
+        last = self.linears[-1]
+        values, vectors = torch.linalg.eigh(moments.double())
+        values = values.clamp_min(0)
+        scales = values.sqrt() / (values + _EIGENVALUE_FLOOR * values.max())
+        whitening = (vectors * scales[..., None, :] @ vectors.mT).to(moments.dtype)
+        shape = (*last.weight.shape[:2], moments.shape[-1])
+        readout = torch.randn(shape, device=moments.device) @ whitening.mT
         power = torch.einsum("pfi,pij,pfj->f", readout, moments, readout)
         readout = readout * (power_gain / power).sqrt()[:, None]
-        last = self.linears[-1]
         last.weight.copy_(readout[..., :-1])
         last.bias.copy_(readout[..., -1])
 
-    def features(self, points: Float[Tensor, "2 points"]) -> Float[Tensor, "parts features points"]:
+    def features(
+        self, points: Float[Tensor, "inputs points"]
+    ) -> Float[Tensor, "parts features points"]:
         """What the last layer takes, for coordinates in the dtype to compute in."""
         features = points.expand(len(self.linears[0].weight), -1, -1)
         for layer in self.linears[:-1]:

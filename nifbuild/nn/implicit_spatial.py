@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from nifbuild.nn.arguments import GlobalConvArguments, check_choice
+from nifbuild.nn.arguments import GlobalConvArguments, check_choice, image_size
 from nifbuild.nn.global_conv import GlobalConv2d
 from nifbuild.nn.implicit_network import Activation
 from nifbuild.nn.kernel_network import KernelNetwork, Positions
@@ -25,6 +25,8 @@ class ImplicitSpatialConv2d(GlobalConv2d):
         activation: Of the network; see `KernelNetwork`.
         positions: `image`: a filter grows with the image. `pixels`: it keeps its width in pixels
             when the resolution changes.
+        init_size: Height and width, in pixels, of the images that the layer will see: the initial
+            filters are drawn for it. Any other size works too.
         device: Of the weights.
         dtype: Of the weights.
         **arguments: See `GlobalConv2d`, and there for shapes, dtypes and errors.
@@ -35,9 +37,10 @@ class ImplicitSpatialConv2d(GlobalConv2d):
         in_channels: int,
         out_channels: int,
         *,
-        hidden: Sequence[int] = (8, 4),
+        hidden: Sequence[int] = (16, 8),
         activation: Activation = "silu",
         positions: Positions = "image",
+        init_size: int | tuple[int, int] = 32,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **arguments: Unpack[GlobalConvArguments],
@@ -50,6 +53,7 @@ class ImplicitSpatialConv2d(GlobalConv2d):
             hidden=hidden,
             activation=activation,
             positions=positions,
+            init_size=image_size("init_size", init_size),
             power_gain=self.filter_power_gain,
             device=device,
             dtype=dtype,

@@ -8,11 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nifbuild.nn.implicit_network import INITIAL_SIZES, Activation, ImplicitNetwork
+from nifbuild.nn.fourier import frequency_grid, half_plane_weight
+from nifbuild.nn.implicit_network import (
+    Activation,
+    ImplicitNetwork,
+    log_spread,
+    spread_directions,
+)
 
 Positions = Literal["image", "pixels"]
 
-_INITIAL_SCALE: dict[Positions, float] = {"image": 0.25, "pixels": 8.0}
+# Initial widths of features in pixels, up to a share of the image.
+_MIN_WIDTH, _MAX_SHARE = 0.5, 1 / 4
 
 
 class KernelNetwork(ImplicitNetwork):
@@ -24,7 +31,11 @@ class KernelNetwork(ImplicitNetwork):
 
     Source: the idea is that of Romero et al., "FlexConv", arXiv 2110.08059, without its mask.
 
-    Initialised as `FilterNetwork`, to a mean energy of `power_gain` for each kernel.
+    Initialised as `FilterNetwork` for the size `init_size`: units of the first layer vary in evenly
+    spread directions, over widths spread from half a pixel to a quarter of the image. As functions
+    that are smooth over positions let the lowest frequencies pass best, where images have most of
+    their power, a kernel is scaled by what it lets pass of white noise or of noise with a power of
+    1 / (1 + |k|^2) at k cycles per image, whichever is more.
 
     Args:
         num_filters: Number of filters.
@@ -32,7 +43,8 @@ class KernelNetwork(ImplicitNetwork):
         activation: `silu`, `gelu` or `sine`.
         positions: `image`: offsets as shares of the image's size, in [-1/2, 1/2), so that kernels
             grow with the image. `pixels`: offsets in pixels.
-        power_gain: Initial energy of a kernel, the mean over sizes from 4 to 128 pixels.
+        init_size: Height and width of the images that the initial weights are drawn for, in pixels.
+        power_gain: Initial energy of a kernel.
         device: Of the weights.
         dtype: Of the weights.
 
@@ -44,14 +56,16 @@ class KernelNetwork(ImplicitNetwork):
         self,
         num_filters: int,
         *,
-        hidden: Sequence[int] = (8, 4),
+        hidden: Sequence[int] = (16, 8),
         activation: Activation = "silu",
         positions: Positions = "image",
+        init_size: tuple[int, int] = (32, 32),
         power_gain: float = 1.0,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(
+            2,
             num_filters,
             hidden=hidden,
             activation=activation,
@@ -61,7 +75,7 @@ class KernelNetwork(ImplicitNetwork):
             dtype=dtype,
         )
         self.positions: Positions = positions
-        self.power_gain = power_gain
+        self.init_size, self.power_gain = init_size, power_gain
         self.reset_parameters()
 
     @torch.no_grad()
@@ -69,18 +83,36 @@ class KernelNetwork(ImplicitNetwork):
         """Draws all weights anew; see the class."""
         if self.linears[0].weight.is_meta:
             return  # no values, and the moments below take a while
-        self.reset_hidden(_INITIAL_SCALE[self.positions])
-        last = self.linears[-1]
-        num_filters, num_features = last.weight.shape[1:]
-        weight = torch.randn(num_filters, num_features + 1, device=last.weight.device)
-        moments = torch.zeros((), dtype=torch.float32, device=last.weight.device)
-        for size in INITIAL_SIZES:
-            features = self.features(self._points(size, size, torch.float32))[0]
-            features = torch.cat([features, torch.ones_like(features[:1])])
-            moments = moments + features @ features.T / (size * size * len(INITIAL_SIZES))
-        rms = moments.diagonal().sqrt().clamp_min(1e-3)
-        rms[-1] = math.sqrt(1 / num_features)
-        self.set_readout((weight / rms)[None], moments[None], self.power_gain)
+        first, last = self.linears[0].weight, self.linears[-1]
+        height, width = self.init_size
+        unit = (width, height) if self.positions == "image" else (1, 1)
+        widths = log_spread(
+            1,
+            first.shape[1],
+            _MIN_WIDTH,
+            max(_MIN_WIDTH, _MAX_SHARE * min(height, width)),
+            like=first,
+        )
+        slopes = spread_directions(1, first.shape[1], like=first) / widths[..., None]
+        self.reset_hidden(slopes * torch.tensor(unit, device=first.device))
+        features = self.features(self._points(height, width, torch.float32))
+        features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+        self.reset_readout(features @ features.mT / (height * width), self.power_gain)
+        factor = (self.power_gain / self._passed_power()).sqrt()
+        last.weight.mul_(factor[:, None])
+        last.bias.mul_(factor)
+
+    def _passed_power(self) -> Float[Tensor, " filters"]:
+        """The larger gain of white noise and of noise with the spectrum of images."""
+        height, width = self.init_size
+        kernel_f = torch.fft.rfft2(self(height, width, torch.float32))
+        device = kernel_f.device
+        share = half_plane_weight(height, width, dtype=torch.float32, device=device)
+        white = share.expand(height, -1)
+        cycles = frequency_grid(height, width, device=device)[0]
+        smooth = white / (1 + cycles.square().sum(0))
+        power = kernel_f.abs().square().flatten(1)
+        return torch.stack([power @ (w / w.sum()).flatten() for w in (white, smooth)]).amax(0)
 
     def _points(self, height: int, width: int, dtype: torch.dtype) -> Float[Tensor, "2 points"]:
         device = self.linears[0].weight.device

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jaxtyping
@@ -22,8 +23,8 @@ from nifbuild.nn import (
 
 SIZE = (6, 9)
 MAKERS: dict[str, Callable[..., GlobalConv2d]] = {
-    "implicit_frequency": ImplicitFrequencyConv2d,
-    "implicit_spatial": ImplicitSpatialConv2d,
+    "implicit_frequency": partial(ImplicitFrequencyConv2d, init_size=SIZE),
+    "implicit_spatial": partial(ImplicitSpatialConv2d, init_size=SIZE),
     "free_frequency": lambda i, o, **rest: FreeFrequencyConv2d(i, o, SIZE, **rest),
 }
 VARIANTS: list[dict[str, Any]] = [
@@ -316,14 +317,26 @@ def test_refuses_an_image_that_is_too_small(maker: Maker) -> None:
 def test_variance_of_the_output_is_that_of_a_kaiming_convolution(
     mixing: Any, in_channels: int, out_channels: int, groups: int
 ) -> None:
+    """Of white noise; for functions of position, of what images' spectra let through, if more."""
     for kind, make in MAKERS.items():
         variances = []
         for seed in range(4):
             torch.manual_seed(seed)
             layer = make(in_channels, out_channels, mixing=mixing, groups=groups)
-            variances.append(layer(torch.randn(4, in_channels, *SIZE)).var().detach())
+            white = torch.randn(4, in_channels, *SIZE)
+            inputs = (white, smooth(white)) if kind == "implicit_spatial" else (white,)
+            variances.append(max(layer(x).square().mean().detach() for x in inputs))
         expected = 2 * in_channels / (out_channels * groups)
         assert 0.6 < torch.stack(variances).mean().item() / expected < 1.7, kind
+
+
+def smooth(white: Tensor) -> Tensor:
+    """Noise of the same variance, on average, with a power of 1 / (1 + |k|^2)."""
+    height, width = white.shape[-2:]
+    v, u = (torch.fft.fftfreq(n, 1 / n) for n in (height, width))
+    power = 1 / (1 + v[:, None] ** 2 + u**2)
+    amplitude = (power / power.mean()).sqrt()
+    return torch.fft.ifft2(torch.fft.fft2(white) * amplitude).real
 
 
 def test_what_it_prints_tells_the_arguments_apart(maker: Maker) -> None:

@@ -58,8 +58,16 @@ def kernels_of(layer: GlobalConv2d, height: int, width: int) -> Tensor:
         values = network(layer.kernel_network.layers, points, 0)
         return values.reshape(-1, height, width) / (height * width) ** 0.5
     assert isinstance(layer, ImplicitFrequencyConv2d)
-    if layer.coordinates == "cycles_per_pixel":
+    if layer.coordinates != "cycles_per_image":
         points = points / torch.tensor([width, height])
+    if layer.coordinates == "periodic":
+        waves = [
+            wave(2 * torch.pi * 2**h * points[:, axis])
+            for h in range(layer.filter_network.harmonics)
+            for axis in (0, 1)
+            for wave in (torch.cos, torch.sin)
+        ]
+        points = torch.stack(waves, dim=1)
     parts = [network(layer.filter_network.layers, points, part) for part in (0, 1)]
     spectrum = torch.complex(*parts).reshape(-1, height, width)
     # real(sum over k of W(k) exp(2 pi i k n / N)) / N, term by term
@@ -201,6 +209,8 @@ def test_comparators(
     own=st.sampled_from(
         [
             ("implicit_frequency", {"coordinates": "cycles_per_pixel"}),
+            ("implicit_frequency", {"coordinates": "cycles_per_image"}),
+            ("implicit_frequency", {"harmonics": 3}),
             ("implicit_frequency", {"networks": "shared"}),
             ("implicit_spatial", {"positions": "pixels"}),
             ("implicit_spatial", {}),

@@ -81,8 +81,9 @@ def assert_same_with_gradients(
 
 
 def make_layer(seed: int = 0, **arguments: Any) -> ImplicitFrequencyConv2d:
-    """A float64 layer of 4 input channels with a bias that is not zero."""
+    """A float64 layer of 4 input channels, as published, with a bias that is not zero."""
     torch.manual_seed(seed)
+    arguments = {"hidden": (8, 4), "coordinates": "cycles_per_image", **arguments}
     layer = ImplicitFrequencyConv2d(4, **arguments, dtype=torch.float64)
     if layer.bias is not None:
         torch.nn.init.normal_(layer.bias)
@@ -188,7 +189,9 @@ def test_cycles_per_pixel_keep_their_width_in_pixels() -> None:
 def test_parameter_count_is_the_published_one(
     in_channels: int, out_channels: int, hidden: tuple[int, ...], expected: int
 ) -> None:
-    layer = ImplicitFrequencyConv2d(in_channels, out_channels, hidden=hidden)
+    layer = ImplicitFrequencyConv2d(
+        in_channels, out_channels, hidden=hidden, coordinates="cycles_per_image"
+    )
     assert sum(p.numel() for p in layer.parameters()) == expected
     assert not any(p.is_complex() for p in layer.parameters())
     assert not list(layer.buffers())

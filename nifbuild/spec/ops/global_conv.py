@@ -151,7 +151,7 @@ class ImplicitFrequencyConv(GlobalConv):
     kind: Literal["implicit_frequency"]
     """A filter as large as the image, given by a small network over its frequencies."""
 
-    hidden: Hidden = (8, 4)
+    hidden: Hidden = (16, 8)
     """Widths of the hidden layers of the networks that give the real and imaginary parts."""
 
     activation: Literal["silu", "gelu", "sine"] = "silu"
@@ -161,16 +161,30 @@ class ImplicitFrequencyConv(GlobalConv):
     """separate: one network for the real part and one for the imaginary. shared: one for both, but
     for its last layer."""
 
-    coordinates: Literal["cycles_per_image", "cycles_per_pixel"] = "cycles_per_image"
-    """Unit of the frequencies that the networks see. In cycles per image a filter grows with the
-    image, in cycles per pixel it keeps its width in pixels."""
+    coordinates: Literal["periodic", "cycles_per_image", "cycles_per_pixel"] = "periodic"
+    """How the networks see a frequency. periodic: cosine and sine of 2 pi times the cycles per
+    pixel, so that nothing jumps at the highest frequency. In these and in cycles per pixel a filter
+    keeps its width in pixels at another image size; in cycles per image, as published, it grows
+    with the image."""
+
+    harmonics: Annotated[int, Field(ge=1, le=8)] = 1
+    """Of periodic coordinates: 3 also takes cosine and sine of twice and four times the frequency,
+    for filters that reach far."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """As the ordinary convolution's."""
+        if self.harmonics > 1 and self.coordinates != "periodic":
+            what = f"harmonics has no meaning with {self.coordinates}"
+            raise ShapeError(what, "leave it out, or use coordinates: periodic", "harmonics")
+        return super().output_shape(x)
 
     def _filter_macs(self, layer: SpectralLayer) -> int:
         """The networks at each frequency and its mirror; the last layer once for both."""
         frequencies = half_plane(layer.size)
         parts = 2 if self.networks == "separate" else 1
         last = 2 * self.hidden[-1] * layer.num_filters * frequencies
-        return parts * network_macs(self.hidden, 2 * frequencies) + last
+        inputs = 4 * self.harmonics if self.coordinates == "periodic" else 2
+        return parts * network_macs((inputs, *self.hidden), 2 * frequencies) + last
 
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.ImplicitFrequencyConv2d`."""
@@ -182,6 +196,8 @@ class ImplicitFrequencyConv(GlobalConv):
             activation=self.activation,
             networks=self.networks,
             coordinates=self.coordinates,
+            harmonics=self.harmonics,
+            init_size=(x.size[0], x.size[1]),
         )
 
 
@@ -221,7 +237,7 @@ class ImplicitSpatialConv(GlobalConv):
     """A filter as large as the image, given by a small network over positions: what an implicit
     filter is without its frequencies."""
 
-    hidden: Hidden = (8, 4)
+    hidden: Hidden = (16, 8)
     """Widths of the network's hidden layers."""
 
     activation: Literal["silu", "gelu", "sine"] = "silu"
@@ -234,7 +250,7 @@ class ImplicitSpatialConv(GlobalConv):
     def _filter_macs(self, layer: SpectralLayer) -> int:
         """The network at each pixel, and the transforms of its values."""
         pixels = layer.size[0] * layer.size[1]
-        network = network_macs((*self.hidden, layer.num_filters), pixels)
+        network = network_macs((2, *self.hidden, layer.num_filters), pixels)
         return network + layer.num_filters * transform_macs(layer.size)
 
     def build(self, x: Shape) -> "nn.Module":
@@ -246,4 +262,5 @@ class ImplicitSpatialConv(GlobalConv):
             hidden=self.hidden,
             activation=self.activation,
             positions=self.positions,
+            init_size=(x.size[0], x.size[1]),
         )

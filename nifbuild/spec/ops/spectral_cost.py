@@ -28,9 +28,9 @@ def half_plane(sizes: Sizes) -> int:
     return sizes[0] * (sizes[1] // 2 + 1)
 
 
-def network_macs(hidden: Sequence[int], points: int) -> int:
-    """The layers of a network over two coordinates, up to the last one, at so many points."""
-    return points * sum(a * b for a, b in itertools.pairwise((2, *hidden)))
+def network_macs(widths: Sequence[int], points: int) -> int:
+    """The layers of a network between these widths, at so many points."""
+    return points * sum(a * b for a, b in itertools.pairwise(widths))
 
 
 @dataclass(frozen=True, slots=True)
