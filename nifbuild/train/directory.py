@@ -255,7 +255,13 @@ class RunDirectory:
 
     # Checkpoints
 
-    def save_checkpoint(self, step: int, files: Mapping[str, bytes], progress: Document) -> Path:
+    def save_checkpoint(
+        self,
+        step: int,
+        files: Mapping[str, bytes],
+        progress: Document,
+        is_own: IsOwn = lambda identity: True,
+    ) -> Path:
         """Writes a checkpoint, complete or not at all.
 
         Args:
@@ -263,16 +269,21 @@ class RunDirectory:
                 checkpoint is there already, only the progress is replaced.
             files: Content by name.
             progress: Content of `progress.json`.
+            is_own: Whether an identity is this run's.
+
+        Raises:
+            RunError: It cannot be written, or something else is in its place.
         """
         final = self.checkpoint_path(step)
         with self.writing():
             if not final.exists():
                 write_folder(final, {**files, "progress.json": as_json(progress)})
-            elif is_checkpoint(final):
+            elif is_checkpoint(final) and is_own(self.progress(final)["identity"]):
                 write_atomically(final / "progress.json", as_json(progress))
             else:
                 what, fix = f"{final} is in the way", "move it away, then continue with --resume"
-                raise RunError(Problem(f"{what}: it is not of step {step}", fix=fix, code="write"))
+                what += f": it is not this run's checkpoint of step {step}"
+                raise RunError(Problem(what, fix=fix, code="write"))
             self._note_checkpoint(final.name)
         return final
 

@@ -274,7 +274,7 @@ class Trainer:
         files, state = pack(self.module, average, self.optimizer, self.progress, self.identity)
         if not is_first:
             return
-        self.directory.save_checkpoint(self.progress.step, files, state)
+        self.directory.save_checkpoint(self.progress.step, files, state, self.identity.is_same)
         self.tidy_checkpoints()
 
     def tidy_checkpoints(self) -> None:
