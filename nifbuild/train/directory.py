@@ -24,7 +24,6 @@ this is told to be the run's, and may be deleted, stands in `nifbuild.train.owne
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -47,7 +46,7 @@ from nifbuild.train.ownership import (
     step_of,
     unfinished,
 )
-from nifbuild.train.writing import remove_folder, write_atomically, write_folder
+from nifbuild.train.writing import remove_folder, write_atomically, write_folder, write_problem
 
 
 class RunDirectory:
@@ -397,14 +396,7 @@ class RunDirectory:
             raise RunError(self._write_problem(error)) from error
 
     def _write_problem(self, error: OSError) -> Problem:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room" if full else "make it writable"
         saved: list[Path] = []
         with contextlib.suppress(RunError):  # a folder that cannot be entered
             saved = self.checkpoints
-        if saved:
-            fix = f"{saved[-1].name} is intact: {remedy}, then continue with --resume"
-        else:
-            fix = f"{remedy}, then start again with --resume; or write elsewhere with --out DIR"
-        reason = error.strerror or str(error)
-        return Problem(f"cannot write to {self.path}: {reason}", fix=fix, code="write")
+        return write_problem(self.path, error, saved[-1].name if saved else None)
