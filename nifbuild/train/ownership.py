@@ -86,7 +86,7 @@ def holds_run(folder: Path) -> bool:
         return True
     taken = _taken(folder, names)
     # The environment is the first file that a run has, and the last that goes.
-    if not taken or (begun and taken == {"environment.json"}):
+    if taken <= ({"environment.json", f"{WRITING}spec.yaml"} if begun else set()):
         return begun
     telling = "spec.yaml" if begun else "environment.json"
     reason = "tells of none" if telling in names else "is missing"

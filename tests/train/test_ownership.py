@@ -316,6 +316,76 @@ def test_a_run_that_never_saved_a_checkpoint_begins_again(spec, tmp_path):
     assert [line["epoch"] for line in run.metrics()] == [1, 2]
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing tidies up after it."""
+
+
+def killed_at(count, monkeypatch, call):
+    """Whether a call got so far as to change the disk so often, and was ended there."""
+    left = [count]
+
+    def ending(change):
+        def changed(*arguments, **options):
+            result = change(*arguments, **options)
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+            return result
+
+        return changed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", ending(os.fsync))
+        patch.setattr(shutil, "rmtree", ending(shutil.rmtree))
+        for name in ("mkdir", "rename", "replace", "unlink"):
+            patch.setattr(Path, name, ending(getattr(Path, name)))
+        try:
+            call()
+        except Killed:
+            return True
+    return False
+
+
+def test_a_kill_while_a_run_is_begun_leaves_what_goes_on(spec, complete, tmp_path, monkeypatch):
+    (start,), data, text = complete.starts(), complete.data(), complete.spec.read_text()
+    for count in range(1, 20):
+        run = RunDirectory(tmp_path / f"run{count}")
+
+        def begin(run=run):
+            run.create(overwrite=False)
+            run.add_start(start)
+            run.describe(text, data, None)
+
+        if not killed_at(count, monkeypatch, begin):
+            break
+        run.require_free(overwrite=False, resume=True)
+        if run.starts():
+            run.begin_again()
+        else:
+            run.create(overwrite=False)
+        run.add_start(start)
+        run.describe(text, data, None)
+        assert not list(run.path.rglob(".*")), count
+    assert count > 8
+
+
+def test_a_kill_while_a_run_is_overwritten_leaves_what_can_be(
+    spec, complete, originals, tmp_path, monkeypatch
+):
+    shutil.copytree(originals / "stopped", complete.path / "finetuned")
+    for count in range(1, 40):
+        shutil.copytree(complete.path, tmp_path / "copy")
+        run = RunDirectory(tmp_path / "copy")
+        reached = killed_at(count, monkeypatch, lambda run=run: run.create(overwrite=True))
+        run.create(overwrite=True)
+        assert [path.name for path in run.path.iterdir()] == ["checkpoints"], count
+        assert list(run.path.rglob("*")) == [run.path / "checkpoints"], count
+        shutil.rmtree(run.path)
+        if not reached:
+            break
+    assert count > 10
+
+
 def test_an_empty_lock_file_of_others_stays(spec, tmp_path):
     write(tmp_path / "run" / ".lock", "")
     with RunDirectory(tmp_path / "run").locked():
