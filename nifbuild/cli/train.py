@@ -47,7 +47,11 @@ def train(
     out: OutOption = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the run where it stopped, if it was ever started."),
+        typer.Option(
+            "--resume",
+            help="Continue the run where it stopped, if it was ever started; with more --epochs, "
+            "beyond its end.",
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run that is there, and start anew.")
@@ -96,7 +100,7 @@ def train(
     elif processes is not None and processes > 1:
         from nifbuild.train.directory import RunDirectory
 
-        RunDirectory(directory).require_free(overwrite=overwrite or resume)
+        RunDirectory(directory).require_free(overwrite=overwrite, resume=resume)
         command = [sys.executable, "-m", "nifbuild", "train", str(spec), "--out", str(directory)]
         command += ["--data", str(data)] if data is not None else []
         command += [word for setting in settings for word in ("--set", setting)]
