@@ -35,7 +35,7 @@ def evaluate(
             help="train, validation or test.", show_default="that of the run's final figures"
         ),
     ] = None,
-    checkpoint: CheckpointOption = Which.BEST,
+    checkpoint: CheckpointOption = Which.SELECTED,
     data: Annotated[
         Path | None,
         typer.Option(

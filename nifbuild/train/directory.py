@@ -31,7 +31,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.train.documents import Document, as_json, read_document
+from nifbuild.spec.resolve import load_spec
+from nifbuild.train.documents import FINGERPRINTS, Document, as_json, read_document
 from nifbuild.train.lock import locked
 
 _FILES = (
@@ -63,6 +64,11 @@ class RunDirectory:
         return self.path / "spec.yaml"
 
     @property
+    def described(self) -> Path:
+        """The description of the data, which every checkpoint relies on."""
+        return self.path / "data.json"
+
+    @property
     def checkpoints(self) -> list[Path]:
         """The complete checkpoints, oldest first."""
         return sorted(p for p in (self.path / "checkpoints").glob("step_*") if p.is_dir())
@@ -71,8 +77,13 @@ class RunDirectory:
         """Where the checkpoint of an optimizer step lies."""
         return self.path / "checkpoints" / f"step_{step:08d}"
 
-    def find_checkpoint(self, which: str = "best") -> Path:
-        """The `best` or the `last` checkpoint; without a validation split both are the last.
+    def find_checkpoint(self, which: str = "selected") -> Path:
+        """One of the checkpoints.
+
+        Args:
+            which: `best` on validation; `last`; or `selected`: the one that the run's figures are
+                of, which is what `train.select` says until there are some. Without a validation
+                split all are the last.
 
         Raises:
             RunError: If there is none.
@@ -81,22 +92,26 @@ class RunDirectory:
         if not checkpoints:
             self.require_run()
             raise RunError(f"{self.path} has no checkpoint yet", fix="train it first: --resume")
+        if which == "selected":
+            if (result := self.result()) is not None:
+                return self.named_checkpoint(result)
+            which = load_spec(self.spec).spec.train.select
         best = self._read("best.json")
         if which == "last" or best is None:
             return checkpoints[-1]
-        path = self.path / "checkpoints" / str(best["checkpoint"])
-        if path not in checkpoints:
-            raise RunError(
-                f"{path} is missing, although best.json names it",
-                fix="copy it back, or use --checkpoint last",
-            )
-        return path
+        return self.named_checkpoint(best, "best.json")
 
-    @staticmethod
-    def evaluated_weights(checkpoint: Path) -> Path:
-        """The weights that evaluation uses: the moving average where there is one."""
-        average = checkpoint / "ema.safetensors"
-        return average if average.exists() else checkpoint / "model.safetensors"
+    def named_checkpoint(self, document: Document, file: str = "metrics.json") -> Path:
+        """The checkpoint that one of the run's files names.
+
+        Raises:
+            RunError: It is missing.
+        """
+        path = self.path / "checkpoints" / str(document["checkpoint"])
+        if path not in self.checkpoints:
+            what = f"{path} is missing, although {file} names it"
+            raise RunError(Problem(what, fix="copy it back, or use --checkpoint last", code="load"))
+        return path
 
     # Starting
 
@@ -212,7 +227,9 @@ class RunDirectory:
             if not final.exists():
                 _write_folder(final, {**files, "progress.json": as_json(progress)})
             else:
-                _write_atomically(final / "progress.json", as_json(progress))
+                saved = read_document(final / "progress.json").get(FINGERPRINTS)
+                kept = progress if saved is None else {**progress, FINGERPRINTS: saved}
+                _write_atomically(final / "progress.json", as_json(kept))
         return final
 
     def point_to_best(self, best: Document) -> None:
@@ -299,7 +316,7 @@ class RunDirectory:
             SpecError: If this is not a run directory.
         """
         self.require_run()
-        return read_document(self.path / "data.json")
+        return read_document(self.described)
 
     # Reading and writing
 

@@ -1,24 +1,37 @@
 """The JSON files of a run directory: how they are written, and what must be in them to be read."""
 
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nifbuild.errors import Problem, RunError
 
 Document = dict[str, Any]
+
+FINGERPRINTS = "fingerprints"
+"""Entry of a checkpoint's `progress.json`: the SHA-256 of what was saved, by the file's name."""
+
+EVIDENCE = "evidence"
+"""Entry of `metrics.json`: what the figures were computed from, and a seal on them."""
 
 
 class _Form(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class _Data(_Form):
+class DataDescription(_Form):
+    """What a model has to know of the data that it learned."""
+
     class_names: list[str]
-    mean: list[float]
-    std: list[float]
+    mean: list[Annotated[float, Field(strict=True, allow_inf_nan=False)]]
+    std: list[Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]]
+
+
+class _Data(DataDescription):
     fingerprint: str
 
 
@@ -55,6 +68,7 @@ class _Identity(_Form):
 class _Progress(_Form):
     progress: _HowFar
     identity: _Identity
+    fingerprints: dict[str, str] = {}
 
 
 class _Class(_Form):
@@ -78,6 +92,7 @@ class _Figures(_Form):
     train_images_per_second: float | None
     images_per_second: float
     seconds: float
+    evidence: dict[str, str] | None = None
 
 
 _CONTENTS: dict[str, tuple[type[_Form], str]] = {
@@ -92,8 +107,34 @@ _CONTENTS: dict[str, tuple[type[_Form], str]] = {
 
 def as_json(document: Document) -> bytes:
     """JSON with one line for each key, so that long tables stay readable beside short figures."""
+    document, _ = without_nan(document)
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def without_nan(document: Any, place: str = "") -> tuple[Any, list[str]]:
+    """A document as JSON can hold it, which has no NaN and no infinity: they become null.
+
+    Returns:
+        The document, and the places of such numbers, as in `layers.0.bound`.
+    """
+    if isinstance(document, float) and not math.isfinite(document):
+        return None, [place]
+    if isinstance(document, dict):
+        entries: Iterable[tuple[Any, Any]] = document.items()
+    elif isinstance(document, list | tuple):
+        entries = enumerate(document)
+    else:
+        return document, []
+    values, places = {}, []
+    for key, value in entries:
+        values[key], found = without_nan(value, f"{place}.{key}".lstrip("."))
+        places += found
+    return values if isinstance(document, dict) else list(values.values()), places
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}, which is no number")
 
 
 def read_document(path: Path) -> Document:
@@ -104,7 +145,7 @@ def read_document(path: Path) -> Document:
     """
     form, fix = _CONTENTS[path.name]
     try:
-        document: Document = json.loads(path.read_text())
+        document: Document = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
         if not isinstance(document, dict):
             raise ValueError("it holds no JSON object")
         form.model_validate(document)

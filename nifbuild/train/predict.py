@@ -44,7 +44,7 @@ def predict_images(
     images: Sequence[str | os.PathLike[str]],
     *,
     top: int = 1,
-    checkpoint: Which = "best",
+    checkpoint: Which = "selected",
     size: Size | None = None,
     device: str | None = None,
     batch_size: int | None = None,

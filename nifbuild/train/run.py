@@ -23,7 +23,7 @@ from nifbuild.train.batches import (
     micro_batch_size,
     training_batches,
 )
-from nifbuild.train.checkpoint import Identity, load_weights
+from nifbuild.train.checkpoint import Identity
 from nifbuild.train.compilation import compiled_or_eager
 from nifbuild.train.data import describe_data, load_images, open_for, warn_unreadable
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
@@ -33,6 +33,7 @@ from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
+from nifbuild.train.intact import evaluated_weights, evidence
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.loop import Trainer
@@ -40,8 +41,10 @@ from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
+from nifbuild.train.restore import load_model
 from nifbuild.train.sharding import require_shardable
 from nifbuild.train.trackers import require_trackers, trackers_on
+from nifbuild.train.trained import sound_labels
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -164,9 +167,9 @@ def _check_complete(run: RunDirectory, resolved: "Resolved", name: str) -> None:
             fix = f"copy it back, or delete metrics.json: --resume then goes on from {last}"
         what = f"{checkpoint} is missing, although metrics.json names it"
         raise RunError(Problem(what, fix=fix, code="load"))
-    load_weights(build_model(resolved), run.evaluated_weights(checkpoint))
+    sound_labels(run, resolved, checkpoint)
+    load_model(resolved, evaluated_weights(checkpoint))
     run.find_checkpoint("best")
-    run.data()
 
 
 def _open_directory(
@@ -264,9 +267,13 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
     accelerator.wait_for_everyone()  # until the last checkpoint is written
     by_validation = spec.select == "best" and trainer.chooses
     checkpoint = run.find_checkpoint("best" if by_validation else "last")
-    model = trainer.place.module(build_model(resolved))
-    if accelerator.is_main_process:
-        load_weights(model, run.evaluated_weights(checkpoint))
+    # Only the first process is sure to see the files.
+    model = (
+        load_model(resolved, evaluated_weights(checkpoint))
+        if accelerator.is_main_process
+        else build_model(resolved)
+    )
+    model = trainer.place.module(model)
     share_from_first(model.state_dict().values())
     split = final_split(data.splits)
     started = time.monotonic()
@@ -293,6 +300,7 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
         "seconds": round(progress.seconds, 3),
     }
     if accelerator.is_main_process:
+        document |= evidence(document, checkpoint)
         run.finish(document)
     return _with_directory(document, run)
 

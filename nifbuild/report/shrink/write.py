@@ -7,6 +7,7 @@ from nifbuild.spec.resolve import Resolved
 from nifbuild.train.checkpoint import weights_bytes
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.environment import describe_environment
+from nifbuild.train.intact import WEIGHTS, evidence, fingerprints
 from nifbuild.train.trained import TrainedModel
 
 
@@ -38,20 +39,20 @@ def write_run(
     target.describe(resolved.text, source.data(), None)
     target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
     target.record_shrinking(result.document())
-    weights = {"model.safetensors": weights_bytes(model)}
+    weights = {WEIGHTS: weights_bytes(model)}
+    progress |= fingerprints(weights, target.described)
     checkpoint = target.save_checkpoint(trained.step, weights, progress)
-    target.finish(
-        {
-            "name": resolved.name,
-            "split": result.split,
-            **result.after.figures.as_document(trained.class_names),
-            "checkpoint": checkpoint.name,
-            "selected": f"cut from {source.path}",
-            "step": trained.step,
-            "epoch": progress["progress"]["epoch"],
-            "train_loss": None,
-            "train_images_per_second": None,
-            "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
-            "seconds": 0.0,
-        }
-    )
+    figures = {
+        "name": resolved.name,
+        "split": result.split,
+        **result.after.figures.as_document(trained.class_names),
+        "checkpoint": checkpoint.name,
+        "selected": f"cut from {source.path}",
+        "step": trained.step,
+        "epoch": progress["progress"]["epoch"],
+        "train_loss": None,
+        "train_images_per_second": None,
+        "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
+        "seconds": 0.0,
+    }
+    target.finish({**figures, **evidence(figures, checkpoint)})
