@@ -18,6 +18,7 @@ from typing import Any
 
 from nifbuild.ablate.cells import CellDirectory, Document
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
+from nifbuild.train.careful_stderr import careful_stderr
 from nifbuild.train.launch import stop_signals
 
 BUSY = 75
@@ -51,7 +52,8 @@ def run_cell(path: str, working_directory: str, threads: int, gpu: str | None) -
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    sys.exit(_exit_code(cell, threads))
+    with careful_stderr():
+        sys.exit(_exit_code(cell, threads))
 
 
 def _follow_parent() -> None:

@@ -25,6 +25,7 @@ from nifbuild.cli import (
     validate,
 )
 from nifbuild.errors import Problem, SpecError
+from nifbuild.train.careful_stderr import careful_stderr
 
 app = typer.Typer(
     name="nifbuild",
@@ -88,7 +89,7 @@ def main() -> None:
     if "--traceback" in arguments:
         # Accepted anywhere on the line: it is typed after the fact, at the end of what failed.
         arguments = ["--traceback", *(a for a in arguments if a != "--traceback")]
-    with output.careful_stdout():
+    with careful_stderr(), output.careful_stdout():
         if _wants_json(arguments):
             _run_with_json_errors(arguments)
         else:

@@ -96,7 +96,7 @@ def train(
     elif processes is not None and processes > 1:
         from nifbuild.train.directory import RunDirectory
 
-        RunDirectory(directory).require_free(overwrite=overwrite or resume)
+        RunDirectory(directory).require_free(overwrite=overwrite, resume=resume)
         command = [sys.executable, "-m", "nifbuild", "train", str(spec), "--out", str(directory)]
         command += ["--data", str(data)] if data is not None else []
         command += [word for setting in settings for word in ("--set", setting)]

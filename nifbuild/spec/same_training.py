@@ -40,8 +40,8 @@ def training_changes(was: str, now: str) -> str:
     """
     if was == now:
         return ""
-    texts = [_lasting_text(text).splitlines() for text in (was, now)]
-    return "\n".join(difflib.unified_diff(*texts, "run", "now", "", "", 1, ""))
+    before, after = (_lasting_text(text).splitlines() for text in (was, now))
+    return "\n".join(difflib.unified_diff(before, after, "run", "now", "", "", 1, ""))
 
 
 def _lasting_text(text: str) -> str:

@@ -1,6 +1,5 @@
 """All that a run needs to go on as if it had never stopped, to and from bytes."""
 
-import difflib
 import io
 import pickle
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from nifbuild.errors import Problem, SpecError
+from nifbuild.spec.same_training import load_stored, training_changes
 from nifbuild.train.intact import AVERAGE, WEIGHTS, reading, require_saved
 from nifbuild.train.restore import read_safetensors, require_fit
 from nifbuild.train.sharding import load_optimizer_shares, load_shares, whole, whole_state
@@ -66,23 +66,36 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to continue: a change of any makes it another run."""
+    """What must be the same for a run to continue: a change of any makes it another run.
+
+    Of the spec, what `nifbuild.spec.same_training` leaves free may change.
+
+    Attributes:
+        spec: The resolved spec, written out.
+        world_size: Number of processes.
+        precision: As in the spec.
+        data: Fingerprint of the data.
+        init: Fingerprint of the weights that training started from.
+        device: Kind of device: `cpu`, `cuda` or `mps`.
+    """
 
     spec: str
     world_size: int
     precision: str
     data: str
     init: str | None = None
+    device: str | None = None
 
     def require_same(self, saved: dict[str, Any]) -> None:
         """Raises SpecError that shows each difference from what a checkpoint holds."""
-        problems = []
-        if saved["spec"] != self.spec:
-            changes = _spec_changes(saved["spec"], self.spec)
-            problems.append(_refusal("the spec has changed", changes))
+        problems = self._problems_of_spec(saved["spec"])
+        # Runs of older versions do not tell, unless their spec does.
+        if saved.get("device") is None:
+            saved = {**saved, "device": _kind_of_device(saved["spec"]) or self.device}
         for name, label in (
             ("world_size", "number of processes"),
             ("precision", "precision"),
+            ("device", "kind of device"),
             ("data", "data's fingerprint"),
             ("init", "fingerprint of the weights to start from"),
         ):
@@ -92,15 +105,33 @@ class Identity:
         if problems:
             raise SpecError(problems)
 
+    def require_same_spec(self, saved: str) -> None:
+        """Raises SpecError where a stored spec trains something else."""
+        if problems := self._problems_of_spec(saved):
+            raise SpecError(problems)
+
+    def _problems_of_spec(self, saved: str) -> list[Problem]:
+        changes = training_changes(saved, self.spec)
+        return [_refusal("the spec has changed", changes)] if changes else []
+
+    def is_same(self, saved: dict[str, Any]) -> bool:
+        """Whether a checkpoint that holds `saved` is of a run that may continue as this one."""
+        try:
+            self.require_same(saved)
+        except SpecError:
+            return False
+        return True
+
+
+def _kind_of_device(spec: str) -> str | None:
+    stored = load_stored(spec)
+    name = "auto" if stored is None else stored.spec.train.device
+    return None if name == "auto" else name.partition(":")[0]
+
 
 def _refusal(what: str, difference: str) -> Problem:
     fix = f"{difference}\nundo the change, or start another run with --out DIR or --overwrite"
     return Problem(f"cannot resume: {what} since the run was started", fix=fix, code="resume")
-
-
-def _spec_changes(was: str, now: str) -> str:
-    lines = difflib.unified_diff(was.splitlines(), now.splitlines(), "run", "now", "", "", 1, "")
-    return "\n".join(lines)
 
 
 def pack(

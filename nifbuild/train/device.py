@@ -40,8 +40,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def local_processes() -> int:
+    """How many processes train together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+
+
 def _check_processes(device: torch.device, gpus: int) -> None:
-    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+    local = local_processes()
     if local == 1:
         return
     if device.type == "mps":

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Collection
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import ImageData, Preprocess
-from nifbuild.errors import Problem, RunError
 from nifbuild.nn.sync_batch_norm import sync_batch_norm
 from nifbuild.spec.splits import Role
 from nifbuild.spec.training import TrainSpec
@@ -42,9 +40,15 @@ from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
 from nifbuild.train.progress import Reporter
 from nifbuild.train.restore import load_model
+from nifbuild.train.resume import (
+    check_complete,
+    checkpoint_to_resume,
+    goes_on,
+    note_other_epochs,
+    warn_lost_epochs,
+)
 from nifbuild.train.sharding import require_shardable
 from nifbuild.train.trackers import require_trackers, trackers_on
-from nifbuild.train.trained import sound_labels
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -67,8 +71,9 @@ def train_run(
     Args:
         resolved: With a `data` section.
         directory: Where the run is written; made if need be.
-        resume: Continue the run in `directory`; start it where there is no checkpoint yet. A
-            complete run is left as it is, once its checkpoint is found to be sound.
+        resume: Continue the run in `directory`; start it where none was saved a checkpoint yet. A
+            complete run is left as it is, once its checkpoint is found to be sound, unless more
+            epochs are wanted. What does not touch what was trained so far may differ from then.
         overwrite: Delete the run in `directory` first.
         report: Hears of the progress; None: nobody.
 
@@ -85,7 +90,7 @@ def train_run(
     run = RunDirectory(directory)
     is_first = int(os.environ.get("RANK", 0)) == 0
     if is_first:
-        run.require_free(overwrite=overwrite or resume)
+        run.require_free(overwrite=overwrite, resume=resume)
     spec = resolved.spec.train
     with ExitStack() as stack:
         stack.callback(report.close)
@@ -110,10 +115,12 @@ def train_run(
             spec.precision,
             catalog.fingerprint,
             None if pretrained is None else pretrained.fingerprint,
+            accelerator.device.type,
         )
-        checkpoint = _checkpoint_to_resume(run, identity) if resume else None
-        if resume and (result := run.result()) is not None:
-            _check_complete(run, resolved, result["checkpoint"])
+        checkpoint = checkpoint_to_resume(run, identity, spec) if resume else None
+        result = run.result() if resume else None
+        if result is not None and not goes_on(run, checkpoint, result, spec):
+            check_complete(run, resolved, result["checkpoint"])
             report.note(f"{run.path} is complete already")
             return _with_directory(result, run)
         require_memory(resolved, accelerator.device)
@@ -125,16 +132,16 @@ def train_run(
         interrupt = stack.enter_context(Interrupt())
         module = fresh_model(resolved, pretrained)
         trainer = _trainer(resolved, module, run, identity, data, accelerator, interrupt, report)
-        accelerator.wait_for_everyone()  # before the first process changes what others look at
-        if accelerator.is_main_process:
-            free = overwrite or resume
-            _open_directory(run, resolved, data, pretrained, accelerator, checkpoint, free)
         if checkpoint is not None:
             trainer.go_back_to(checkpoint)
-            if accelerator.is_main_process:
-                trainer.tidy_checkpoints()
-            report.note(f"continuing after step {trainer.progress.step} of {run.path}")
-        elif pretrained is not None:
+            note_other_epochs(trainer, checkpoint)
+        accelerator.wait_for_everyone()  # before the first process changes what others look at
+        if accelerator.is_main_process:
+            if checkpoint is not None:
+                _reopen_directory(trainer, resolved)
+            else:
+                _open_directory(trainer, resolved, data, pretrained, overwrite, resume)
+        if checkpoint is None and pretrained is not None:
             report.note(str(pretrained))
         stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
         try:
@@ -149,50 +156,44 @@ def train_run(
         return _finish(trainer, resolved, data)
 
 
-def _checkpoint_to_resume(run: RunDirectory, identity: Identity) -> Path | None:
-    checkpoints = run.checkpoints
-    if not checkpoints:
-        return None
-    identity.require_same(run.progress(checkpoints[-1])["identity"])
-    return checkpoints[-1]
-
-
-def _check_complete(run: RunDirectory, resolved: "Resolved", name: str) -> None:
-    """Raises RunError unless a complete run has all that its evaluation needs, in good order."""
-    checkpoint = run.path / "checkpoints" / name
-    if not checkpoint.is_dir():
-        fix = "copy it back, or start anew with --overwrite"
-        if run.checkpoints:
-            last = run.checkpoints[-1].name
-            fix = f"copy it back, or delete metrics.json: --resume then goes on from {last}"
-        what = f"{checkpoint} is missing, although metrics.json names it"
-        raise RunError(Problem(what, fix=fix, code="load"))
-    sound_labels(run, resolved, checkpoint)
-    load_model(resolved, evaluated_weights(checkpoint))
-    run.find_checkpoint("best")
-
-
 def _open_directory(
-    run: RunDirectory,
+    trainer: Trainer,
     resolved: "Resolved",
     data: ImageData,
     pretrained: Pretrained | None,
-    accelerator: Accelerator,
-    checkpoint: Path | None,
     overwrite: bool,
+    resume: bool,
 ) -> None:
-    if checkpoint is None:
-        run.create(overwrite=overwrite)
-        init = None if pretrained is None else pretrained.as_document()
-        run.describe(resolved.text, describe_data(data), init)
-    else:
-        run.remove_unfinished()
-        run.rewind_metrics(run.progress(checkpoint)["progress"]["epoch"])
-    spec = resolved.spec.train
+    """For a run from the beginning."""
+    run = trainer.directory
+    if resume and run.starts():
+        run.begin_again()
+    elif kept := run.create(overwrite=overwrite):
+        what = "stays as it is, from the run that was overwritten"
+        trainer.report.warning(f"{', '.join(kept)} in {run.path} {what}")
+    _add_start(trainer)
+    init = None if pretrained is None else pretrained.as_document()
+    run.describe(resolved.text, describe_data(data), init)
+
+
+def _reopen_directory(trainer: Trainer, resolved: "Resolved") -> None:
+    """For a run that goes on from a checkpoint."""
+    run = trainer.directory
+    run.remove_unfinished()
+    run.rewind_metrics(trainer.progress.epoch)
+    _add_start(trainer)
+    run.update_spec(resolved.text)
+    trainer.tidy_checkpoints()
+    warn_lost_epochs(trainer)
+    trainer.report.note(f"continuing after step {trainer.progress.step} of {run.path}")
+
+
+def _add_start(trainer: Trainer) -> None:
+    accelerator = trainer.accelerator
     environment = describe_environment(
-        accelerator.device, accelerator.num_processes, spec.precision
+        accelerator.device, accelerator.num_processes, trainer.spec.precision
     )
-    run.add_start(environment)
+    trainer.directory.add_start(environment)
 
 
 def _trainer(
@@ -280,8 +281,9 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
     figures = trainer.evaluate_on(model, split, _evaluation(data, split, spec, accelerator))
     seconds = time.monotonic() - started
     trainer.count_time()
-    last = run.metrics()[-1] if run.metrics() else {}
     progress = trainer.progress
+    place = {"step": progress.step, "epoch": progress.epoch}
+    last = next((line for line in run.metrics() if place.items() <= line.items()), {})
     best = progress.best if by_validation else None
     document = {
         "name": resolved.name,

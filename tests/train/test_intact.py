@@ -73,17 +73,16 @@ def is_same(weights, others):
 
 def test_every_command_uses_the_checkpoint_of_the_figures(run, tmp_path):
     first, last = run.checkpoints
-    options = ("--json", "--quiet", "--device", "cpu")
-    done = json.loads(call("evaluate", run.path, *options).stdout)
+    done = json.loads(call("evaluate", run.path, "--json", "--quiet").stdout)
     figures = ("checkpoint", "top1", "confusion_matrix")
     assert {name: done[name] for name in figures} == {name: run.result()[name] for name in figures}
-    done = call("analyze", run.path, "--images", 0, "--out", tmp_path / "analysis", *options)
+    done = call("analyze", run.path, "--images", 0, "--out", tmp_path / "analysis", "--json")
     assert json.loads(done.stdout)["checkpoint"] == last.name
     assert is_same(average(last), nifbuild.load(run.path).model.state_dict())
     file = tmp_path / "a.safetensors"
     call("export", run.path, "--format", "safetensors", "-o", file, "--quiet")
     assert is_same(average(last), nifbuild.load(file).model.state_dict())
-    done = call("shrink", run.path, "--kernel-size", 1, "--out", tmp_path / "small", *options)
+    call("shrink", run.path, "--kernel-size", 1, "--out", tmp_path / "small", "--quiet")
     assert RunDirectory(tmp_path / "small").result()["checkpoint"] == last.name
     resolved = load_spec(run.spec, overrides=[f"train.init={run.path}"])
     assert is_same(average(last), fresh_model(resolved).state_dict())

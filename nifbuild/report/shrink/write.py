@@ -36,8 +36,8 @@ def write_run(
     progress["identity"] = {**progress["identity"], "spec": resolved.text, "init": None}
     device = next(model.parameters()).device
     target.create(overwrite=True)
-    target.describe(resolved.text, source.data(), None)
     target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
+    target.describe(resolved.text, source.data(), None)
     target.record_shrinking(result.document())
     weights = {WEIGHTS: weights_bytes(model)}
     progress |= fingerprints(weights, target.described)
