@@ -1,6 +1,6 @@
 """Weights from files into models: whether they fit is found out before anything is allocated."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +114,14 @@ def other_type(found: Tensor, wanted: Tensor) -> str:
     if fits:
         return ""
     return f"is {_name(found.dtype)} in the file and {_name(wanted.dtype)} in the model"
+
+
+def non_finite(tensors: Iterable[tuple[str, Tensor]]) -> tuple[str, str] | None:
+    """The name of the first tensor that is not finite everywhere, and its first such value."""
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and not (finite := tensor.detach().isfinite()).all():
+            return name, str(tensor.detach()[~finite][0].item())
+    return None
 
 
 def shape_text(tensor: Tensor) -> str:

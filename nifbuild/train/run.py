@@ -38,6 +38,7 @@ from nifbuild.train.loop import Trainer
 from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
+from nifbuild.train.processes import is_first, world_size
 from nifbuild.train.progress import Reporter
 from nifbuild.train.restore import load_model
 from nifbuild.train.resume import (
@@ -88,18 +89,18 @@ def train_run(
     """
     report = report or Reporter()
     run = RunDirectory(directory)
-    is_first = int(os.environ.get("RANK", 0)) == 0
-    if is_first:
+    first = is_first()
+    if first:
         run.require_free(overwrite=overwrite, resume=resume)
     spec = resolved.spec.train
     with ExitStack() as stack:
         stack.callback(report.close)
-        if is_first:
+        if first:
             stack.enter_context(run.locked())
         device = resolve_device(spec.device)
         require_trackers(spec.trackers)
         catalog, resolved = open_for(resolved)
-        check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
+        check_batch_size(spec, catalog.sizes["train"], world_size())
         require_validation(spec, catalog.sizes)
         require_shardable(spec)
         accelerator = stack.enter_context(
