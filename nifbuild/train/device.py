@@ -135,8 +135,8 @@ def _meeting() -> Iterator[None]:
     except (ImportError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
-        where = f" at {place}" if world_size() > 1 else ""
-        what = f"Accelerate cannot start {world_size()} process(es){where}: {reason}"
+        meets = f", or meet the other processes at {place}" if world_size() > 1 else ""
+        what = f"Accelerate cannot start{meets}: {reason}"
         fix = "is one of the environment variables ACCELERATE_*, MASTER_* or OMP_* to blame?"
         raise RunError(Problem(what, fix=fix, code="launcher")) from error
 

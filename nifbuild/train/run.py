@@ -280,6 +280,7 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
     split = final_split(data.splits)
     started = time.monotonic()
     figures = trainer.evaluate_on(model, split, _evaluation(data, split, spec, accelerator))
+    figures.require_finite(split)
     seconds = time.monotonic() - started
     trainer.count_time()
     progress = trainer.progress
