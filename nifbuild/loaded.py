@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from nifbuild.errors import NifbuildError, Problem, RunError, SpecError, did_you
 from nifbuild.spec.resolve import Resolved, load_text
 from nifbuild.train.documents import DataDescription
 from nifbuild.train.restore import labels_of, model_with, read_safetensors
+
+if TYPE_CHECKING:
+    from nifbuild.train.trained import Which
 
 SPEC_KEY = "nifbuild.spec"
 """Entry of a safetensors file's header with the resolved spec, as YAML."""
@@ -68,9 +71,7 @@ class LoadedModel(nn.Module):
         return (images.float() / 255 - self.mean) / self.std
 
 
-def load(
-    path: str | os.PathLike[str], *, checkpoint: Literal["selected", "best", "last"] = "selected"
-) -> LoadedModel:
+def load(path: str | os.PathLike[str], *, checkpoint: "Which" = "selected") -> LoadedModel:
     """A trained model, rebuilt from a file; neither its spec nor its data are needed.
 
     Args:
@@ -87,13 +88,20 @@ def load(
             for the spec then.
     """
     path = Path(path)
-    if path.is_dir():
-        # Here, as it loads all that training needs.
-        from nifbuild.train.trained import load_run
+    try:
+        return _load_run(path, checkpoint) if path.is_dir() else _load_file(path)
+    except OSError as error:
+        fix = "make it readable, or name another one"
+        what = f"{path} cannot be read: {error.strerror or error}"
+        raise RunError(Problem(what, fix=fix, code="load")) from error
 
-        run = load_run(path, checkpoint=checkpoint)
-        return LoadedModel(run.model, run.resolved, run.class_names, run.mean, run.std).eval()
-    return _load_file(path)
+
+def _load_run(path: Path, checkpoint: "Which") -> LoadedModel:
+    # Here, as it loads all that training needs.
+    from nifbuild.train.trained import load_run
+
+    run = load_run(path, checkpoint=checkpoint)
+    return LoadedModel(run.model, run.resolved, run.class_names, run.mean, run.std).eval()
 
 
 def _load_file(path: Path) -> LoadedModel:

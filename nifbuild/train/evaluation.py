@@ -108,6 +108,7 @@ def evaluate_at_sizes(
                     "name": trained.resolved.name,
                     "split": role,
                     "data": None if data is None else str(data),
+                    "fingerprint": images.fingerprint,
                     "size": list(size),
                     **figures.as_document(trained.class_names),
                     "checkpoint": trained.checkpoint.name,

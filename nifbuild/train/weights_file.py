@@ -32,8 +32,11 @@ def read_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
         SpecError: If there is no such file, or it holds no state_dict.
         RunError: If it is damaged.
     """
-    file = _file_of(path)
-    content = _load(file)
+    try:
+        file = _file_of(path)
+        content = _load(file)
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
     wrapped = [content.get(key) for key in _WRAPPERS] if isinstance(content, Mapping) else []
     for candidate in (content, *wrapped):
         if isinstance(candidate, Mapping) and _is_state_dict(candidate):

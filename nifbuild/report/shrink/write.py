@@ -2,9 +2,11 @@
 
 from torch import nn
 
+from nifbuild.data import ImageData
 from nifbuild.report.shrink.result import ShrinkResult
 from nifbuild.spec.resolve import Resolved
 from nifbuild.train.checkpoint import weights_bytes
+from nifbuild.train.data import describe_data
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.intact import WEIGHTS, evidence, fingerprints
@@ -18,6 +20,7 @@ def write_run(
     resolved: Resolved,
     model: nn.Module,
     result: ShrinkResult,
+    images: ImageData,
 ) -> None:
     """Writes spec, weights, what is known of the data, and figures.
 
@@ -28,16 +31,18 @@ def write_run(
         resolved: The new spec.
         model: The new model.
         result: What the cut changed.
+        images: The data that its figures are of.
 
     Raises:
         RunError: The directory cannot be written.
     """
     progress = source.progress(trained.checkpoint)
-    progress["identity"] = {**progress["identity"], "spec": resolved.text, "init": None}
+    own = {"spec": resolved.text, "init": None, "data": images.fingerprint}
+    progress["identity"] = {**progress["identity"], **own}
     device = next(model.parameters()).device
     target.create(overwrite=True)
     target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
-    target.describe(resolved.text, source.data(), None)
+    target.describe(resolved.text, describe_data(images), None)
     target.record_shrinking(result.document())
     weights = {WEIGHTS: weights_bytes(model)}
     progress |= fingerprints(weights, target.described)
