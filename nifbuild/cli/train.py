@@ -47,7 +47,11 @@ def train(
     out: OutOption = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the run where it stopped, if it was ever started."),
+        typer.Option(
+            "--resume",
+            help="Continue the run where it stopped, if it was ever started; with more --epochs, "
+            "beyond its end.",
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run that is there, and start anew.")

@@ -201,7 +201,8 @@ class TrainSpec(Spec):
 
     epochs: Positive = 50
     """Passes over the training images. Images that do not fill a last batch wait for the next
-    epoch's order."""
+    epoch's order. A run may be resumed with another number: from there on, its learning rate is
+    that of the schedule over so many."""
 
     batch_size: Positive = 128
     """Images for each step of the optimizer, over all processes and micro-batches together: results

@@ -26,12 +26,14 @@ class _Stderr(io.FileIO):
 def careful_stderr() -> Iterator[None]:
     """While entered, what is written to stderr is dropped where it cannot be written."""
     given = sys.stderr
-    sys.stderr = _careful(given)
+    sys.stderr = careful = _careful(given)
     try:
         yield
     finally:
-        sys.stderr.flush()
+        careful.flush()
         sys.stderr = given
+        if given is None:
+            careful.close()
 
 
 def _careful(given: TextIO | None) -> TextIO:

@@ -24,7 +24,6 @@ this is told to be the run's, and may be deleted, stands in `nifbuild.train.owne
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -48,7 +47,7 @@ from nifbuild.train.ownership import (
     step_of,
     unfinished,
 )
-from nifbuild.train.writing import remove_folder, write_atomically, write_folder
+from nifbuild.train.writing import remove_folder, write_atomically, write_folder, write_problem
 
 
 class RunDirectory:
@@ -270,7 +269,13 @@ class RunDirectory:
 
     # Checkpoints
 
-    def save_checkpoint(self, step: int, files: Mapping[str, bytes], progress: Document) -> Path:
+    def save_checkpoint(
+        self,
+        step: int,
+        files: Mapping[str, bytes],
+        progress: Document,
+        is_own: IsOwn = lambda identity: True,
+    ) -> Path:
         """Writes a checkpoint, complete or not at all.
 
         Args:
@@ -278,18 +283,23 @@ class RunDirectory:
                 checkpoint is there already, only the progress is replaced.
             files: Content by name.
             progress: Content of `progress.json`.
+            is_own: Whether an identity is this run's.
+
+        Raises:
+            RunError: It cannot be written, or something else is in its place.
         """
         final = self.checkpoint_path(step)
         with self.writing():
             if not final.exists():
                 write_folder(final, {**files, "progress.json": as_json(progress)})
-            elif is_checkpoint(final):
-                saved = self.progress(final).get(FINGERPRINTS)
-                kept = progress if saved is None else {**progress, FINGERPRINTS: saved}
-                write_atomically(final / "progress.json", as_json(kept))
+            elif is_checkpoint(final) and is_own((saved := self.progress(final))["identity"]):
+                # What was saved stays; another way to the same weights may write them otherwise.
+                kept = {FINGERPRINTS: saved[FINGERPRINTS]} if FINGERPRINTS in saved else {}
+                write_atomically(final / "progress.json", as_json({**progress, **kept}))
             else:
                 what, fix = f"{final} is in the way", "move it away, then continue with --resume"
-                raise RunError(Problem(f"{what}: it is not of step {step}", fix=fix, code="write"))
+                what += f": it is not this run's checkpoint of step {step}"
+                raise RunError(Problem(what, fix=fix, code="write"))
             self._note_checkpoint(final.name)
         return final
 
@@ -403,14 +413,7 @@ class RunDirectory:
             raise RunError(self._write_problem(error)) from error
 
     def _write_problem(self, error: OSError) -> Problem:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room" if full else "make it writable"
         saved: list[Path] = []
         with contextlib.suppress(RunError):  # a folder that cannot be entered
             saved = self.checkpoints
-        if saved:
-            fix = f"{saved[-1].name} is intact: {remedy}, then continue with --resume"
-        else:
-            fix = f"{remedy}, then start again with --resume; or write elsewhere with --out DIR"
-        reason = error.strerror or str(error)
-        return Problem(f"cannot write to {self.path}: {reason}", fix=fix, code="write")
+        return write_problem(self.path, error, saved[-1].name if saved else None)

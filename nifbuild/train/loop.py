@@ -276,7 +276,7 @@ class Trainer:
         if not is_first:
             return
         state |= fingerprints(files, self.directory.described)
-        self.directory.save_checkpoint(self.progress.step, files, state)
+        self.directory.save_checkpoint(self.progress.step, files, state, self.identity.is_same)
         self.tidy_checkpoints()
 
     def tidy_checkpoints(self) -> None:

@@ -122,7 +122,8 @@ def train_run(
         result = run.result() if resume else None
         if result is not None and not goes_on(run, checkpoint, result, spec):
             check_complete(run, resolved, result["checkpoint"])
-            report.note(f"{run.path} is complete already")
+            early = ": it stopped early" if result.get("stopped_early") else ""
+            report.note(f"{run.path} is complete already{early}")
             return _with_directory(result, run)
         require_memory(resolved, accelerator.device)
         fix = "have fewer pass at once: --set train.accumulate=N cuts each batch into N parts"

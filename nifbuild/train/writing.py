@@ -5,10 +5,13 @@ or the new under the real one, and at most a rest that `nifbuild.train.ownership
 """
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+from nifbuild.errors import Problem
 
 WRITING = ".writing_"
 """Before the name of what is not complete yet."""
@@ -52,6 +55,18 @@ def remove_folder(path: Path) -> None:
             shutil.rmtree(removed)
         path.rename(removed)
         shutil.rmtree(removed)
+
+
+def write_problem(run: Path, error: OSError, intact: str | None) -> Problem:
+    """What to do about a write to a run that failed; `intact`: the checkpoint that is there."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "make room" if full else "make it writable"
+    if intact is not None:
+        fix = f"{intact} is intact: {remedy}, then continue with --resume"
+    else:
+        fix = f"{remedy}, then start again with --resume; or write elsewhere with --out DIR"
+    reason = error.strerror or str(error)
+    return Problem(f"cannot write to {run}: {reason}", fix=fix, code="write")
 
 
 def _write_file(path: Path, content: bytes) -> None:

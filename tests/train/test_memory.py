@@ -18,7 +18,7 @@ from nifbuild.report.inspect.units import bytes_text
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train import evaluate_run, train_run
 from nifbuild.train.available import free_memory, total_memory
-from nifbuild.train.memory import OutOfMemory, num_parameters
+from nifbuild.train.memory import OutOfMemory, num_parameters, require_memory
 
 # Two convolutions, two normalisations and a linear layer; see conftest.
 WIDE = "model.3.kind=standard"
@@ -82,6 +82,37 @@ def test_a_model_too_large_is_told_before_it_is_built(
     monkeypatch.setattr("nifbuild.train.run.load_images", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # so far it came
         train_run(resolved, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "local", "share"),
+    [
+        (False, 2, 2),  # each of two processes keeps all of it
+        (True, 2, 1),
+        (False, 1, 1),  # each on a machine of its own
+        (True, 1, 1 / 2),
+    ],
+)
+def test_what_processes_keep_together(resolve, monkeypatch, fsdp, local, share):
+    environment = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": local, "ACCELERATE_USE_FSDP": fsdp}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value).lower())
+    resolved = resolve(WIDE)
+    needed = round(4 * num_parameters(resolved) * 4 * share)
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed)
+    require_memory(resolved, cpu)
+    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed - 1)
+    problem = problem_of(lambda: require_memory(resolved, cpu))
+    assert ("in 2 processes" in problem.what) == (local == 2)
+    assert ("shared out over 2" in problem.what) == fsdp
+    # GPUs have memory of their own: their number on a machine makes no difference.
+    gpu = torch.device("cuda")
+    needed = round(4 * num_parameters(resolved) * 4 / (2 if fsdp else 1))
+    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed)
+    require_memory(resolved, gpu)
+    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed - 1)
+    problem_of(lambda: require_memory(resolved, gpu))
 
 
 def test_a_model_beyond_counting(resolve, tmp_path):
