@@ -1,6 +1,5 @@
 """`nifbuild evaluate`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from nifbuild.cli.loading import loading
 from nifbuild.cli.options import CheckpointOption, JsonOption, Which
 from nifbuild.cli.output import print_document
 from nifbuild.errors import SpecError
+from nifbuild.train.processes import is_first, is_launched
 
 ConfusionOption = Annotated[
     list[Path] | None,
@@ -35,7 +35,7 @@ def evaluate(
             help="train, validation or test.", show_default="that of the run's final figures"
         ),
     ] = None,
-    checkpoint: CheckpointOption = Which.BEST,
+    checkpoint: CheckpointOption = Which.SELECTED,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -85,7 +85,7 @@ def evaluate(
         "batch_size": batch_size,
     }
     files = confusion or []
-    if "RANK" in os.environ:
+    if is_launched():
         require_processes(processes)
     else:
         require_writable(files)
@@ -118,10 +118,10 @@ def _evaluate_here(
         sizes = None if size is None else parse_sizes(size)
         if confusion and sizes is not None and len(sizes) > 1:
             raise SpecError("--confusion is for one size", fix="name one alone: --size 64")
-        is_first = int(os.environ.get("RANK", 0)) == 0
-        report = reporter(quiet) if is_first else None
+        first = is_first()
+        report = reporter(quiet) if first else None
         results = evaluate_at_sizes(run, sizes, **options, report=report)
-        if not is_first:
+        if not first:
             return
         for file in confusion:
             save_confusion(results[0], file)

@@ -10,6 +10,7 @@ import typer
 class Which(StrEnum):
     """Checkpoints that people name."""
 
+    SELECTED = "selected"
     BEST = "best"
     LAST = "last"
 
@@ -27,5 +28,9 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 CheckpointOption = Annotated[
-    Which, typer.Option("--checkpoint", help="The best on validation, or the last one.")
+    Which,
+    typer.Option(
+        "--checkpoint",
+        help="The one that the run's figures are of, the best on validation, or the last.",
+    ),
 ]

@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import typer
 
 from nifbuild.errors import NifbuildError, Problem, RunError
+from nifbuild.train.documents import without_nan
 
 P = ParamSpec("P")
 
@@ -21,6 +23,8 @@ INTERRUPTED = 130
 
 PIPE_CLOSED = 141
 """Exit code where the reader of what is written, such as head, has gone: 128 + SIGPIPE."""
+
+_SHOWN_PLACES = 5
 
 
 class _Stdout(io.FileIO):
@@ -78,6 +82,7 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
     @functools.wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _require_working_directory()
             command(*args, **kwargs)
         except NifbuildError as error:
             if traceback_wanted():
@@ -97,8 +102,25 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
 
 
 def print_document(document: object) -> None:
-    """Prints one JSON document on stdout."""
-    typer.echo(json.dumps(document, indent=2))
+    """Prints one JSON document on stdout.
+
+    JSON has no NaN and no infinity: such a figure is null, and stderr says which.
+    """
+    written, lost = without_nan(document)
+    if lost:
+        shown = ", ".join(lost[:_SHOWN_PLACES]) + (", ..." if len(lost) > _SHOWN_PLACES else "")
+        typer.secho(f"warning: not finite, and null in JSON: {shown}", fg="yellow", err=True)
+    typer.echo(json.dumps(written, indent=2))
+
+
+def _require_working_directory() -> None:
+    """Raises RunError where the working directory was deleted, which all paths count from."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        what = f"the working directory cannot be found: {error.strerror}"
+        fix = "it was deleted or unmounted: change to one that exists, such as `cd ~`"
+        raise RunError(Problem(what, fix=fix, code="working-directory")) from error
 
 
 def print_problems(problems: Iterable[Problem], form: str = "text") -> None:

@@ -18,7 +18,7 @@ def predict(
         typer.Argument(help="Image files, and folders to search for them.", show_default=False),
     ],
     top: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 1,
-    checkpoint: CheckpointOption = Which.BEST,
+    checkpoint: CheckpointOption = Which.SELECTED,
     size: Annotated[
         str | None,
         typer.Option(

@@ -1,6 +1,5 @@
 """`nifbuild train`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, JsonOption, SetOption, SpecArgument
 from nifbuild.cli.output import print_document
+from nifbuild.train.processes import is_first, is_launched
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -95,7 +95,7 @@ def train(
     resolved = load_spec(spec, data=data, overrides=settings)
     directory = out or Path("runs") / resolved.name
 
-    if "RANK" in os.environ:
+    if is_launched():
         require_processes(processes)
     elif processes is not None and processes > 1:
         from nifbuild.train.directory import RunDirectory
@@ -128,18 +128,18 @@ def _train_here(
             from nifbuild.train.run import train_run
             from nifbuild.train.summary import print_summary
 
-        is_first = int(os.environ.get("RANK", 0)) == 0
+        first = is_first()
         try:
             result = train_run(
                 resolved,
                 directory,
                 resume=resume,
                 overwrite=overwrite,
-                report=reporter(quiet) if is_first else None,
+                report=reporter(quiet) if first else None,
             )
         except OutOfMemory as error:
             from nifbuild.report.inspect.shortage import explain_shortage
 
             raise explain_shortage(error) from error
-        if is_first:
+        if first:
             print_document(result) if json_output else print_summary(result)

@@ -2,8 +2,7 @@
 
 import io
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.same_training import load_stored, training_changes
+from nifbuild.train.intact import AVERAGE, WEIGHTS, reading, require_saved
+from nifbuild.train.restore import read_safetensors, require_fit
 from nifbuild.train.sharding import load_optimizer_shares, load_shares, whole, whole_state
 
 
@@ -144,9 +145,9 @@ def pack(
 
     Where weights are shared out over processes, every process has to call it.
     """
-    files = {"model.safetensors": weights_bytes(module)}
+    files = {WEIGHTS: weights_bytes(module)}
     if average is not None:
-        files["ema.safetensors"] = weights_bytes(average)
+        files[AVERAGE] = weights_bytes(average)
     state = {
         "optimizer": whole_state(optimizer.state_dict()),
         "scaler": optimizer.scaler.state_dict() if optimizer.scaler is not None else None,
@@ -168,13 +169,17 @@ def unpack(
     Raises:
         RunError: If a file is missing or damaged.
     """
-    load_weights(module, checkpoint / "model.safetensors")
+    _load_weights(module, checkpoint, WEIGHTS)
     if average is not None:
-        load_weights(average, checkpoint / "ema.safetensors")
+        _load_weights(average, checkpoint, AVERAGE)
     path = checkpoint / "optimizer.pt"
-    with _reading(path):
-        # Nothing but tensors and plain containers is unpickled.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    require_saved(checkpoint, path)
+    with reading(path):
+        try:
+            # Nothing but tensors and plain containers is unpickled.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError("it is damaged") from error  # torch advises to load it without safety
         load_optimizer_shares(optimizer, state["optimizer"])
         if optimizer.scaler is not None:
             optimizer.scaler.load_state_dict(state["scaler"])
@@ -187,14 +192,13 @@ def forget_state(optimizer: AcceleratedOptimizer) -> None:
         optimizer.scaler.load_state_dict(type(optimizer.scaler)().state_dict())
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads a safetensors file into a module of the same architecture.
-
-    Raises:
-        RunError: If the file is missing, damaged, or of another architecture.
-    """
-    with _reading(path):
-        load_shares(module, safetensors.torch.load_file(path))
+def _load_weights(module: nn.Module, checkpoint: Path, name: str) -> None:
+    path = checkpoint / name
+    require_saved(checkpoint, path)
+    with reading(path):
+        weights = read_safetensors(path)[1]
+        require_fit(weights, module.state_dict())
+        load_shares(module, weights)
 
 
 def weights_bytes(module: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -206,15 +210,3 @@ def weights_bytes(module: nn.Module, metadata: Mapping[str, str] | None = None) 
     }
     content: bytes = safetensors.torch.save(state, metadata={"format": "pt", **(metadata or {})})
     return content
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # torch and safetensors raise types of their own
-        reason = str(error) or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it is damaged"  # torch's own words advise to load it without safety
-        fix = "if an older checkpoint is there, delete this one and --resume"
-        raise RunError(Problem(f"cannot load {path}: {reason}", fix=fix, code="load")) from error

@@ -31,7 +31,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.train.documents import Document, as_json, read_document, read_lines
+from nifbuild.spec.resolve import load_spec
+from nifbuild.train.documents import FINGERPRINTS, Document, as_json, read_document, read_lines
 from nifbuild.train.lock import locked
 from nifbuild.train.ownership import (
     FILES,
@@ -63,6 +64,11 @@ class RunDirectory:
         return self.path / "spec.yaml"
 
     @property
+    def described(self) -> Path:
+        """The description of the data, which every checkpoint relies on."""
+        return self.path / "data.json"
+
+    @property
     def checkpoints(self) -> list[Path]:
         """The complete checkpoints, oldest first; copies under other names are none.
 
@@ -76,8 +82,13 @@ class RunDirectory:
         """Where the checkpoint of an optimizer step lies."""
         return self.path / "checkpoints" / f"step_{step:08d}"
 
-    def find_checkpoint(self, which: str = "best") -> Path:
-        """The `best` or the `last` checkpoint; without a validation split both are the last.
+    def find_checkpoint(self, which: str = "selected") -> Path:
+        """One of the checkpoints.
+
+        Args:
+            which: `best` on validation; `last`; or `selected`: the one that the run's figures are
+                of, which is what `train.select` says until there are some. Without a validation
+                split all are the last.
 
         Raises:
             RunError: If there is none.
@@ -87,22 +98,26 @@ class RunDirectory:
             self.require_run()
             self.require_none_lost()
             raise RunError(f"{self.path} has no checkpoint yet", fix="train it first: --resume")
+        if which == "selected":
+            if (result := self.result()) is not None:
+                return self.named_checkpoint(result)
+            which = load_spec(self.spec).spec.train.select
         best = self._read("best.json")
         if which == "last" or best is None:
             return checkpoints[-1]
-        path = self.path / "checkpoints" / str(best["checkpoint"])
-        if path not in checkpoints:
-            raise RunError(
-                f"{path} is missing, although best.json names it",
-                fix="copy it back, or use --checkpoint last",
-            )
-        return path
+        return self.named_checkpoint(best, "best.json")
 
-    @staticmethod
-    def evaluated_weights(checkpoint: Path) -> Path:
-        """The weights that evaluation uses: the moving average where there is one."""
-        average = checkpoint / "ema.safetensors"
-        return average if average.exists() else checkpoint / "model.safetensors"
+    def named_checkpoint(self, document: Document, file: str = "metrics.json") -> Path:
+        """The checkpoint that one of the run's files names.
+
+        Raises:
+            RunError: It is missing.
+        """
+        path = self.path / "checkpoints" / str(document["checkpoint"])
+        if path not in self.checkpoints:
+            what = f"{path} is missing, although {file} names it"
+            raise RunError(Problem(what, fix="copy it back, or use --checkpoint last", code="load"))
+        return path
 
     # Starting
 
@@ -277,8 +292,10 @@ class RunDirectory:
         with self.writing():
             if not final.exists():
                 write_folder(final, {**files, "progress.json": as_json(progress)})
-            elif is_checkpoint(final) and is_own(self.progress(final)["identity"]):
-                write_atomically(final / "progress.json", as_json(progress))
+            elif is_checkpoint(final) and is_own((saved := self.progress(final))["identity"]):
+                # What was saved stays; another way to the same weights may write them otherwise.
+                kept = {FINGERPRINTS: saved[FINGERPRINTS]} if FINGERPRINTS in saved else {}
+                write_atomically(final / "progress.json", as_json({**progress, **kept}))
             else:
                 what, fix = f"{final} is in the way", "move it away, then continue with --resume"
                 what += f": it is not this run's checkpoint of step {step}"
@@ -376,7 +393,7 @@ class RunDirectory:
             SpecError: If this is not a run directory.
         """
         self.require_run()
-        return read_document(self.path / "data.json")
+        return read_document(self.described)
 
     # Reading and writing
 

@@ -1,6 +1,8 @@
 """The JSON files of a run directory: how they are written, and what must be in them to be read."""
 
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +13,27 @@ from nifbuild.errors import Problem, RunError
 Document = dict[str, Any]
 Count = Annotated[int, Field(ge=0)]
 
+FINGERPRINTS = "fingerprints"
+"""Entry of a checkpoint's `progress.json`: the SHA-256 of what was saved, by the file's name."""
+
+EVIDENCE = "evidence"
+"""Entry of `metrics.json`: what the figures were computed from, and a seal on them."""
+
 
 class _Form(BaseModel):
     # Strict, as it is the document itself that is used: a number in quotes would be a text there.
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _Data(_Form):
+class DataDescription(_Form):
+    """What a model has to know of the data that it learned."""
+
     class_names: list[str]
-    mean: list[float]
-    std: list[float]
+    mean: list[Annotated[float, Field(strict=True, allow_inf_nan=False)]]
+    std: list[Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]]
+
+
+class _Data(DataDescription):
     fingerprint: str
 
 
@@ -78,6 +91,7 @@ class _Identity(_Form):
 class _Progress(_Form):
     progress: _HowFar
     identity: _Identity
+    fingerprints: dict[str, str] = {}
 
 
 class _Class(_Form):
@@ -113,6 +127,7 @@ class _Figures(_Form):
     data_wait_share: float | None = None
     images_per_second: float
     seconds: float
+    evidence: dict[str, str] | None = None
 
 
 _CONTENTS: dict[str, tuple[type[_Form], str]] = {
@@ -131,8 +146,34 @@ _LINES_FIX = "copy it back, or move it away: training goes on without what it te
 
 def as_json(document: Document) -> bytes:
     """JSON with one line for each key, so that long tables stay readable beside short figures."""
+    document, _ = without_nan(document)
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def without_nan(document: Any, place: str = "") -> tuple[Any, list[str]]:
+    """A document as JSON can hold it, which has no NaN and no infinity: they become null.
+
+    Returns:
+        The document, and the places of such numbers, as in `layers.0.bound`.
+    """
+    if isinstance(document, float) and not math.isfinite(document):
+        return None, [place]
+    if isinstance(document, dict):
+        entries: Iterable[tuple[Any, Any]] = document.items()
+    elif isinstance(document, list | tuple):
+        entries = enumerate(document)
+    else:
+        return document, []
+    values, places = {}, []
+    for key, value in entries:
+        values[key], found = without_nan(value, f"{place}.{key}".lstrip("."))
+        places += found
+    return values if isinstance(document, dict) else list(values.values()), places
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}, which is no number")
 
 
 def read_document(path: Path) -> Document:
@@ -143,7 +184,7 @@ def read_document(path: Path) -> Document:
     """
     form, fix = _CONTENTS[path.name]
     try:
-        return _checked(json.loads(_content(path)), form)
+        return _checked(json.loads(_content(path), parse_constant=_refuse_constant), form)
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, _reason(error), fix) from error
 

@@ -43,10 +43,14 @@ class Evaluator:
     report: Reporter
 
     def figures(self, model: nn.Module, split: Role) -> Figures:
-        """Accuracy and loss on all images of a split; moves the model to where images lie."""
+        """Accuracy and loss on all images of a split; moves the model to where images lie.
+
+        Raises:
+            RunError: The model's outputs are not finite.
+        """
         batches = self._batches(split, self.batch_size)
         self.report.evaluating(split, len(batches))
-        return evaluate(
+        figures = evaluate(
             self.ready.place.module(model),
             batches,
             self.ready.place.evaluation_input,
@@ -54,6 +58,7 @@ class Evaluator:
             len(self.images.class_names),
             self.report.batch,
         )
+        return figures.require_finite(split)
 
     def inputs(self, split: Role, count: int) -> Tensor:
         """The first images of a split as models take them: normalised, on their device."""

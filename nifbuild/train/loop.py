@@ -22,6 +22,7 @@ from nifbuild.train.divergence import Diverged, require_finite
 from nifbuild.train.early_stopping import is_improvement, should_stop
 from nifbuild.train.ema import Ema
 from nifbuild.train.evaluate import Figures, evaluate
+from nifbuild.train.intact import fingerprints, require_saved
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.losses import StepLosses
@@ -274,6 +275,7 @@ class Trainer:
         files, state = pack(self.module, average, self.optimizer, self.progress, self.identity)
         if not is_first:
             return
+        state |= fingerprints(files, self.directory.described)
         self.directory.save_checkpoint(self.progress.step, files, state, self.identity.is_same)
         self.tidy_checkpoints()
 
@@ -291,6 +293,7 @@ class Trainer:
 
     def go_back_to(self, checkpoint: Path) -> None:
         """Puts weights, optimizer and progress to where a checkpoint has them."""
+        require_saved(checkpoint, self.directory.described)
         average = None if self.ema is None else self.ema.module
         unpack(checkpoint, self.module, average, self.optimizer)
         progress = Progress.from_document(self.directory.progress(checkpoint)["progress"])

@@ -1,6 +1,5 @@
 """Models that do not fit into memory: told before they are built, or where an allocation fails."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from nifbuild.compile import build_skeleton
 from nifbuild.errors import Problem, RunError
 from nifbuild.spec.training import AdamW, TrainSpec
 from nifbuild.train.available import total_memory
-from nifbuild.train.device import local_processes
+from nifbuild.train.processes import local_processes, world_size
 from nifbuild.train.sharding import weights_are_shared
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def require_memory(resolved: "Resolved", device: torch.device) -> None:
         what = _described(parameters)
     else:
         kept = parameters * _FLOAT_BYTES * _copies(resolved.spec.train)
-        shares = int(os.environ.get("WORLD_SIZE", 1)) if weights_are_shared() else 1
+        shares = world_size() if weights_are_shared() else 1
         together = 1 if device.type == "cuda" else local_processes()
         needed = -(-kept * together // shares)
         if memory is None or needed <= memory:

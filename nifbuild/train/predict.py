@@ -1,5 +1,6 @@
 """The classes of image files, by a run's model."""
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -44,7 +45,7 @@ def predict_images(
     images: Sequence[str | os.PathLike[str]],
     *,
     top: int = 1,
-    checkpoint: Which = "best",
+    checkpoint: Which = "selected",
     size: Size | None = None,
     device: str | None = None,
     batch_size: int | None = None,
@@ -156,14 +157,20 @@ class _Batch:
         with ready.accelerator.autocast():
             logits = ready.module(ready.place.evaluation_input(images))
         shares, classes = _most_probable(logits, top)
-        ranked = (
-            tuple((class_names[c], share) for c, share in zip(*row, strict=True))
-            for row in zip(classes.tolist(), shares.tolist(), strict=True)
-        )
+        ranked = iter(zip(classes.tolist(), shares.tolist(), strict=True))
         return [
-            entry if entry.error else Prediction(entry.image, next(ranked))
+            entry if entry.error else _prediction(entry.image, class_names, *next(ranked))
             for entry in self.entries
         ]
+
+
+def _prediction(
+    image: str, class_names: Sequence[str], classes: Sequence[int], shares: Sequence[float]
+) -> Prediction:
+    if not all(map(math.isfinite, shares)):
+        return Prediction(image, error="the model's outputs are not finite")
+    names = (class_names[place] for place in classes)
+    return Prediction(image, tuple(zip(names, shares, strict=True)))
 
 
 def _most_probable(logits: Tensor, top: int) -> tuple[Tensor, Tensor]:

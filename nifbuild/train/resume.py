@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nifbuild.compile import build_model
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.same_training import load_stored
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train.checkpoint import Identity, Progress, load_weights
+from nifbuild.train.checkpoint import Identity, Progress
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.early_stopping import should_stop
+from nifbuild.train.intact import evaluated_weights
 from nifbuild.train.optim import lr_factor
+from nifbuild.train.restore import load_model
+from nifbuild.train.trained import sound_labels
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -65,9 +67,9 @@ def check_complete(run: RunDirectory, resolved: "Resolved", name: str) -> None:
             fix = f"copy it back, or delete metrics.json: --resume then goes on from {last}"
         what = f"{checkpoint} is missing, although metrics.json names it"
         raise RunError(Problem(what, fix=fix, code="load"))
-    load_weights(build_model(resolved), run.evaluated_weights(checkpoint))
+    sound_labels(run, resolved, checkpoint)
+    load_model(resolved, evaluated_weights(checkpoint))
     run.find_checkpoint("best")
-    run.data()
 
 
 def note_other_epochs(trainer: "Trainer", checkpoint: Path) -> None:

@@ -21,7 +21,7 @@ from nifbuild.train.batches import (
     micro_batch_size,
     training_batches,
 )
-from nifbuild.train.checkpoint import Identity, load_weights
+from nifbuild.train.checkpoint import Identity
 from nifbuild.train.compilation import compiled_or_eager
 from nifbuild.train.data import describe_data, load_images, open_for, warn_unreadable
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
@@ -31,13 +31,16 @@ from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
+from nifbuild.train.intact import evaluated_weights, evidence
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.loop import Trainer
 from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
+from nifbuild.train.processes import is_first, world_size
 from nifbuild.train.progress import Reporter
+from nifbuild.train.restore import load_model
 from nifbuild.train.resume import (
     check_complete,
     checkpoint_to_resume,
@@ -86,18 +89,18 @@ def train_run(
     """
     report = report or Reporter()
     run = RunDirectory(directory)
-    is_first = int(os.environ.get("RANK", 0)) == 0
-    if is_first:
+    first = is_first()
+    if first:
         run.require_free(overwrite=overwrite, resume=resume)
     spec = resolved.spec.train
     with ExitStack() as stack:
         stack.callback(report.close)
-        if is_first:
+        if first:
             stack.enter_context(run.locked())
         device = resolve_device(spec.device)
         require_trackers(spec.trackers)
         catalog, resolved = open_for(resolved)
-        check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
+        check_batch_size(spec, catalog.sizes["train"], world_size())
         require_validation(spec, catalog.sizes)
         require_shardable(spec)
         accelerator = stack.enter_context(
@@ -267,13 +270,18 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
     accelerator.wait_for_everyone()  # until the last checkpoint is written
     by_validation = spec.select == "best" and trainer.chooses
     checkpoint = run.find_checkpoint("best" if by_validation else "last")
-    model = trainer.place.module(build_model(resolved))
-    if accelerator.is_main_process:
-        load_weights(model, run.evaluated_weights(checkpoint))
+    # Only the first process is sure to see the files.
+    model = (
+        load_model(resolved, evaluated_weights(checkpoint))
+        if accelerator.is_main_process
+        else build_model(resolved)
+    )
+    model = trainer.place.module(model)
     share_from_first(model.state_dict().values())
     split = final_split(data.splits)
     started = time.monotonic()
     figures = trainer.evaluate_on(model, split, _evaluation(data, split, spec, accelerator))
+    figures.require_finite(split)
     seconds = time.monotonic() - started
     trainer.count_time()
     progress = trainer.progress
@@ -297,6 +305,7 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
         "seconds": round(progress.seconds, 3),
     }
     if accelerator.is_main_process:
+        document |= evidence(document, checkpoint)
         run.finish(document)
     return _with_directory(document, run)
 

@@ -9,6 +9,7 @@ import pytest
 
 from nifbuild.errors import RunError, SpecError
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.intact import evaluated_weights
 
 TEXT = "version: 1\nname: tiny\nmodel: [relu]\n"
 IDENTITY = {
@@ -117,9 +118,9 @@ def test_survives_being_moved(run, tmp_path):
 def test_the_average_is_what_is_evaluated(run):
     save(run, 1)
     checkpoint = run.checkpoints[0]
-    assert run.evaluated_weights(checkpoint).name == "model.safetensors"
+    assert evaluated_weights(checkpoint).name == "model.safetensors"
     (checkpoint / "ema.safetensors").touch()
-    assert run.evaluated_weights(checkpoint).name == "ema.safetensors"
+    assert evaluated_weights(checkpoint).name == "ema.safetensors"
 
 
 def test_an_unfinished_checkpoint_does_not_count(run):
@@ -162,7 +163,7 @@ def test_json_has_a_line_for_each_key(run):
     ("name", "read", "fix"),
     [
         ("data.json", RunDirectory.data, "train again"),
-        ("best.json", RunDirectory.find_checkpoint, "--checkpoint last"),
+        ("best.json", lambda run: run.find_checkpoint("best"), "--checkpoint last"),
         ("metrics.json", RunDirectory.result, "evaluates the run again"),
         ("environment.json", lambda run: run.add_start({}), "copy it back"),
         ("progress.json", lambda run: run.progress(run.checkpoints[0]), "older checkpoint"),

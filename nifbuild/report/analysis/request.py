@@ -23,7 +23,7 @@ class Request:
         size: Height and width of the images; None: as in each run.
         shares: Of mass and energy, for which to give the size of the window.
         num_images: For the receptive field; 0: none.
-        checkpoint: Which of the run's.
+        checkpoint: See `load_run`.
         data: A spec file whose `data` section takes the place of the run's.
         device: As in `train.device`; None: as in the run.
         out: The directory to write to.
@@ -47,7 +47,7 @@ def read_request(
     size: str | None = None,
     shares: str | None = None,
     num_images: int = 32,
-    checkpoint: Which = "best",
+    checkpoint: Which = "selected",
     data: Path | None = None,
     device: str | None = None,
     out: Path | None = None,

@@ -47,7 +47,7 @@ class ExportRequest:
         size: Height and width of the images; None: the spec's.
         batch: Images at once; None: any number.
         filters: How filters as large as the image are written.
-        checkpoint: The best on validation, or the last.
+        checkpoint: See `load_run`.
         data: A spec file whose `data` section takes the place of the source's.
     """
 
@@ -58,7 +58,7 @@ class ExportRequest:
     size: tuple[int, int] | None = None
     batch: int | None = None
     filters: Filters = "auto"
-    checkpoint: Which = "best"
+    checkpoint: Which = "selected"
     data: Path | None = None
 
 

@@ -80,7 +80,7 @@ def shrink_run(request: ShrinkRequest, report: Reporter | None = None) -> Shrink
         )
         stack.enter_context(target.locked())  # what cannot be written is found out now
         result, resolved, model = work.measured(evaluator)
-        write_run(target, source, trained, resolved, model, result)
+        write_run(target, source, trained, resolved, model, result, evaluator.images)
     if request.finetune_epochs:
         result = replace(result, finetuned=_finetuned(request, out, report))
         target.record_shrinking(result.document())
