@@ -1,8 +1,9 @@
 """Which column holds the images, which the labels, and what the classes are called."""
 
+import os
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -46,7 +47,7 @@ def find_column(
             raise _no_column(kind, f"split '{split}' has no column '{named}'", features, named)
         if not usable(features[named]):
             what = f"the column '{named}' holds {_type(features[named])}, not {_MEANS[kind]}"
-            raise _no_column(kind, what, features)
+            raise _no_column(kind, what, features, mend=_written_otherwise(features[named]))
         return named
     of_type = [name for name, feature in features.items() if typed(feature)]
     if len(of_type) == 1:
@@ -58,7 +59,12 @@ def find_column(
     if len(usual or of_type) > 1:
         several = " and ".join(f"'{name}'" for name in usual or of_type)
         raise _no_column(kind, f"the columns {several} may each hold the {kind}s", features)
-    raise _no_column(kind, f"no column of split '{split}' is known to hold {kind}s", features)
+    what = f"no column of split '{split}' is known to hold {kind}s"
+    for name in _USUAL[kind]:
+        if name in features and (mend := _written_otherwise(features[name])):
+            what += f", and '{name}' holds {_type(features[name])}"
+            raise _no_column(kind, what, features, mend=mend)
+    raise _no_column(kind, what, features)
 
 
 def check_paths(table: "datasets.Dataset", column: str, split: str) -> None:
@@ -70,8 +76,9 @@ def check_paths(table: "datasets.Dataset", column: str, split: str) -> None:
     kind = getattr(table.features[column], "dtype", None)
     if kind not in ("string", "large_string") or not len(table):
         return
-    texts = [text for text in table[:_TRIED_PATHS][column] if text is not None]
-    if not texts or any(Path(text).is_file() for text in texts):
+    rows = table.select_columns([column]).with_format("arrow")  # no other column is decoded
+    texts = [text for text in rows[:_TRIED_PATHS][column].to_pylist() if text is not None]
+    if not texts or any(os.path.isfile(text) for text in texts):  # noqa: PTH113 (False for any text)
         return
     what = f"the column '{column}' of split '{split}' holds text; there is no file {texts[0]!r:.80}"
     problem = _no_column("image", what, table.features).problems[0]
@@ -121,11 +128,22 @@ def _type(feature: Any) -> str:
     return str(getattr(feature, "dtype", None) or type(feature).__name__)
 
 
-def _no_column(kind: str, what: str, features: Mapping[str, Any], named: str = "") -> SpecError:
+def _written_otherwise(feature: Any) -> str:
+    """What to do with a column of numbers that can be written as classes; empty for others."""
+    kind = str(getattr(feature, "dtype", ""))
+    if kind.startswith(("float", "decimal")):
+        return "write the labels as integers: 0 instead of 0.0"
+    return ""
+
+
+def _no_column(
+    kind: str, what: str, features: Mapping[str, Any], named: str = "", mend: str = ""
+) -> SpecError:
     columns = ", ".join(f"'{name}' ({_type(feature)})" for name, feature in features.items())
-    fix = (did_you_mean(named, features), f"its columns are {columns}")
-    if not named:
-        fix = (f"name it: `{kind}: ...`", fix[1])
+    hint = mend or did_you_mean(named, features)
+    if not named and not mend:
+        hint = f"name it: `{kind}: ...`"
+    fix = (hint, f"its columns are {columns}")
     return SpecError(
         Problem(what, path=f"data.{kind}", fix="\n".join(filter(None, fix)), code="missing-column")
     )
@@ -195,8 +213,14 @@ def read_labels(table: "datasets.Dataset", column: str, split: str, role: Role) 
     if names is None and array.dtype.kind == "i":
         _check_not_negative(array, split)
     if array.dtype == object:
-        array = array.astype(str)
+        array = _composed(array.astype(str))
     return Labels(split, role, array, tuple(names) if names is not None else None)
+
+
+def _composed(texts: np.ndarray) -> np.ndarray:
+    """Texts as Unicode composes them (NFC): what nobody can tell apart is one class."""
+    values, places = np.unique(texts, return_inverse=True)
+    return np.array([unicodedata.normalize("NFC", value) for value in values])[places]
 
 
 def _check_not_negative(labels: np.ndarray, split: str) -> None:
@@ -308,3 +332,20 @@ def _unseen_class(labels: Labels, name: str, train: Labels) -> RunError:
             code="unseen-class",
         )
     )
+
+
+def look_alikes(class_names: Sequence[str]) -> str:
+    """In words, which classes differ in case or spaces only, which is mostly a slip; may be empty.
+
+    So do names that Unicode writes in several ways.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in class_names:
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        groups.setdefault(key, []).append(name)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if not alike:
+        return ""
+    first = " and ".join(f"'{name}'" for name in alike[0])
+    more = f", and {len(alike) - 1:,} more pairs" if len(alike) > 1 else ""
+    return f"classes that differ in case, spaces or Unicode form only: {first}{more}"
