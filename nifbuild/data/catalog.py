@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from nifbuild.data.class_names import look_alikes
 from nifbuild.data.columns import (
     check_paths,
     find_column,
-    look_alikes,
     number_classes,
     read_labels,
 )

@@ -1,7 +1,6 @@
 """Which column holds the images, which the labels, and what the classes are called."""
 
 import os
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from nifbuild.data.class_names import composed
 from nifbuild.data.splits import Rows
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
 from nifbuild.spec.splits import Role
@@ -214,13 +214,13 @@ def read_labels(table: "datasets.Dataset", column: str, split: str, role: Role) 
         _check_not_negative(array, split)
     if array.dtype == object:
         array = _composed(array.astype(str))
-    return Labels(split, role, array, tuple(names) if names is not None else None)
+    return Labels(split, role, array, tuple(map(composed, names)) if names is not None else None)
 
 
 def _composed(texts: np.ndarray) -> np.ndarray:
-    """Texts as Unicode composes them (NFC): what nobody can tell apart is one class."""
+    """The names of classes in the one form that Unicode has for each."""
     values, places = np.unique(texts, return_inverse=True)
-    return np.array([unicodedata.normalize("NFC", value) for value in values])[places]
+    return np.array([composed(value) for value in values])[places]
 
 
 def _check_not_negative(labels: np.ndarray, split: str) -> None:
@@ -332,20 +332,3 @@ def _unseen_class(labels: Labels, name: str, train: Labels) -> RunError:
             code="unseen-class",
         )
     )
-
-
-def look_alikes(class_names: Sequence[str]) -> str:
-    """In words, which classes differ in case or spaces only, which is mostly a slip; may be empty.
-
-    So do names that Unicode writes in several ways.
-    """
-    groups: dict[str, list[str]] = {}
-    for name in class_names:
-        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        groups.setdefault(key, []).append(name)
-    alike = [group for group in groups.values() if len(group) > 1]
-    if not alike:
-        return ""
-    first = " and ".join(f"'{name}'" for name in alike[0])
-    more = f", and {len(alike) - 1:,} more pairs" if len(alike) > 1 else ""
-    return f"classes that differ in case, spaces or Unicode form only: {first}{more}"

@@ -140,8 +140,6 @@ class Decoder:
             raise ValueError(str(error) or type(error).__name__) from error
 
     def _pixels(self, image: Image.Image) -> UInt8[np.ndarray, "channels height width"]:
-        if 0 in image.size:
-            raise ValueError("it has no pixels")
         mode = "L" if self.channels == 1 else "RGB"
         image.draft(mode, self._draft_size(image.size, self._stored_size(_orientation(image))))
         image.load()
@@ -204,9 +202,9 @@ def image_suffixes() -> frozenset[str]:
 
 
 def _open(cell: Cell) -> Image.Image:
-    encoded, path = (cell, None) if isinstance(cell, bytes) else (None, cell)
-    if isinstance(cell, Mapping):
-        encoded, path = cell.get("bytes"), cell.get("path")
+    if not isinstance(cell, Mapping):
+        cell = {"bytes" if isinstance(cell, bytes) else "path": cell}
+    encoded, path = cell.get("bytes"), cell.get("path")
     if encoded is not None:
         if not encoded:
             raise ValueError(_EMPTY)

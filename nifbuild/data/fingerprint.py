@@ -105,5 +105,6 @@ def _content(cell: Cell) -> bytes:
     path = Path(cell_name(cell))
     with suppress(OSError, ValueError):
         if path.is_file():
-            return path.read_bytes()
+            with path.open("rb") as file:
+                return file.read(_WHOLE_BYTES)  # no image is larger, but a file so called may be
     return os.fsencode(path)

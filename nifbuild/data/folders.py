@@ -7,7 +7,6 @@ every path to its cache.
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from nifbuild.data.class_names import composed
 from nifbuild.data.decode import UnreadableImageError, no_plain_file, readable
 from nifbuild.data.listing import LeftOut, image_files, is_folder, sorted_entries
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean, suggestion
@@ -231,7 +231,7 @@ def _class_folders(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     problems = []
     for name in _folders_in(folder):
-        label = unicodedata.normalize("NFC", name)
+        label = composed(name)
         what, fix = "", "rename it"
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             what = f"the name of the class folder '{folder / name}' is not UTF-8"

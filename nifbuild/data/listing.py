@@ -79,7 +79,10 @@ def image_files(folder: str | os.PathLike[str], left_out: LeftOut) -> Images:
     while places:
         place, above = places.pop()
         inner = []
-        for entry in sorted_entries(place):
+        entries = sorted_entries(place)
+        if not entries and place != os.fspath(folder):
+            left_out.add(place, "empty folder")
+        for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (a Path for each of a million files takes seconds)
             if is_folder(entry):
                 if entry.name.startswith("."):

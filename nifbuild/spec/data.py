@@ -19,6 +19,7 @@ Name = Annotated[str, Field(min_length=1)]
 Alpha = Annotated[float, Field(ge=0, le=1000)]
 Positive = Annotated[int, Field(ge=1, le=10**12)]
 Pixels = Annotated[int, Field(ge=1, le=2**16)]
+_MOST_DRAWN = 2**31
 Files = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
@@ -259,6 +260,15 @@ class DistantPairData(CommonData):
                 f", or `distance: {largest}` or less" if largest >= 2 else ""
             )
             raise finding(what, fix, at=("size",))
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        height, width = self.size
+        pixels = self.images * height * width
+        if pixels > _MOST_DRAWN:
+            what = f"{self.images:,} images of {height} x {width} are {pixels:,} pixels"
+            raise finding(what, f"at most {_MOST_DRAWN:,} are drawn", at=("images",))
         return self
 
     @model_validator(mode="after")
