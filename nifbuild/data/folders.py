@@ -18,7 +18,14 @@ import pyarrow as pa
 
 from nifbuild.data.class_names import composed
 from nifbuild.data.decode import UnreadableImageError, no_plain_file, readable
-from nifbuild.data.listing import LeftOut, image_files, is_folder, sorted_entries
+from nifbuild.data.listing import (
+    LeftOut,
+    TooManyFoldersError,
+    folders_in,
+    image_files,
+    is_folder,
+    sorted_entries,
+)
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean, suggestion
 from nifbuild.spec.data import ImageFolderData
 from nifbuild.spec.splits import USUAL_NAMES, Splits, role_meant, same_name
@@ -70,6 +77,11 @@ def _listing() -> Iterator[None]:
     """A folder that cannot be listed is not one that is empty."""
     try:
         yield
+    except TooManyFoldersError as error:
+        fix = "name the folder that holds the class folders"
+        raise SpecError(
+            Problem(str(error), path="data.path", fix=fix, code="too-many-folders")
+        ) from None
     except OSError as error:
         raise RunError(
             Problem(
@@ -110,11 +122,6 @@ def _missing_folder(root: Path) -> Problem:
     )
 
 
-def _folders_in(folder: Path) -> list[str]:
-    """The names of the folders in it, but for hidden ones, in order."""
-    return [e.name for e in sorted_entries(folder) if not e.name.startswith(".") and is_folder(e)]
-
-
 def _count_beside(folder: Path, used: Collection[str], what: str, left_out: LeftOut) -> None:
     for entry in sorted_entries(folder):
         hidden = entry.name.startswith(".")
@@ -133,8 +140,8 @@ def _split_folders(root: Path, named: Splits) -> dict[str, Path]:
         SpecError: A folder looks like a split of another name: it would be left out, or its
             classes would all be one, without a word.
     """
-    names = _folders_in(root)
-    nested = [name for name in names if _folders_in(root / name)]
+    names = folders_in(root)
+    nested = [name for name in names if folders_in(root / name)]
     usual = [name for names in USUAL_NAMES.values() for name in names]
     found = [name for name in nested if name in named.named.values() or same_name(name) in usual]
     if found:
@@ -230,7 +237,7 @@ def _class_folders(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     problems = []
-    for name in _folders_in(folder):
+    for name in folders_in(folder):
         label = composed(name)
         what, fix = "", "rename it"
         if any("\ud800" <= letter <= "\udfff" for letter in name):

@@ -120,8 +120,8 @@ def _local_cache(spec: HubData, folder: Path) -> str:
     try:
         files = [Path(path) for path in matching_files(f"{glob.escape(str(folder))}/**")]
         return cache_of([file for file in files if file.exists()])
-    except TooManyFoldersError:
-        reason = "it has more than 10,000 folders"
+    except TooManyFoldersError as error:
+        reason = str(error)
     except OSError as error:
         reason = f"'{error.filename}': {error.strerror}"
     fix = "name the folder of a data set, as on the hub"

@@ -9,10 +9,15 @@ from dataclasses import dataclass, field
 
 from nifbuild.data.decode import image_suffixes
 
-_MOST_FOLDERS = 10_000
+_MOST_SEARCHED = 10_000
+_MOST_LISTED = 100_000
 _SHOWN_SUFFIXES = 5
 _DROPPINGS = (".ds_store", "thumbs.db", "desktop.ini", "__macosx")
 """What operating systems leave in folders and archives, in lower case: nobody misses it."""
+
+
+class TooManyFoldersError(Exception):
+    """More folders than any data set has: a whole disk, perhaps."""
 
 
 @dataclass
@@ -71,13 +76,18 @@ def image_files(folder: str | os.PathLike[str], left_out: LeftOut) -> Images:
 
     Raises:
         OSError: A folder cannot be listed: what it holds would be missing without a word.
+        TooManyFoldersError: There are more than 100,000 folders.
     """
     found = Images()
     suffixes = image_suffixes()
     places: list[tuple[str, tuple[str, ...]]] = []
     places.append((os.fspath(folder), (os.path.realpath(folder),)))
+    listed = 0
     while places:
         place, above = places.pop()
+        listed += 1
+        if listed > _MOST_LISTED:
+            raise TooManyFoldersError(f"'{folder}' has more than {_MOST_LISTED:,} folders")
         inner = []
         entries = sorted_entries(place)
         if not entries and place != os.fspath(folder):
@@ -121,10 +131,6 @@ def _chain(entry: "os.DirEntry[str]", place: str, above: tuple[str, ...]) -> tup
     return None if any(inside) else (*chain, target)
 
 
-class TooManyFoldersError(Exception):
-    """A pattern looks through more folders than any data set has."""
-
-
 def matching_files(pattern: str) -> list[str]:
     """The paths that a pattern matches, sorted; `**` is any number of folders, none included.
 
@@ -152,8 +158,9 @@ def matching_files(pattern: str) -> list[str]:
                 places.append((path, rest, above))
             continue
         listed += 1
-        if listed > _MOST_FOLDERS:
-            raise TooManyFoldersError
+        if listed > _MOST_SEARCHED:
+            what = f"the pattern '{pattern}' looks through more than {_MOST_SEARCHED:,} folders"
+            raise TooManyFoldersError(what)
         if head == "**" and rest:
             places.append((place, rest, above))
         for path, entry in _matching_entries(place, "*" if head == "**" else head):
@@ -179,6 +186,18 @@ def _matching_entries(place: str, pattern: str) -> "Iterator[tuple[str, os.DirEn
         hidden = entry.name.startswith(".") and not pattern.startswith(".")
         if not hidden and fnmatch.fnmatch(entry.name, pattern):
             yield os.path.join(place, entry.name), entry  # noqa: PTH118
+
+
+def folders_in(folder: str | os.PathLike[str]) -> list[str]:
+    """The names of the folders in it, in order, but for hidden ones and links back to above."""
+    above = (os.path.realpath(folder),)
+    return [
+        entry.name
+        for entry in sorted_entries(folder)
+        if not entry.name.startswith(".")
+        and is_folder(entry)
+        and _chain(entry, os.fspath(folder), above) is not None
+    ]
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -185,11 +185,10 @@ def _expanded(name: str, split: str) -> list[str]:
         raise _missing_file(split, f"there is no file '{name}'", missing_path_fix(Path(name)))
     try:
         matches = matching_files(name)
-    except TooManyFoldersError:
-        what = f"the pattern '{name}' looks through more than 10,000 folders"
+    except TooManyFoldersError as error:
         fix = "begin it with the folder that holds the files"
         raise SpecError(
-            Problem(what, path=f"data.files.{split}", fix=fix, code="too-many-folders")
+            Problem(str(error), path=f"data.files.{split}", fix=fix, code="too-many-folders")
         ) from None
     if not matches:
         raise _missing_file(split, f"no file matches '{name}'", f"looked in {Path.cwd()}")

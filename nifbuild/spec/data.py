@@ -292,16 +292,17 @@ class ImageFolderData(NamedSplits):
     """Which kind of source this is."""
 
     path: Name
-    """A folder with `train/` and perhaps `test/`, `val/` or `validation/`, each of which has a
-    folder for each class; or a folder of class folders, which is then split."""
+    """A folder with `train/` and perhaps `test/`, `val/` or `validation/`, in capitals or not, each
+    of which has a folder for each class; or a folder of class folders, which is then split. What
+    is left out, such as files whose suffix is no image's, is counted and said."""
 
 
 class FileData(Table):
     """A source that is read from files."""
 
     files: Annotated[dict[SplitName, Files], Field(min_length=1)]
-    """For each split, a path, a pattern such as `train-*.parquet`, or a list of these. Splits have
-    the usual names, or those that `splits` gives."""
+    """For each split, a path, a pattern such as `train-*.parquet` (`**`: any folders), or a list of
+    these. Splits have the usual names, or those that `splits` gives."""
 
     @model_validator(mode="after")
     def _every_split_is_used(self) -> Self:

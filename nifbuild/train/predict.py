@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from nifbuild.data.decode import Decoder, quiet_pillow
-from nifbuild.data.listing import LeftOut, image_files
+from nifbuild.data.listing import LeftOut, TooManyFoldersError, image_files
 from nifbuild.errors import Problem, SpecError
 from nifbuild.train.batches import micro_batch_size
 from nifbuild.train.device import resolve_device
@@ -113,6 +113,8 @@ def _found(given: Sequence[str | os.PathLike[str]], left_out: LeftOut) -> list[P
                 found.append(Prediction(str(path), error="there is no such file"))
             else:
                 found.append(Prediction(str(path)))
+        except TooManyFoldersError as error:
+            found.append(Prediction(str(path), error=str(error)))
         except OSError as error:
             found.append(Prediction(str(path), error=f"cannot be read: {error.strerror}"))
     if all(entry.error for entry in found):

@@ -157,6 +157,26 @@ def test_of_several_frames_the_first_is_taken(kind: str, encoded: Any) -> None:
     assert decode(content)[:, 0, 0].tolist() == [0, 255, 0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {}) for kind in ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM")),
+        *(("SGI", {}), ("TGA", {}), ("TGA", {"compression": "tga_rle"}), ("TIFF", {})),
+        *(("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {}), ("WEBP", {"lossless": True})),
+    ],
+)
+def test_what_is_cut_off_is_never_taken_for_whole(kind: str, options: Any, encoded: Any) -> None:
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow has no {kind}")
+    content = encoded(random_image(size=(40, 40)), kind, **options)
+    whole = decode(content, size=(40, 40))
+    for share in (0.1, 0.5, 0.9):
+        try:
+            assert np.array_equal(decode(content[: int(share * len(content))], 3, (40, 40)), whole)
+        except ValueError as error:
+            assert str(error)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
 @pytest.mark.parametrize("resize", ["crop", "stretch"])
 def test_images_of_single_pixels(size: tuple[int, int], resize: Any, png: Any) -> None:

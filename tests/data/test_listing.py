@@ -79,6 +79,16 @@ def test_images_of_a_folder_in_order(folder: Any) -> None:
     assert left_out.text() == ""
 
 
+def test_a_class_that_leads_back_is_none(spec: Any, folder: Any) -> None:
+    root = folder({"a": 2, "b": 2})
+    (root / "all").symlink_to(".")
+    (root / "c").symlink_to("b")
+    catalog = open_data(spec(source="imagefolder", path=root, validation=0, test=0))
+    assert catalog.class_names == ("a", "b", "c")
+    assert catalog.sizes == {"train": 6}
+    assert catalog.notes == (f"left out: 1 folder beside the class folders, such as '{root}/all'",)
+
+
 def test_what_is_left_out_is_counted(folder: Any) -> None:
     root = folder({"x": 2, "x/.h": 1, "x/in": 1})
     for name in ("a.heic", "b.HEIC", "in/c.jpg_", "d", "Thumbs.db", ".DS_Store", ".keep"):
