@@ -67,8 +67,10 @@ def colours(resolved: "Resolved") -> Literal[1, 3]:
     return _COLOURS[resolved.spec.input.channels]
 
 
-def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None:
-    """Says which images were left out, as `unreadable: skip` wants; `listed`: where to find all."""
+def warn_left_out(data: ImageData, report: Reporter, listed: str = "") -> None:
+    """Says what is not used, and which images cannot be read; `listed`: where to find all."""
+    for note in data.notes:
+        report.warning(note)
     count = len(data.unreadable)
     if not count:
         return
@@ -91,4 +93,5 @@ def describe_data(data: ImageData) -> dict[str, Any]:
             {"split": split, "image": image, "reason": reason}
             for split, image, reason in data.unreadable
         ],
+        "notes": list(data.notes),
     }

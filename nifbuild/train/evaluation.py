@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from nifbuild.train.batches import micro_batch_size
-from nifbuild.train.data import load_images, warn_unreadable
+from nifbuild.train.data import load_images, warn_left_out
 from nifbuild.train.device import resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluator import Evaluator, chosen_split, evaluated_data
@@ -99,7 +99,7 @@ def evaluate_at_sizes(
         for size in sizes:
             images = load_images(catalog, trained.resolved, ready.accelerator, report, size)
             if not results:  # the same ones at each size
-                warn_unreadable(images, report)
+                warn_left_out(images, report)
             started = time.monotonic()
             figures = Evaluator(ready, images, batch_size, report).figures(ready.module, role)
             seconds = time.monotonic() - started

@@ -16,7 +16,7 @@ from nifbuild.spec.data import Normalize
 from nifbuild.spec.data_file import load_data
 from nifbuild.spec.splits import Role
 from nifbuild.train.batches import evaluation_batches, micro_batch_size
-from nifbuild.train.data import load_images, warn_unreadable
+from nifbuild.train.data import load_images, warn_left_out
 from nifbuild.train.device import resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluate import Figures, evaluate
@@ -103,7 +103,7 @@ def evaluator_on(
     with ExitStack() as stack:
         ready = stack.enter_context(inference(trained, place, size))
         images = load_images(catalog, trained.resolved, ready.accelerator, report)
-        warn_unreadable(images, report)
+        warn_left_out(images, report)
         yield Evaluator(ready, images, size, report)
 
 

@@ -23,7 +23,7 @@ from nifbuild.train.batches import (
 )
 from nifbuild.train.checkpoint import Identity
 from nifbuild.train.compilation import compiled_or_eager
-from nifbuild.train.data import describe_data, load_images, open_for, warn_unreadable
+from nifbuild.train.data import describe_data, load_images, open_for, warn_left_out
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.divergence import Diverged, locate
@@ -130,7 +130,7 @@ def train_run(
         images = micro_batch_size(spec)
         stack.enter_context(explaining_lack_of_memory(resolved, images, accelerator.device, fix))
         data = load_images(catalog, resolved, accelerator, report)
-        warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
+        warn_left_out(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())
         module = fresh_model(resolved, pretrained)
         trainer = _trainer(resolved, module, run, identity, data, accelerator, interrupt, report)
