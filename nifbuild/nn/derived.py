@@ -29,9 +29,10 @@ class DerivedTensors:
     ) -> Tensor:
         """The tensor kept for `key`, or a new one. It has no gradient and is not to be written to.
 
-        Parameters made in inference mode have no version; what comes from them is not kept.
+        Parameters made in inference mode have no version, and those in shared memory none that
+        tells of the writes of other processes; what comes from them is not kept.
         """
-        if any(type(p) not in (Tensor, nn.Parameter) or p.is_inference() for p in parameters):
+        if not all(map(_tells_of_writes, parameters)):
             with torch.no_grad():
                 return compute()
         entry = self._entries.get(key)
@@ -56,6 +57,12 @@ class DerivedTensors:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.max_entries,)
+
+
+def _tells_of_writes(parameter: Tensor) -> bool:
+    if type(parameter) not in (Tensor, nn.Parameter) or parameter.is_inference():
+        return False
+    return not (parameter.device.type == "cpu" and parameter.is_shared())
 
 
 def _is_current(stamps: list[_Stamp], parameters: Sequence[Tensor]) -> bool:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from nifbuild.nn.tracing import own_cache, takes_cpu_ways
+from nifbuild.nn.tracing import in_torch_func, is_recorded, own_cache, takes_cpu_ways
 
 Coordinates = Literal["cycles_per_image", "cycles_per_pixel"]
 
@@ -28,6 +28,14 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+def result_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which an ordinary convolution of `x` returns: autocast leaves float64 alone."""
+    device = x.device.type
+    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+        return x.dtype
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def transform_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -84,8 +92,8 @@ def _constant(
     key: tuple[object, ...], make: Callable[[], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
     """Tensors that depend on `key` alone, made once."""
-    if torch.compiler.is_compiling():
-        return make()
+    if is_recorded() or in_torch_func():
+        return make()  # what is made there may not outlive it
     own = own_cache.get()
     cache = _CONSTANTS if own is None else own
     found = cache.get(key)
@@ -226,6 +234,19 @@ def unfold(
     if rows > 1:
         spectrum_f = spectrum_f.repeat([1] * (spectrum_f.ndim - 2) + [rows, 1])
     return spectrum_f
+
+
+def band(
+    height: int, width: int, stride: tuple[int, int], like: Complex[Tensor, "..."]
+) -> Float[Tensor, "{height} {width//2+1}"]:
+    """1 within the band that the strided output can hold, 1/2 on its edge, 0 beyond."""
+    grid = frequency_grid(height, width, dtype=like.real.dtype, device=like.device)
+    share = torch.ones_like(grid[0, 0])
+    for coordinate, size, step in ((grid[0, 1], height, stride[0]), (grid[0, 0], width, stride[1])):
+        if step > 1:
+            beyond = 2 * step * coordinate.abs() - size
+            share = share * (1 - torch.sign(beyond)) / 2
+    return share
 
 
 def full_plane(
