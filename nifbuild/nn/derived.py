@@ -9,6 +9,15 @@ from torch import Tensor, nn
 _Stamp = tuple[Tensor, Tensor, int, int]
 
 
+def weights_of(module: nn.Module) -> list[Tensor]:
+    """The parameters of a module; of a replica of `nn.DataParallel`, its copies of them."""
+    parameters: list[Tensor] = [*module.parameters()]
+    if not parameters:
+        for child in module.modules():
+            parameters += getattr(child, "_former_parameters", {}).values()
+    return parameters
+
+
 class DerivedTensors:
     """A small cache that cannot hand out a tensor older than the parameters it came from.
 

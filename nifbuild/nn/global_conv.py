@@ -170,7 +170,7 @@ class GlobalConv2d(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[Tensor]:
         """The weights that the spectra depend on."""
         raise NotImplementedError
 
