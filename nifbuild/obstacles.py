@@ -49,7 +49,7 @@ def _weight_in_use(conv: nn.Conv2d, module: nn.Module) -> str:
     for path, other in module.named_modules():
         if other is not conv and any(p is conv.weight for p in other._parameters.values()):
             return f"it shares its weight with {path or 'the model'}"
-        for name in _weights_read(type(other)):
+        for name in _weights_read(other.__class__):
             if _follow(other, name) is conv:
                 reader = type(other).__name__
                 return (

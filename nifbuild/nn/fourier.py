@@ -142,7 +142,8 @@ def rfft2(
     if matrix is None:
         spectrum_f: Tensor = torch.fft.rfft2(x, s=period)
         return spectrum_f.contiguous()
-    values = (x.flatten(-2) @ matrix[0]).unflatten(-1, (period[0], period[1] // 2 + 1, 2))
+    values = x.reshape(*x.shape[:-2], -1) @ matrix[0]
+    values = values.reshape(*x.shape[:-2], period[0], period[1] // 2 + 1, 2)
     return torch.view_as_complex(values)
 
 
@@ -159,8 +160,8 @@ def irfft2(
     matrix = _matrices(x_f.real, size, period)
     if matrix is None:
         x: Tensor = torch.fft.irfft2(x_f, s=period)
-        return x[..., : size[0], : size[1]]
-    x = torch.view_as_real(x_f).flatten(-3) @ matrix[1]
+        return x.narrow(-2, 0, size[0]).narrow(-1, 0, size[1])
+    x = torch.view_as_real(x_f).reshape(*x_f.shape[:-2], -1) @ matrix[1]
     return x.reshape(*x.shape[:-1], *size)
 
 

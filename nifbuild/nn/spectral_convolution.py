@@ -13,7 +13,7 @@ from torch import Tensor
 from nifbuild.nn import frame as framing
 from nifbuild.nn.fourier import fold, full_precision, half_plane_weight, transform_dtype, unfold
 from nifbuild.nn.frame import Frame
-from nifbuild.nn.tracing import in_torch_func, max_chunks, takes_cpu_ways, takes_single_steps
+from nifbuild.nn.tracing import is_batched, max_chunks, takes_cpu_ways, takes_single_steps
 
 Memory = Literal["recompute", "save"]
 
@@ -239,18 +239,23 @@ def _product_adjoint(grad_f: Tensor, conj_kernel_f: Tensor) -> Tensor:
     if conj_kernel_f.ndim == 3:
         return grad_f.mul_(conj_kernel_f)
     grads_f = _grouped(grad_f, conj_kernel_f)
-    return torch.einsum("bgohw,goihw->bgihw", grads_f, conj_kernel_f).flatten(1, 2)
+    if is_batched(grad_f):
+        grad_v = (grads_f[:, :, :, None] * conj_kernel_f).sum(2)
+    else:
+        grad_v = torch.einsum("bgohw,goihw->bgihw", grads_f, conj_kernel_f)
+    return grad_v.reshape(grad_v.shape[0], -1, *grad_v.shape[-2:])
 
 
 def _kernel_gradient(x_f: Tensor, grad_f: Tensor, kernel_f: Tensor) -> Tensor:
     """The gradient of the filters' spectra, but for the half plane's weights."""
     x_f = torch.conj_physical(x_f)
     if kernel_f.ndim == 3:
-        # One `grad_f` may stand for several, as many as `x_f` has no room for.
-        product = x_f * grad_f if in_torch_func() else x_f.mul_(grad_f)
+        product = x_f * grad_f if is_batched(grad_f) else x_f.mul_(grad_f)
         return product.sum(0)
-    pairs = (_grouped(x_f, kernel_f), _grouped(grad_f, kernel_f))
-    return torch.einsum("bgihw,bgohw->goihw", *pairs)
+    inputs_f, grads_f = _grouped(x_f, kernel_f), _grouped(grad_f, kernel_f)
+    if is_batched(grad_f):
+        return (inputs_f[:, :, None] * grads_f[:, :, :, None]).sum(0)
+    return torch.einsum("bgihw,bgohw->goihw", inputs_f, grads_f)
 
 
 def _grouped(spectrum_f: Tensor, kernel_f: Tensor) -> Tensor:

@@ -49,6 +49,17 @@ def in_torch_func() -> bool:
     return active
 
 
+def is_batched(tensor: Tensor) -> bool:
+    """Whether a tensor stands for several, which tensors that stand for one have no room for.
+
+    As upstream gradients do in `torch.func.vmap`, and with `is_grads_batched` and `vectorize`.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    old_way: bool = torch._C._functorch.is_legacy_batchedtensor(tensor)  # knows few functions
+    return old_way or in_torch_func()
+
+
 def takes_single_steps(*tensors: Tensor | None) -> bool:
     """Whether torch itself has to see each step: to transform, derive or record it."""
     if in_jit_trace() or in_torch_func():
