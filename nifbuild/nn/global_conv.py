@@ -8,10 +8,10 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from nifbuild.nn.arguments import Downsample, Mixing, check_arguments
-from nifbuild.nn.derived import DerivedTensors
+from nifbuild.nn.derived import Behind, DerivedTensors, behind_spectra
 from nifbuild.nn.fourier import band, full_precision, result_dtype, transform_dtype
 from nifbuild.nn.frame import Boundary, Frame, lay_kernel, plan_axis
-from nifbuild.nn.pointwise import as_matrices, called, has_call_hooks, is_matrix
+from nifbuild.nn.pointwise import as_matrices, called, is_matrix
 from nifbuild.nn.spectral_convolution import Memory, spectral_convolution
 from nifbuild.nn.tracing import as_leaf, fixed_sizes, is_recorded, takes_single_steps
 
@@ -43,7 +43,8 @@ class GlobalConv2d(nn.Module):
     input's, or, but for a float64 input, autocast's. In inference (eval mode, and no gradient
     wanted of the filter) the spectrum is computed once per size and kept until a weight changes. A
     write that torch does not see, to `parameter.data` or through NumPy, goes unseen until `train()`
-    or `eval()` is called again.
+    or `eval()` is called again. After a pass with gradients for the filter, none is kept until
+    then.
 
     `torch.compile`, `torch.export` and `torch.jit.trace` take any number of images, of the height
     and width that they were shown: at another size a compiled layer is compiled again, the others
@@ -274,21 +275,17 @@ class GlobalConv2d(nn.Module):
     def _kernel_for(self, x: Tensor, frame: Frame) -> Tensor:
         dtype = transform_dtype(x.dtype)
         weights = self.filter_weights()
-        learning = torch.is_grad_enabled() and any(p.requires_grad for p in weights)
-        sources = None if self.training or learning or is_recorded() else self._filter_sources()
-        if sources is None or takes_single_steps(x, *sources):
+        behind: Behind | None = None
+        if not (self.training or is_recorded()):
+            if torch.is_grad_enabled() and any(p.requires_grad for p in weights):
+                self._spectra.close()
+            else:
+                mixing = (self.pointwise_in, self.pointwise)
+                behind = behind_spectra(weights, [m for m in self.children() if m not in mixing])
+        if behind is None or takes_single_steps(x, *behind.tensors):
             return self.laid_kernel(frame, dtype)
-        return self._spectra.get(
-            (frame, dtype, x.device), sources, lambda: self.laid_kernel(frame, dtype)
-        )
-
-    def _filter_sources(self) -> list[Tensor] | None:
-        """All tensors that the spectra depend on; None where they depend on what hooks do, too."""
-        networks = [m for m in self.children() if m is not self.pointwise_in]
-        networks = [m for m in networks if m is not self.pointwise]
-        if any(has_call_hooks(module) for network in networks for module in network.modules()):
-            return None
-        return [*self.filter_weights(), *(b for network in networks for b in network.buffers())]
+        key = (frame, dtype, x.device, behind.settings)
+        return self._spectra.get(key, behind.tensors, lambda: self.laid_kernel(frame, dtype))
 
     def forward(
         self, x: Float[Tensor, "*batch in_channels height width"]
