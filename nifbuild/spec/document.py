@@ -65,7 +65,7 @@ class Patch(Spec):
 
     where: dict[str, Any] = {}
     """Values that fields of the op must have, defaults included; also `in_channels`, the channels
-    of its input."""
+    of its input. `groups: depthwise` also finds the number that says the same."""
 
     set: dict[str, Any] = Field(min_length=1)
     """Fields to set. A new `op` or `kind` drops the fields that it does not have."""

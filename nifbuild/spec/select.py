@@ -31,11 +31,20 @@ def _and_modules(name: str) -> list[str]:
 def agrees(fields: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
     """Whether every value of `where` is that of the field of its name.
 
-    A number agrees with a pair of it: `kernel_size: 3` finds 3x3.
+    A number agrees with a pair of it: `kernel_size: 3` finds 3x3. `groups: depthwise` agrees with
+    as many groups as there are `in_channels`, if these are several.
     """
-    return all(
-        name in fields and _pair(fields[name]) == _pair(value) for name, value in where.items()
-    )
+    return all(name in fields and _same(name, value, fields) for name, value in where.items())
+
+
+def _same(name: str, value: Any, fields: Mapping[str, Any]) -> bool:
+    own = fields[name]
+    if name == "groups" and own != value:
+        channels = fields.get("in_channels")
+        if value == "depthwise":
+            return bool(own == channels and channels != 1)
+        own = channels if own == "depthwise" else own
+    return bool(_pair(own) == _pair(value))
 
 
 def _pair(value: Any) -> Any:

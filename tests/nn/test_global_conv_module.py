@@ -68,16 +68,33 @@ def test_precisions_with_autocast_on_and_off(
     twin = copy.deepcopy(layer).double()
     expected = twin(exact)
     upstream = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, [exact, *twin.parameters()], upstream)
-    tolerance = {torch.bfloat16: 0.01, torch.float16: 0.004, torch.float32: 1e-5}[dtype]
+    tolerance = {torch.bfloat16: 0.01, torch.float16: 0.004, torch.float32: 1e-5}
     for autocast in (False, True):
         own = x.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             y = layer(own)
-        assert y.dtype == dtype  # nothing in here runs in autocast's type
-        found = torch.autograd.grad(y, [own, *layer.parameters()], upstream.to(dtype))
-        for a, b in zip([y, *found], [expected, *wanted], strict=True):
-            assert (a.double() - b).norm() <= tolerance * b.norm()
+            assert y.dtype == nn.Conv2d(4, 1, 1, dtype=dtype)(own).dtype
+            kept = [t for t in kept_for_backward(layer, own) if t.data_ptr() == own.data_ptr()]
+            assert all(t.dtype == dtype for t in kept)
+            assert kept or memory == "save"
+        # Nothing is computed in autocast's type: only the result is rounded to it.
+        rounded = upstream.to(y.dtype).double()
+        exact_gradients = torch.autograd.grad(
+            expected, [exact, *twin.parameters()], rounded, retain_graph=True
+        )
+        found = torch.autograd.grad(y, [own, *layer.parameters()], upstream.to(y.dtype))
+        for a, b in zip([y, *found], [expected, *exact_gradients], strict=True):
+            assert (a.double() - b).norm() <= tolerance[a.dtype] * b.norm()
+        assert all(g.dtype == p.dtype for g, p in zip(found[1:], layer.parameters(), strict=True))
+
+
+def test_autocast_leaves_float64_alone(maker: Maker) -> None:
+    layer = maker(dtype=torch.float64)
+    x = torch.randn(2, 4, *SIZE, dtype=torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+        assert y.dtype == nn.Conv2d(4, 1, 1, dtype=torch.float64)(x).dtype == torch.float64
+    torch.testing.assert_close(y, layer(x), atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
