@@ -194,10 +194,11 @@ class _Step:
         keeping = [m for m in model.modules() if isinstance(m, GlobalConv2d)]
         for layer in keeping:
             layer._spectra = _KeptTensors()
-        with trace, self.target.computing(), torch.no_grad(), self.target.autocast():
+        with trace, self.target.computing(), torch.no_grad():
             images, _ = self._batch()
             for _ in range(2 if keeping else 1):  # once the spectra are there, they all are
-                model(images)
+                with self.target.autocast():  # at its end it lets go of weights in half precision
+                    model(images)
         return trace.peak
 
 

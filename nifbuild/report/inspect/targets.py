@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect.weightless import Trace
+from nifbuild.report.inspect.workspace import cpu_workspace
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Precision, Sgd
 from nifbuild.train.optim import Group
@@ -21,9 +22,7 @@ Device = Literal["cpu", "cuda"]
 
 HALF: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-_aten = torch.ops.aten
 _CUDA_BLOCK = 512  # CUDA's caching allocator rounds up to this
-_MAX_PLAIN_DEPTHWISE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Target:
         """A trace that counts as the device's allocator does."""
         if self.device == "cuda":
             return Trace(_CUDA_BLOCK)
-        return Trace(workspace=_cpu_workspace)
+        return Trace(workspace=cpu_workspace)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -71,25 +70,6 @@ class Target:
             else:
                 stack.enter_context(only_first_chunks(2))
             yield
-
-
-def _cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> int:
-    """What oneDNN allocates for a moment for the gradients of a convolution.
-
-    It computes the filter's gradient in a layout of its own and copies it. It has no special code
-    for depthwise filters above 3x3: there it pads each group's one channel to a block of 16 x 16,
-    and in half precision also sums in float32. Found by measuring with torch 2.13 on x86.
-    """
-    if func is not _aten.convolution_backward.default:
-        return 0
-    weight: Tensor = args[2]
-    if weight.shape[1] > 1 or len(weight) == 1:
-        copies = 1 if weight.is_contiguous() else 2
-        return copies * weight.nbytes
-    if max(weight.shape[2:]) <= _MAX_PLAIN_DEPTHWISE:
-        return 0
-    padded = weight.numel() * 16 * 16
-    return padded * (weight.element_size() + (4 if weight.element_size() == 2 else 0))
 
 
 class _LikeCudaAutocast(TorchFunctionMode):
