@@ -21,7 +21,7 @@ def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     """
     if func is _UNDECLARED_VIEW or any(r.alias_info is not None for r in func._schema.returns):
         return func(*args, **kwargs)  # a view, or a tensor that is written to
-    key = (func, layout_key(args), layout_key(kwargs))
+    key = (func, _key(args), _key(kwargs))
     known = _results.get(key)
     if known is None:
         result = func(*args, **kwargs)
@@ -36,14 +36,13 @@ def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     return tuple(None if layout is None else _empty(layout) for layout in known)
 
 
-def layout_key(value: Any) -> Any:
-    """What tells one operation's arguments from another's, but for the tensors' values."""
+def _key(value: Any) -> Any:
     if isinstance(value, Tensor):
         return (value.shape, value.stride(), value.dtype, value.is_conj())
     if isinstance(value, list | tuple):
-        return tuple(layout_key(item) for item in value)
+        return tuple(_key(item) for item in value)
     if isinstance(value, dict):
-        return tuple((name, layout_key(item)) for name, item in value.items())
+        return tuple((name, _key(item)) for name, item in value.items())
     return (type(value), value)
 
 

@@ -2,22 +2,22 @@
 
 Most is taken by convolutions. oneDNN, which computes them, reorders images and filters, and sums
 filters' gradients for each thread, in ways that depend on the processor's instruction set, the
-number of threads, and the sizes; none of it is documented. So each different convolution is tried,
-and what the allocator hands out meanwhile is remembered.
+number of threads, and the sizes; none of it is documented. So a convolution that may make the peak
+is tried, and what the allocator hands out meanwhile is remembered.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from nifbuild.report.inspect.on_meta import layout_key
+from nifbuild.report.inspect.weightless import Extra, Weightless
 from nifbuild.report.memory import measure_peak_bytes
 
 MAX_TRIED_BYTES = 2**26
 """Of images and their features in a trial; what more would take follows from two trials."""
-_MAX_TRIED_MACS_PER_THREAD = 2**27
+_MAX_TRIED_MACS_PER_THREAD = 2**25
 
 _aten = torch.ops.aten
 _CONVOLUTION = _aten.convolution.default
@@ -29,8 +29,8 @@ _CPU = torch.device("cpu")
 _tried: dict[tuple[Any, ...], int] = {}
 
 
-def cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> int:
-    """Bytes that an operation of a trace takes and gives back.
+def cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> Extra | None:
+    """What an operation of a trace takes and gives back.
 
     Args:
         func: The operation.
@@ -39,93 +39,140 @@ def cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> int:
     """
     if func is _CONVOLUTION:
         x, weight, bias, *geometry = args
-        return _of_convolution(func, args, (x, weight, bias, geometry), result)
+        return _Convolution.of(func, args, x, weight, result).extra(bias, geometry)
     if func is _CONVOLUTION_BACKWARD:
-        _, x, weight, _, *geometry, _ = args
-        return _of_convolution(func, args, (x, weight, None, geometry), args[0])
+        grad, x, weight, _, *geometry, _ = args
+        return _Convolution.of(func, args, x, weight, grad).extra(None, geometry)
     if func in _PROMOTING:
-        return _promoted(args, result)
-    return 0
+        tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim]
+        others = [tensor for tensor in tensors if tensor.dtype != result.dtype]
+        return Extra.known(sum(tensor.numel() for tensor in others) * result.element_size())
+    return None
 
 
-def _promoted(args: tuple[Any, ...], result: Tensor) -> int:
-    """Copies of tensors in another type than the result's."""
-    tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim]
-    others = [tensor for tensor in tensors if tensor.dtype != result.dtype]
-    return sum(tensor.numel() * result.element_size() for tensor in others)
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A tensor without even a place: so that none is kept alive for a trial that may never be."""
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, arg: Any) -> Any:
+        """The layout of a tensor; anything else as it is, but hashable."""
+        if isinstance(arg, Tensor):
+            return cls(arg.shape, arg.stride(), arg.dtype)
+        return tuple(arg) if isinstance(arg, list) else arg
+
+    @property
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    def zeros(self, length: int) -> Tensor:
+        """Such a tensor, with so many rows."""
+        shape = (length, *self.shape[1:])
+        return torch.empty_strided(shape, self.stride, dtype=self.dtype).zero_()
 
 
-def _of_convolution(
-    func: Any, args: tuple[Any, ...], forward: tuple[Any, ...], output: Tensor
-) -> int:
-    x, weight, bias, geometry = forward
-    backend = torch._C._select_conv_backend(x, weight, bias, *geometry, None)
-    if backend == _UNFOLDING:
-        return _unfolded(func, args, x, weight, output)
-    most = _most_images(x, weight, output)
-    if len(x) <= most:
-        return _try(func, args, len(x))
-    # Beyond so many images, what is taken grows with each, or does not depend on them.
-    few = most // 2
-    at_few, at_most = _try(func, args, few), _try(func, args, 2 * few)
-    return at_most + (at_most - at_few) * (len(x) - 2 * few) // few
+@dataclass(frozen=True, slots=True)
+class _Convolution:
+    """A convolution, or its gradients.
 
-
-def _most_images(x: Tensor, weight: Tensor, output: Tensor) -> int:
-    """So many that a trial is short, and each thread has some; an even number."""
-    threads = torch.get_num_threads()
-    image_bytes = (x.nbytes + output.nbytes) // len(x)
-    image_macs = output.numel() // len(x) * weight.numel() // len(weight)
-    most = max(_MAX_TRIED_MACS_PER_THREAD * threads // image_macs, 2 * threads)
-    most = max(2, min(most, MAX_TRIED_BYTES // image_bytes))
-    step = 2 * threads if most >= 2 * threads else 2
-    return most - most % step
-
-
-def _try(func: Any, args: tuple[Any, ...], num_images: int) -> int:
-    """What a real convolution of so many images takes beside its results."""
-    key = (func, layout_key(args[:3]), layout_key(args[3:]), torch.get_num_threads(), num_images)
-    if key not in _tried:
-        # Of the gradient, the images, and the filter, the last one has no images.
-        weight_at = 1 if func is _CONVOLUTION else 2
-        tensors = [
-            _zeros(arg, num_images if at < weight_at else len(arg))
-            if isinstance(arg, Tensor)
-            else arg
-            for at, arg in enumerate(args)
-        ]
-        results: list[Any] = []
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            peak = measure_peak_bytes(lambda: results.append(func(*tensors)), _CPU)
-        _tried[key] = peak - sum(t.nbytes for t in _tensors(results[0]))
-    return _tried[key]
-
-
-def _zeros(like: Tensor, length: int) -> Tensor:
-    shape = (length, *like.shape[1:])
-    return torch.empty_strided(shape, like.stride(), dtype=like.dtype).zero_()
-
-
-def _tensors(result: Tensor | Sequence[Tensor | None]) -> list[Tensor]:
-    results = [result] if isinstance(result, Tensor) else result
-    return [tensor for tensor in results if tensor is not None]
-
-
-def _unfolded(func: Any, args: tuple[Any, ...], x: Tensor, weight: Tensor, output: Tensor) -> int:
-    """What torch's own convolution takes, which writes out each output's window.
-
-    It does so for each group by itself, and joins the groups' results.
+    Attributes:
+        func: Which of the two.
+        args: Its arguments.
+        x: The images.
+        weight: The filters.
+        output: The convolved images, or their gradient.
     """
-    groups = args[8] if func is _CONVOLUTION else args[9]
-    stride, padding = (args[3], args[4]) if func is _CONVOLUTION else (args[4], args[5])
-    plain = weight.shape[2:].numel() == 1 and set(stride) == {1} and set(padding) == {0}
-    window = weight[0].numel()
-    pixels = output.numel() // output.shape[1]
-    columns = 0 if plain else window * pixels * x.element_size()
-    if groups == 1:
-        return columns
-    one = columns + (x.nbytes + weight.nbytes) // groups
-    if func is _CONVOLUTION:
-        return max(output.nbytes, one)
-    joined = (x.nbytes if args[10][0] else 0) + (weight.nbytes if args[10][1] else 0)
-    return max(joined, one + output.nbytes // groups)
+
+    func: Any
+    args: tuple[Any, ...]
+    x: _Layout
+    weight: _Layout
+    output: _Layout
+
+    @classmethod
+    def of(cls, func: Any, args: tuple[Any, ...], *tensors: Tensor) -> Self:
+        """From an operation of a trace."""
+        return cls(func, tuple(map(_Layout.of, args)), *map(_Layout.of, tensors))
+
+    def extra(self, bias: Tensor | None, geometry: list[Any]) -> Extra:
+        """What it takes: known where torch's own code computes it, else to be tried."""
+        x, weight = (
+            Weightless(torch.empty_strided(t.shape, t.stride, dtype=t.dtype, device="meta"))
+            for t in (self.x, self.weight)
+        )
+        if torch._C._select_conv_backend(x, weight, bias, *geometry, None) == _UNFOLDING:
+            return Extra.known(self._unfolded(*geometry))
+        # At most what oneDNN's most wasteful way takes, and copies of everything, with a margin.
+        weights, images = self.weight.nbytes, self.x.nbytes + self.output.nbytes
+        windows = self._columns // self.x.shape[0]
+        most = torch.get_num_threads() * (8 * weights + 2 * windows) + 2 * (images + weights)
+        return Extra(most, self._measured)
+
+    @property
+    def _columns(self) -> int:
+        """Bytes of the window of each output."""
+        window = self.weight.numel // self.weight.shape[0]
+        return window * (self.output.numel // self.output.shape[1]) * self.x.dtype.itemsize
+
+    def _unfolded(self, stride: list[int], padding: list[int], *rest: Any) -> int:
+        """What torch's own convolution takes, which writes out each output's window.
+
+        It does so for each group by itself, and joins the groups' results.
+        """
+        groups: int = rest[-1]
+        plain = self.weight.shape[2:].numel() == 1 and set(stride) == {1} and set(padding) == {0}
+        columns = 0 if plain else self._columns
+        if groups == 1:
+            return columns
+        one = columns + (self.x.nbytes + self.weight.nbytes) // groups
+        if self.func is _CONVOLUTION:
+            return max(self.output.nbytes, one)
+        wanted = zip((self.x, self.weight), self.args[-1], strict=False)
+        joined = sum(tensor.nbytes for tensor, needed in wanted if needed)
+        return max(joined, one + self.output.nbytes // groups)
+
+    def _measured(self) -> int:
+        images, most = self.x.shape[0], self._most_images()
+        if images <= most:
+            return self._try(images)
+        # Beyond so many images, what is taken grows with each, or does not depend on them.
+        few = most // 2
+        at_few, at_most = self._try(few), self._try(2 * few)
+        return at_most + (at_most - at_few) * (images - 2 * few) // few
+
+    def _most_images(self) -> int:
+        """So many that a trial is short, and each thread has some; an even number for each."""
+        threads, images = torch.get_num_threads(), self.x.shape[0]
+        image_macs = self._columns // self.x.dtype.itemsize * self.weight.shape[0] // images
+        most = max(_MAX_TRIED_MACS_PER_THREAD * threads // image_macs, 2 * threads)
+        image_bytes = (self.x.nbytes + self.output.nbytes) // images
+        most = max(2, min(most, MAX_TRIED_BYTES // image_bytes))
+        step = 2 * threads if most >= 2 * threads else 2
+        return most - most % step
+
+    def _try(self, images: int) -> int:
+        """What a real one with so many images takes beside its results."""
+        threads = torch.get_num_threads()
+        key = (self.func, self.args, threads, images)
+        if key not in _tried:
+            batched = 1 if self.func is _CONVOLUTION else 2  # then come the filters
+            args = [
+                arg.zeros(images if at < batched else arg.shape[0])
+                if isinstance(arg, _Layout)
+                else arg
+                for at, arg in enumerate(self.args)
+            ]
+            results: list[Any] = []
+            with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                peak = measure_peak_bytes(lambda: results.append(self.func(*args)), _CPU)
+            tensors = results if self.func is _CONVOLUTION else results[0]
+            _tried[key] = peak - sum(t.nbytes for t in tensors if t is not None)
+        return _tried[key]
