@@ -1,6 +1,7 @@
 """What memory depends on besides the model: how a device computes, and what an optimizer keeps."""
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,39 @@ Device = Literal["cpu", "cuda"]
 
 HALF: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+BOUND = 0.05
+"""A predicted peak is off by less than this share of what torch's allocator hands out."""
+
 _CUDA_BLOCK = 512  # CUDA's caching allocator rounds up to this
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the memory of a CPU's libraries depends on.
+
+    Attributes:
+        instruction_set: The largest that torch's own code uses.
+        onednn_limit: What `ONEDNN_MAX_CPU_ISA` limits oneDNN to; None: nothing does.
+        threads: That compute one operation.
+    """
+
+    instruction_set: str
+    onednn_limit: str | None
+    threads: int
+
+    @classmethod
+    def at_hand(cls) -> Self:
+        """This one."""
+        limits = (os.environ.get(f"{name}_MAX_CPU_ISA") for name in ("ONEDNN", "DNNL"))
+        return cls(
+            torch.backends.cpu.get_cpu_capability(),
+            next((limit for limit in limits if limit), None),
+            torch.get_num_threads(),
+        )
+
+    def __str__(self) -> str:
+        limit = f", oneDNN with {self.onednn_limit} at most" if self.onednn_limit else ""
+        return f"{self.instruction_set}{limit}, {self.threads} thread{'s'[: self.threads > 1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +75,11 @@ class Target:
         """Where and how a spec trains; a GPU unless it says `cpu`."""
         train = resolved.spec.train
         return cls("cpu" if train.device == "cpu" else "cuda", train.precision)
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine that a prediction holds for; None on CUDA, where it depends on none."""
+        return Machine.at_hand() if self.device == "cpu" else None
 
     def trace(self) -> Trace:
         """A trace that counts as the device's allocator does."""

@@ -12,18 +12,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from nifbuild.report.inspect.weightless import Extra, Weightless
+from nifbuild.report.inspect.weightless import Extra
 from nifbuild.report.memory import measure_peak_bytes
 
 MAX_TRIED_BYTES = 2**26
-"""Of images and their features in a trial; what more would take follows from two trials."""
+"""Of what goes in and comes out of a trial, and of its filters. What more images would take follows
+from two trials; filters and single images that are larger are not tried."""
 _MAX_TRIED_MACS_PER_THREAD = 2**25
 
 _aten = torch.ops.aten
 _CONVOLUTION = _aten.convolution.default
 _CONVOLUTION_BACKWARD = _aten.convolution_backward.default
 _PROMOTING = frozenset({_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor})
-_UNFOLDING = torch._C._ConvBackend.Slow2d
+_UNFOLDING = "Slow2d"
 _CPU = torch.device("cpu")
 
 _tried: dict[tuple[Any, ...], int] = {}
@@ -39,10 +40,10 @@ def cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> Extra | None
     """
     if func is _CONVOLUTION:
         x, weight, bias, *geometry = args
-        return _Convolution.of(func, args, x, weight, result).extra(bias, geometry)
+        return _Convolution.of(func, args, (x, weight, result), bias, geometry).extra()
     if func is _CONVOLUTION_BACKWARD:
         grad, x, weight, _, *geometry, _ = args
-        return _Convolution.of(func, args, x, weight, grad).extra(None, geometry)
+        return _Convolution.of(func, args, (x, weight, grad), None, geometry).extra()
     if func in _PROMOTING:
         tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim]
         others = [tensor for tensor in tensors if tensor.dtype != result.dtype]
@@ -89,6 +90,8 @@ class _Convolution:
         x: The images.
         weight: The filters.
         output: The convolved images, or their gradient.
+        geometry: From stride to groups.
+        backend: What torch has it computed by.
     """
 
     func: Any
@@ -96,20 +99,28 @@ class _Convolution:
     x: _Layout
     weight: _Layout
     output: _Layout
+    geometry: list[Any]
+    backend: str
 
     @classmethod
-    def of(cls, func: Any, args: tuple[Any, ...], *tensors: Tensor) -> Self:
-        """From an operation of a trace."""
-        return cls(func, tuple(map(_Layout.of, args)), *map(_Layout.of, tensors))
+    def of(
+        cls,
+        func: Any,
+        args: tuple[Any, ...],
+        tensors: tuple[Tensor, Tensor, Tensor],
+        bias: Tensor | None,
+        geometry: list[Any],
+    ) -> Self:
+        """From an operation of a trace; `tensors` are images, filters and output."""
+        x, weight, _ = tensors
+        backend = torch._C._select_conv_backend(x, weight, bias, *geometry, None).name
+        layouts = map(_Layout.of, tensors)
+        return cls(func, tuple(map(_Layout.of, args)), *layouts, geometry, backend)
 
-    def extra(self, bias: Tensor | None, geometry: list[Any]) -> Extra:
+    def extra(self) -> Extra:
         """What it takes: known where torch's own code computes it, else to be tried."""
-        x, weight = (
-            Weightless(torch.empty_strided(t.shape, t.stride, dtype=t.dtype, device="meta"))
-            for t in (self.x, self.weight)
-        )
-        if torch._C._select_conv_backend(x, weight, bias, *geometry, None) == _UNFOLDING:
-            return Extra.known(self._unfolded(*geometry))
+        if self.backend == _UNFOLDING:
+            return Extra.known(self._unfolded(*self.geometry))
         # At most what oneDNN's most wasteful way takes, and copies of everything, with a margin.
         weights, images = self.weight.nbytes, self.x.nbytes + self.output.nbytes
         windows = self._columns // self.x.shape[0]
@@ -140,7 +151,11 @@ class _Convolution:
         return max(joined, one + self.output.nbytes // groups)
 
     def _measured(self) -> int:
-        images, most = self.x.shape[0], self._most_images()
+        images, image_bytes = self.x.shape[0], self.x.nbytes + self.output.nbytes
+        affordable = MAX_TRIED_BYTES * images // image_bytes
+        if affordable < 2 or self.weight.nbytes > MAX_TRIED_BYTES:
+            return image_bytes + 2 * self.weight.nbytes  # a copy of all, and the filters' sum
+        most = self._most_images(affordable)
         if images <= most:
             return self._try(images)
         # Beyond so many images, what is taken grows with each, or does not depend on them.
@@ -148,20 +163,19 @@ class _Convolution:
         at_few, at_most = self._try(few), self._try(2 * few)
         return at_most + (at_most - at_few) * (images - 2 * few) // few
 
-    def _most_images(self) -> int:
+    def _most_images(self, affordable: int) -> int:
         """So many that a trial is short, and each thread has some; an even number for each."""
         threads, images = torch.get_num_threads(), self.x.shape[0]
         image_macs = self._columns // self.x.dtype.itemsize * self.weight.shape[0] // images
-        most = max(_MAX_TRIED_MACS_PER_THREAD * threads // image_macs, 2 * threads)
-        image_bytes = (self.x.nbytes + self.output.nbytes) // images
-        most = max(2, min(most, MAX_TRIED_BYTES // image_bytes))
+        quick = max(_MAX_TRIED_MACS_PER_THREAD * threads // image_macs, 2 * threads)
+        most = min(quick, affordable)
         step = 2 * threads if most >= 2 * threads else 2
         return most - most % step
 
     def _try(self, images: int) -> int:
         """What a real one with so many images takes beside its results."""
         threads = torch.get_num_threads()
-        key = (self.func, self.args, threads, images)
+        key = (self.func, self.args, self.backend, threads, images)
         if key not in _tried:
             batched = 1 if self.func is _CONVOLUTION else 2  # then come the filters
             args = [
