@@ -231,8 +231,9 @@ def notes(inspection: Inspection) -> list[str]:
             "CUDA: without the driver's context and the workspaces of cuDNN, cuBLAS and cuFFT."
         )
     else:
+        limit = bytes_text(MAX_TRIED_BYTES)
         found.append(
-            f"CPU: peaks are those of this machine ({inspection.machine}), within {BOUND:.0%}; for the "
-            f"libraries' part single convolutions of up to {bytes_text(MAX_TRIED_BYTES)} were tried."
+            f"CPU: peaks are those of this machine ({inspection.machine}), within {BOUND:.0%}; its "
+            f"libraries' part is from single convolutions, tried with {limit} at most."
         )
     return found

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from nifbuild.report.inspect.weightless import Extra
+from nifbuild.report.inspect.weightless import Extra, Weightless
 from nifbuild.report.memory import measure_peak_bytes
 
 MAX_TRIED_BYTES = 2**26
@@ -112,9 +112,8 @@ class _Convolution:
         geometry: list[Any],
     ) -> Self:
         """From an operation of a trace; `tensors` are images, filters and output."""
-        x, weight, _ = tensors
-        backend = torch._C._select_conv_backend(x, weight, bias, *geometry, None).name
         layouts = map(_Layout.of, tensors)
+        backend = _backend(*tensors[:2], bias, geometry)
         return cls(func, tuple(map(_Layout.of, args)), *layouts, geometry, backend)
 
     def extra(self) -> Extra:
@@ -155,22 +154,35 @@ class _Convolution:
         affordable = MAX_TRIED_BYTES * images // image_bytes
         if affordable < 2 or self.weight.nbytes > MAX_TRIED_BYTES:
             return image_bytes + 2 * self.weight.nbytes  # a copy of all, and the filters' sum
-        most = self._most_images(affordable)
-        if images <= most:
+        few = self._few_images(affordable)
+        if images <= 2 * few:
             return self._try(images)
         # Beyond so many images, what is taken grows with each, or does not depend on them.
-        few = most // 2
-        at_few, at_most = self._try(few), self._try(2 * few)
-        return at_most + (at_most - at_few) * (images - 2 * few) // few
+        at_few, at_twice = self._try(few), self._try(2 * few)
+        return at_twice + (at_twice - at_few) * (images - 2 * few) // few
 
-    def _most_images(self, affordable: int) -> int:
-        """So many that a trial is short, and each thread has some; an even number for each."""
+    def _few_images(self, affordable: int) -> int:
+        """So many that a trial with twice as many is short, and that each thread has some."""
         threads, images = torch.get_num_threads(), self.x.shape[0]
         image_macs = self._columns // self.x.dtype.itemsize * self.weight.shape[0] // images
-        quick = max(_MAX_TRIED_MACS_PER_THREAD * threads // image_macs, 2 * threads)
-        most = min(quick, affordable)
-        step = 2 * threads if most >= 2 * threads else 2
-        return most - most % step
+        # A single image goes other ways.
+        quick = max(_MAX_TRIED_MACS_PER_THREAD * threads // image_macs // 2, threads, 2)
+        few = max(1, min(quick, affordable // 2))
+        few -= few % threads if few > threads else 0
+        while few < images and self._backend_for(few) != self.backend:  # too small for it
+            few *= 2
+        return few
+
+    def _backend_for(self, images: int) -> str:
+        """What computes it with so many images."""
+        x, weight = (
+            Weightless(torch.empty_strided(shape, t.stride, dtype=t.dtype, device="meta"))
+            for t, shape in (
+                (self.x, (images, *self.x.shape[1:])),
+                (self.weight, self.weight.shape),
+            )
+        )
+        return _backend(x, weight, None, self.geometry)
 
     def _try(self, images: int) -> int:
         """What a real one with so many images takes beside its results."""
@@ -190,3 +202,9 @@ class _Convolution:
             tensors = results if self.func is _CONVOLUTION else results[0]
             _tried[key] = peak - sum(t.nbytes for t in tensors if t is not None)
         return _tried[key]
+
+
+def _backend(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: list[Any]) -> str:
+    """What torch has a convolution computed by."""
+    name: str = torch._C._select_conv_backend(x, weight, bias, *geometry, None).name
+    return name
