@@ -3,10 +3,11 @@
 Most is taken by convolutions. oneDNN, which computes them, reorders images and filters, and sums
 filters' gradients for each thread, in ways that depend on the processor's instruction set, the
 number of threads, and the sizes; none of it is documented. So a convolution that may make the peak
-is tried, and what the allocator hands out meanwhile is remembered.
+is tried, and what the allocator hands out meanwhile is remembered. Fourier transforms are, too:
+torch has several libraries for them, and copies what they overwrite.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -24,6 +25,7 @@ _aten = torch.ops.aten
 _CONVOLUTION = _aten.convolution.default
 _CONVOLUTION_BACKWARD = _aten.convolution_backward.default
 _PROMOTING = frozenset({_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor})
+_TRANSFORMS = frozenset({_aten._fft_r2c.default, _aten._fft_c2r.default, _aten._fft_c2c.default})
 _UNFOLDING = "Slow2d"
 _CPU = torch.device("cpu")
 
@@ -48,6 +50,12 @@ def cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> Extra | None
         tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim]
         others = [tensor for tensor in tensors if tensor.dtype != result.dtype]
         return Extra.known(sum(tensor.numel() for tensor in others) * result.element_size())
+    if func in _TRANSFORMS:
+        x, both = args[0].nbytes, args[0].nbytes + result.nbytes
+        if both > MAX_TRIED_BYTES:
+            return Extra.known(2 * x)  # a copy for each direction
+        layouts = tuple(map(_Layout.of, args))
+        return Extra(2 * both, lambda: _try(func, layouts))
     return None
 
 
@@ -74,10 +82,18 @@ class _Layout:
     def nbytes(self) -> int:
         return self.numel * self.dtype.itemsize
 
-    def zeros(self, length: int) -> Tensor:
-        """Such a tensor, with so many rows."""
-        shape = (length, *self.shape[1:])
-        return torch.empty_strided(shape, self.stride, dtype=self.dtype).zero_()
+    def of_length(self, length: int) -> Self:
+        """The same with another first dimension."""
+        return replace(self, shape=torch.Size((length, *self.shape[1:])))
+
+    def zeros(self) -> Tensor:
+        """Such a tensor."""
+        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype).zero_()
+
+    def weightless(self) -> Weightless:
+        """Such a tensor without values."""
+        meta = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
+        return Weightless(meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,33 +191,27 @@ class _Convolution:
 
     def _backend_for(self, images: int) -> str:
         """What computes it with so many images."""
-        x, weight = (
-            Weightless(torch.empty_strided(shape, t.stride, dtype=t.dtype, device="meta"))
-            for t, shape in (
-                (self.x, (images, *self.x.shape[1:])),
-                (self.weight, self.weight.shape),
-            )
-        )
-        return _backend(x, weight, None, self.geometry)
+        x = self.x.of_length(images).weightless()
+        return _backend(x, self.weight.weightless(), None, self.geometry)
 
     def _try(self, images: int) -> int:
-        """What a real one with so many images takes beside its results."""
-        threads = torch.get_num_threads()
-        key = (self.func, self.args, self.backend, threads, images)
-        if key not in _tried:
-            batched = 1 if self.func is _CONVOLUTION else 2  # then come the filters
-            args = [
-                arg.zeros(images if at < batched else arg.shape[0])
-                if isinstance(arg, _Layout)
-                else arg
-                for at, arg in enumerate(self.args)
-            ]
-            results: list[Any] = []
-            with torch.no_grad(), torch.autocast("cpu", enabled=False):
-                peak = measure_peak_bytes(lambda: results.append(self.func(*args)), _CPU)
-            tensors = results if self.func is _CONVOLUTION else results[0]
-            _tried[key] = peak - sum(t.nbytes for t in tensors if t is not None)
-        return _tried[key]
+        """What it takes with so many images."""
+        batched = 1 if self.func is _CONVOLUTION else 2  # then come the filters
+        args = tuple(arg.of_length(images) for arg in self.args[:batched])
+        return _try(self.func, args + self.args[batched:], self.backend)
+
+
+def _try(func: Any, args: tuple[Any, ...], backend: str = "") -> int:
+    """What a real operation takes beside its results, with layouts for its tensors."""
+    key = (func, args, backend, torch.get_num_threads())
+    if key not in _tried:
+        inputs = [arg.zeros() if isinstance(arg, _Layout) else arg for arg in args]
+        results: list[Any] = []
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            peak = measure_peak_bytes(lambda: results.append(func(*inputs)), _CPU)
+        kept = results if isinstance(results[0], Tensor) else results[0]
+        _tried[key] = peak - sum(tensor.nbytes for tensor in kept if tensor is not None)
+    return _tried[key]
 
 
 def _backend(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: list[Any]) -> str:
