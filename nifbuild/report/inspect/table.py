@@ -9,7 +9,9 @@ from rich.table import Table
 
 from nifbuild.report.inspect.folding import Folded, fold
 from nifbuild.report.inspect.inspection import Inspection, Row
+from nifbuild.report.inspect.targets import BOUND
 from nifbuild.report.inspect.units import bytes_text, count_text
+from nifbuild.report.inspect.workspace import MAX_TRIED_BYTES
 
 _LABELS = {
     "weights_bytes": "weights",
@@ -227,5 +229,11 @@ def notes(inspection: Inspection) -> list[str]:
     if inspection.target.device == "cuda":
         found.append(
             "CUDA: without the driver's context and the workspaces of cuDNN, cuBLAS and cuFFT."
+        )
+    else:
+        limit = bytes_text(MAX_TRIED_BYTES)
+        found.append(
+            f"CPU: peaks are those of this machine ({inspection.machine}), within {BOUND:.0%}; its "
+            f"libraries' part is from single convolutions, tried with {limit} at most."
         )
     return found
