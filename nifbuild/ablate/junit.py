@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.results import Results, failed_name
+from nifbuild.shown import shown
 
 # XML 1.0 has no way to write these.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -52,4 +53,4 @@ def _add(case: ElementTree.Element, tag: str, kind: str, reason: str) -> None:
 
 
 def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("?", text)
+    return _FORBIDDEN.sub("?", shown(text, lines=True))

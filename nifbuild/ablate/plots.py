@@ -9,6 +9,7 @@ from nifbuild.ablate.labels import place_labels
 from nifbuild.ablate.results import Results, VariantResults
 from nifbuild.ablate.statistics import Summary, summarize
 from nifbuild.errors import RunError
+from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,4 +196,4 @@ def short_name(variant: VariantResults) -> str:
     for axis, label in variant.labels.items():
         section, dot, _ = axis.rpartition(".")
         words.append(f"{axis[len(section) + 1 :]} {label}" if dot else label)
-    return ", ".join(words)
+    return in_plot(", ".join(words))

@@ -7,6 +7,7 @@ import typer
 
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, SetOption, SpecArgument
+from nifbuild.cli.output import say
 
 
 def graph(
@@ -44,4 +45,4 @@ def graph(
     resolved = load_spec(spec, data=data, overrides=overrides or ())
     file = out or Path(f"{resolved.name}.svg")
     save(resolved, file, depth)
-    typer.echo(f"wrote {file}", err=True)
+    say(f"wrote {file}", err=True)

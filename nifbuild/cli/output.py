@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TextIO
 
 import typer
 
 from nifbuild.errors import NifbuildError, Problem, RunError
+from nifbuild.shown import shown
 
 P = ParamSpec("P")
 
@@ -24,7 +25,7 @@ PIPE_CLOSED = 141
 
 
 class _Stdout(io.FileIO):
-    """Standard output; where it cannot be written, the command ends.
+    """Standard output: the result. Where it cannot be written, the command ends.
 
     Here, as typer and rich write to it, too, each with ideas of its own about a closed pipe.
     """
@@ -41,31 +42,68 @@ class _Stdout(io.FileIO):
             sys.exit(RunError.exit_code)
 
 
+class _Stderr(io.FileIO):
+    """Standard error: what is told on the way. Where nobody can hear it, the work goes on."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            _discard_what_follows(self.fileno())
+            return len(content)
+
+
 def _discard_what_follows(descriptor: int) -> None:
     """What is still buffered would fail again when Python flushes it at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 @contextmanager
-def careful_stdout() -> Iterator[None]:
-    """While entered, a full disk or a closed pipe behind stdout ends the command with one line."""
-    given = sys.stdout
-    # Closed; or a console, which is no file there; or a stand-in that a caller has put there.
-    if given is None or sys.platform == "win32" or isinstance(given, io.StringIO):
+def careful_streams() -> Iterator[None]:
+    """While entered, a full disk or a closed pipe behind the standard streams is no traceback.
+
+    Behind stdout it ends the command with one line; behind stderr the command goes on.
+    """
+    given = sys.stdout, sys.stderr
+    # A console, which is no file there; or stand-ins that a caller has put there.
+    if sys.platform == "win32" or any(isinstance(stream, io.StringIO) for stream in given):
         yield
         return
-    raw = _Stdout(given.fileno(), "w", closefd=False)
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=given.encoding,
-        errors=given.errors,
-        line_buffering=given.isatty(),
-    )
+    _occupy_closed()
+    sys.stdout = _text(_Stdout(1, "w", closefd=False), given[0])
+    sys.stderr = _text(_Stderr(2, "w", closefd=False), given[1])
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stdout = given
+        try:
+            sys.stdout.flush()
+        finally:
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = given
+
+
+def _occupy_closed() -> None:
+    """Opens those of the standard streams that are closed.
+
+    The next file to be opened would take the number of one of them otherwise, and what is said
+    would be written into it. Such a stdout is for reading, so that writing to it still fails.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if descriptor < 2 else os.O_WRONLY)
+
+
+def _text(raw: io.FileIO, given: TextIO | None) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=given.encoding if given else "utf-8",
+        errors="backslashreplace",  # a letter that the terminal does not have is no reason to end
+        line_buffering=raw.fileno() == 2 or raw.isatty(),
+    )
 
 
 def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> Callable[P, None]:
@@ -89,11 +127,13 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
                 raise
             typer.echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            _discard_what_follows(sys.stderr.fileno())
-            sys.exit(PIPE_CLOSED)
 
     return guarded
+
+
+def say(line: str, err: bool = False, **style: Any) -> None:
+    """Prints a line for people, which may name files, on stdout or on stderr."""
+    typer.secho(shown(line), err=err, **style)
 
 
 def print_document(document: object) -> None:
@@ -134,11 +174,11 @@ def as_annotation(problem: Problem) -> str:
     """The problem as a GitHub Actions workflow command, shown beside the line in a pull request."""
     place = ""
     if problem.where is not None:
-        place = f"file={_escape(problem.where.file, in_property=True)}"
+        place = f"file={_escape(shown(problem.where.file), in_property=True)}"
         if problem.where.line:
             place += f",line={problem.where.line},col={problem.where.column}"
     body = ": ".join(part for part in (problem.path, problem.what) if part)
-    message = "\n".join(part for part in (body, problem.fix) if part)
+    message = "\n".join(part for part in (shown(body), shown(problem.fix, lines=True)) if part)
     return f"::error {place}::{_escape(message)}"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.output_file import output_problem
+from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,12 +114,12 @@ def _shares(row: Sequence[int]) -> list[float]:
 
 
 def _label(text: str) -> str:
-    """A name as matplotlib draws it: one short line, in which a dollar is no mathematics."""
+    """A name as matplotlib draws it, on one short line."""
     text = " ".join(text.split())
     if len(text) > _MAX_LABEL:
         half = _MAX_LABEL // 2
         text = f"{text[:half]}…{text[-half:]}"
-    return text.replace("$", r"\$")
+    return in_plot(text)
 
 
 def _inches(label: str) -> float:

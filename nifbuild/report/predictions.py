@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.output_file import output_problem
+from nifbuild.shown import shown
+from nifbuild.terminal import Console, Table
 from nifbuild.train.predict import Prediction
 
 
@@ -21,11 +20,11 @@ def print_predictions(found: Sequence[Prediction]) -> None:
         for index, (name, share) in enumerate(prediction.classes):
             table.add_row("" if index else prediction.image, name, f"{share:.2%}")
     if table.rows:
-        Console(highlight=False, markup=False).print(table)
+        Console().print(table)
     failed = [prediction for prediction in found if prediction.error]
-    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    errors = Console(stderr=True, soft_wrap=True)
     for prediction in failed:
-        errors.print(f"error: {prediction.image}: {prediction.error}")
+        errors.print(shown(f"error: {prediction.image}: {prediction.error}"))
     if failed:
         errors.print(f"{len(failed)} of {len(found)} images could not be predicted")
 

@@ -8,7 +8,7 @@ import typer
 from nifbuild.cli.ablate.options import DirectoryOption, MainOption, StudyArgument, open_study
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import JsonOption
-from nifbuild.cli.output import print_document
+from nifbuild.cli.output import print_document, say
 
 
 def report(
@@ -41,4 +41,4 @@ def report(
         typer.echo(made.markdown(), nl=False)
     else:
         print_report(made.results, made.gates)
-        typer.echo(f"written to {written[0].parent}: {', '.join(p.name for p in written)}")
+        say(f"written to {written[0].parent}: {', '.join(p.name for p in written)}")

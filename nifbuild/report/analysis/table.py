@@ -3,19 +3,19 @@
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nifbuild.report.analysis.analysis import Analysis
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.style import size_text
 from nifbuild.report.analysis.verdict import verdicts
+from nifbuild.terminal import Console, Table
 
 
 def print_analysis(analysis: Analysis, page: Path) -> None:
     """Prints the table and the verdicts on stdout, and where the page lies."""
-    Console(highlight=False).print(render(analysis, page))
+    Console().print(render(analysis, page))
 
 
 def render(analysis: Analysis, page: Path) -> RenderableType:

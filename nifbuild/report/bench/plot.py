@@ -11,6 +11,7 @@ from nifbuild.report.bench.layers import Figures, LayersReport
 from nifbuild.report.bench.step import StepReport
 from nifbuild.report.bench.table import machine_text
 from nifbuild.report.timing import Quartiles
+from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def plot_report(report: LayersReport | GrowthReport | StepReport, path: Path) ->
         figure = plot_growth(report)
     else:
         figure = plot_step(report)
-    figure.supxlabel(machine_text(report.environment), fontsize="small", color=_GREY)
+    figure.supxlabel(in_plot(machine_text(report.environment)), fontsize="small", color=_GREY)
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
@@ -152,7 +153,7 @@ def plot_step(report: StepReport) -> "Figure":
         for axes, ratio in ((time, figures.ratio.median), (memory, peak_ratio)):
             place = {"va": "center", "color": "white", "weight": "bold"}
             axes.text(0.02, row, f"{ratio:.2f}x", transform=axes.get_yaxis_transform(), **place)
-    time.set_yticks(rows, [figures.spec for figures in report.specs])
+    time.set_yticks(rows, [in_plot(figures.spec) for figures in report.specs])
     time.invert_yaxis()
     shape = "x".join(map(str, report.specs[0].input_shape))
     time.set_title(f"Training step of {report.batch} images of {shape}")

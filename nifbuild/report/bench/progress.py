@@ -1,9 +1,10 @@
 """One line that says what is being measured, on terminals only."""
 
-from rich.console import Console
 from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
+
+from nifbuild.terminal import Console
 
 
 class StatusLine:
@@ -13,7 +14,7 @@ class StatusLine:
     """
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True)
 
     def __enter__(self) -> "StatusLine":
         return self
