@@ -6,6 +6,7 @@ from nifbuild.ablate.gate import GateResult, overall, tally
 from nifbuild.ablate.results import Results, failed_name
 from nifbuild.ablate.tables import gates_grid, results_grid
 from nifbuild.report.inspect.table import markdown, markdown_text
+from nifbuild.report.output_file import MAKER
 from nifbuild.shown import shown
 
 _SHOWN_GATES = 10
@@ -34,6 +35,7 @@ def report_markdown(results: Results, gates: Sequence[GateResult]) -> str:
         ]
         parts.append(_folded(f"Failed cells ({len(failed)})", "\n\n".join(blocks)))
     parts.append(_folded("How this was measured", "\n".join(f"- {n}" for n in notes(results))))
+    parts.append(f"<!-- {MAKER} -->")
     return "\n\n".join(parts) + "\n"
 
 

@@ -17,6 +17,9 @@ from nifbuild.shown import shown
 
 P = ParamSpec("P")
 
+_told = {"document": False}
+"""Whether this command has printed its JSON."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 
@@ -115,12 +118,16 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
 
     @functools.wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        _told["document"] = False
         try:
             command(*args, **kwargs)
         except NifbuildError as error:
             if traceback_wanted():
                 raise
-            print_problems(error.problems, "json" if kwargs.get("json_output") else "text")
+            told = _told["document"]  # one document alone: what came after it is for people
+            print_problems(
+                error.problems, "json" if kwargs.get("json_output") and not told else "text"
+            )
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             if traceback_wanted():
@@ -138,6 +145,7 @@ def say(line: str, err: bool = False, **style: Any) -> None:
 
 def print_document(document: object) -> None:
     """Prints one JSON document on stdout."""
+    _told["document"] = True
     typer.echo(json.dumps(document, indent=2))
 
 

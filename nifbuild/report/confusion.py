@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.report.output_file import output_problem
+from nifbuild.report.output_file import open_table, require_files, written_file
 from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_OPTION = "--confusion"
 _ENDINGS = (".png", ".svg", ".pdf", ".csv")
 _COUNTED_CLASSES = 20
 """Up to so many classes each cell shows its count."""
@@ -27,38 +27,32 @@ _NO_SHARE = "0.85"
 """Grey of the row of a class without images."""
 
 
-def require_writable(paths: Sequence[Path]) -> None:
+def require_writable(paths: Sequence[Path], *, overwrite: bool = False) -> None:
     """Raises SpecError for each file whose ending is unknown, or which cannot be written."""
-    found = [output_problem("--confusion", path, _ENDINGS) for path in paths]
-    if problems := [problem for problem in found if problem is not None]:
-        raise SpecError(problems)
+    require_files(_OPTION, paths, _ENDINGS, overwrite=overwrite)
 
 
-def save_confusion(result: Mapping[str, Any], path: Path) -> None:
+def save_confusion(result: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> None:
     """Writes the confusion matrix to a file: .csv is a table of counts, others are pictures.
 
     Args:
         result: What `evaluate_run` gave.
         path: The file.
+        overwrite: Replace the one that is there.
 
     Raises:
         RunError: If it cannot be written.
     """
-    try:
+    with written_file(_OPTION, path, overwrite=overwrite) as file:
         if path.suffix.lower() == ".csv":
-            _write_csv(result, path)
+            _write_csv(result, file)
         else:
-            plot_confusion(result).savefig(path, dpi=200)
-    except OSError as error:
-        what = f"cannot write to {path}: {error.strerror}"
-        raise RunError(
-            Problem(what, fix="write elsewhere: --confusion FILE", code="write")
-        ) from error
+            plot_confusion(result).savefig(file, dpi=200)
 
 
 def _write_csv(result: Mapping[str, Any], path: Path) -> None:
     names = [entry["name"] for entry in result["per_class"]]
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with open_table(path) as file:
         writer = csv.writer(file)
         writer.writerow(["true \\ predicted", *names])
         for name, counts in zip(names, result["confusion_matrix"], strict=True):

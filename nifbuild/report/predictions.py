@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.report.output_file import output_problem
+from nifbuild.report.output_file import open_table, require_files, written_file
 from nifbuild.shown import shown
 from nifbuild.terminal import Console, Table
 from nifbuild.train.predict import Prediction
+
+_OPTION = "--csv"
 
 
 def print_predictions(found: Sequence[Prediction]) -> None:
@@ -48,13 +49,12 @@ def as_document(found: Sequence[Prediction], run: Path) -> dict[str, Any]:
     }
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, *, overwrite: bool = False) -> None:
     """Raises SpecError unless a table can be written to the file."""
-    if problem := output_problem("--csv", path, (".csv",)):
-        raise SpecError(problem)
+    require_files(_OPTION, [path], (".csv",), overwrite=overwrite)
 
 
-def save_predictions(found: Sequence[Prediction], path: Path) -> None:
+def save_predictions(found: Sequence[Prediction], path: Path, *, overwrite: bool = False) -> None:
     """Writes a row for each image: its path, classes with probabilities, and the error.
 
     Raises:
@@ -62,14 +62,13 @@ def save_predictions(found: Sequence[Prediction], path: Path) -> None:
     """
     top = max(len(prediction.classes) for prediction in found)
     ranks = [name for i in range(1, top + 1) for name in (f"class_{i}", f"probability_{i}")]
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", *ranks, "error"])
-            for prediction in found:
-                cells = [cell for ranked in prediction.classes for cell in ranked]
-                empty = [""] * (len(ranks) - len(cells))
-                writer.writerow([prediction.image, *cells, *empty, prediction.error])
-    except OSError as error:
-        what = f"cannot write to {path}: {error.strerror}"
-        raise RunError(Problem(what, fix="write elsewhere: --csv FILE", code="write")) from error
+    with (
+        written_file(_OPTION, path, overwrite=overwrite) as aside,
+        open_table(aside) as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["image", *ranks, "error"])
+        for prediction in found:
+            cells = [cell for ranked in prediction.classes for cell in ranked]
+            empty = [""] * (len(ranks) - len(cells))
+            writer.writerow([prediction.image, *cells, *empty, prediction.error])

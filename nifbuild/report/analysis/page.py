@@ -9,6 +9,7 @@ from nifbuild.report.analysis.analysis import Analysis, ModelFigures
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.style import NAMES, size_text
 from nifbuild.report.analysis.verdict import verdicts
+from nifbuild.report.output_file import MAKER
 from nifbuild.shown import shown
 
 _STYLE = """
@@ -97,6 +98,7 @@ def page_html(analysis: Analysis, pictures: Mapping[str, Sequence[bytes]]) -> st
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="{MAKER}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Filters of {name}</title>
 <style>{_STYLE}</style>

@@ -10,15 +10,16 @@ from nifbuild.report.analysis.analysis import Analysis
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.style import size_text
 from nifbuild.report.analysis.verdict import verdicts
+from nifbuild.shown import shown
 from nifbuild.terminal import Console, Table
 
 
-def print_analysis(analysis: Analysis, page: Path) -> None:
-    """Prints the table and the verdicts on stdout, and where the page lies."""
+def print_analysis(analysis: Analysis, page: Path | None) -> None:
+    """Prints the table and the verdicts on stdout, and where the page lies, if anywhere."""
     Console().print(render(analysis, page))
 
 
-def render(analysis: Analysis, page: Path) -> RenderableType:
+def render(analysis: Analysis, page: Path | None) -> RenderableType:
     """A row for each layer, then the sentences."""
     table = Table(
         title=Text(f"{analysis.name}, {analysis.checkpoint}", style="bold"),
@@ -41,8 +42,8 @@ def render(analysis: Analysis, page: Path) -> RenderableType:
         "energy < 0.25: share of it below 0.25 cycles per pixel",
         style="dim",
     )
-    where = Text(f"report: {page}")
-    return Group(table, legend, Text(), *(Text(f"- {line}") for line in lines), where)
+    where = [] if page is None else [Text(shown(f"report: {page}"))]
+    return Group(table, legend, Text(), *(Text(f"- {line}") for line in lines), *where)
 
 
 def _cells(analysis: Analysis, layer: FilterFigures) -> list[str]:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nifbuild.errors import RunError
 from nifbuild.report.bench.contenders import THIS_LAYER
 from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport
 from nifbuild.report.bench.step import StepReport
 from nifbuild.report.bench.table import machine_text
+from nifbuild.report.output_file import written_file
 from nifbuild.report.timing import Quartiles
 from nifbuild.shown import in_plot
 
@@ -23,8 +23,15 @@ _MARKERS = "osD^vPX"
 _GREY = "#555555"
 
 
-def plot_report(report: LayersReport | GrowthReport | StepReport, path: Path) -> None:
+def plot_report(
+    report: LayersReport | GrowthReport | StepReport, path: Path, *, overwrite: bool = False
+) -> None:
     """Draws a report to a file, in the format that its name ends in.
+
+    Args:
+        report: The measurements.
+        path: The file.
+        overwrite: Replace the one that is there.
 
     Raises:
         RunError: If the file cannot be written.
@@ -36,10 +43,8 @@ def plot_report(report: LayersReport | GrowthReport | StepReport, path: Path) ->
     else:
         figure = plot_step(report)
     figure.supxlabel(in_plot(machine_text(report.environment)), fontsize="small", color=_GREY)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise RunError(f"cannot write to {path}: {error.strerror}") from error
+    with written_file("--plot", path, overwrite=overwrite) as file:
+        figure.savefig(file, dpi=150)
 
 
 def plot_layers(report: LayersReport) -> "Figure":

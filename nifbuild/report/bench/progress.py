@@ -20,17 +20,18 @@ class StatusLine:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._clear()
+        self.clear()
 
     def show(self, text: str) -> None:
         """Shows the text in place of the one before."""
         if self._console.is_terminal:
-            self._clear()
+            self.clear()
             line = Text(text, style="dim")
             line.truncate(self._console.width - 1, overflow="ellipsis")
             self._console.print(line, end="")
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Shows nothing."""
         if self._console.is_terminal:
             erase_line = (ControlType.ERASE_IN_LINE, 2)
             self._console.control(Control(ControlType.CARRIAGE_RETURN, erase_line))
