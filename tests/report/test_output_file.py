@@ -63,10 +63,10 @@ def test_what_keeps_a_file_from_being_written_is_known_before(tmp_path, name, ov
     (tmp_path / "nowhere.csv").symlink_to("gone/away.csv")
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
-    before = sorted(os.listdir(tmp_path))
+    before = sorted(tmp_path.iterdir())
     found = file_problem("--csv", tmp_path / name, (".csv",), overwrite=overwrite)
     assert (found is None) if words is None else (words in str(found))
-    assert sorted(os.listdir(tmp_path)) == before  # the trial leaves nothing
+    assert sorted(tmp_path.iterdir()) == before  # the trial leaves nothing
     assert (tmp_path / "there.csv").read_text() == "mine"
     if words is None:
         write(tmp_path / name, "new", overwrite=overwrite)

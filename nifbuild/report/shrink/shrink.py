@@ -57,7 +57,7 @@ def shrink_run(request: ShrinkRequest, report: Reporter | None = None) -> Shrink
     source.require_complete()
     trained = load_run(source.path, checkpoint=request.checkpoint, data=request.data)
     out = request.out or Path("runs") / f"{trained.resolved.name}_shrunk"
-    _require_elsewhere(source.path, out)
+    _require_suitable(source.path, out, request)
     target = RunDirectory(out)
     _require_free(target, request)
     if request.size is not None:
@@ -216,10 +216,15 @@ def _at_size(request: ShrinkRequest, size: tuple[int, int]) -> Resolved:
     return load_spec(RunDirectory(request.run).spec, data=request.data, overrides=overrides)
 
 
-def _require_elsewhere(source: Path, out: Path) -> None:
+def _require_suitable(source: Path, out: Path, request: ShrinkRequest) -> None:
+    what, code = "", "option"
     if out.resolve() == source.resolve():
-        what, fix = f"{out} is the run that is cut", "write elsewhere: --out DIR"
-        raise SpecError(Problem(what, Mark("--out"), fix=fix, code="same-run"))
+        what, code = f"{out} is the run that is cut", "same-run"
+    elif request.finetune_epochs and "$" in str(out):
+        what = f"training cannot start from {out}: in a spec, $ begins the name of a variable"
+    if what:
+        fix = "write elsewhere: --out DIR"
+        raise SpecError(Problem(what, Mark("--out"), fix=fix, code=code))
 
 
 def _require_cuttable(
