@@ -1,5 +1,6 @@
 """Names from outside are shown as they are, and obeyed by nobody."""
 
+import csv
 import io
 import os
 import re
@@ -12,7 +13,7 @@ from nifbuild.errors import Mark, Problem, RunError
 from nifbuild.report.drawing.render import svg
 from nifbuild.report.drawing.shapes import Picture, Text
 from nifbuild.report.inspect.table import Grid, markdown, print_grids
-from nifbuild.report.predictions import print_predictions
+from nifbuild.report.predictions import print_predictions, save_predictions
 from nifbuild.shown import shown
 from nifbuild.terminal import Console
 from nifbuild.train.predict import Prediction
@@ -89,6 +90,15 @@ def test_in_errors():
     assert not OBEYED.search(text) and all(line.startswith("  ") for line in fix)
     annotation = as_annotation(problem)
     assert "\n" not in annotation and not OBEYED.search(annotation)
+
+
+def test_in_csv_files(tmp_path):
+    save_predictions(predictions(HOSTILE), tmp_path / "a.csv")
+    text = (tmp_path / "a.csv").read_text(encoding="utf-8")
+    assert not OBEYED.search(text)
+    first, second = list(csv.reader(io.StringIO(text)))[1:]
+    name = SHOWN.replace(r"\n", "\n")
+    assert first == [name, name, "0.5", ""] and second == [name, "", "", name]
 
 
 def test_in_markdown_and_drawings():

@@ -1,13 +1,12 @@
 """The confusion matrix of an evaluation, as a picture and as a table."""
 
-import csv
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nifbuild.report.output_file import open_table, require_files, written_file
+from nifbuild.report.output_file import require_files, write_table, written_file
 from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
@@ -45,18 +44,16 @@ def save_confusion(result: Mapping[str, Any], path: Path, *, overwrite: bool = F
     """
     with written_file(_OPTION, path, overwrite=overwrite) as file:
         if path.suffix.lower() == ".csv":
-            _write_csv(result, file)
+            write_table(file, _rows(result))
         else:
             plot_confusion(result).savefig(file, dpi=200)
 
 
-def _write_csv(result: Mapping[str, Any], path: Path) -> None:
+def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[object]]:
     names = [entry["name"] for entry in result["per_class"]]
-    with open_table(path) as file:
-        writer = csv.writer(file)
-        writer.writerow(["true \\ predicted", *names])
-        for name, counts in zip(names, result["confusion_matrix"], strict=True):
-            writer.writerow([name, *counts])
+    yield ["true \\ predicted", *names]
+    for name, counts in zip(names, result["confusion_matrix"], strict=True):
+        yield [name, *counts]
 
 
 def plot_confusion(result: Mapping[str, Any]) -> "Figure":

@@ -5,6 +5,7 @@ named (`--out DIR`), nobody has named the files: there, only what nifbuild has m
 a file is nifbuild's only if its content says so.
 """
 
+import csv
 import errno
 import os
 import re
@@ -13,10 +14,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from nifbuild import __version__
 from nifbuild.errors import Mark, Problem, RunError, SpecError
+from nifbuild.shown import shown
 
 MAKER = f"made by nifbuild {__version__}"
 """Stands at the beginning or the end of each file in a folder that is named."""
@@ -209,9 +210,12 @@ def written_folder(option: str, folder: Path, names: str, *, overwrite: bool) ->
                 path.rmdir()
 
 
-def open_table(path: Path) -> TextIO:
-    """Opens a CSV file for writing; names of files that are no UTF-8 keep their bytes."""
-    return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+def write_table(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Writes a CSV file; of names, what a terminal would obey is escaped, but for lines."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        for row in rows:
+            writer.writerow([shown(v, lines=True) if isinstance(v, str) else v for v in row])
 
 
 @contextmanager

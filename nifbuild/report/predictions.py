@@ -1,11 +1,10 @@
 """The classes of image files for people, as JSON, and as CSV."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nifbuild.report.output_file import open_table, require_files, written_file
+from nifbuild.report.output_file import require_files, write_table, written_file
 from nifbuild.shown import shown
 from nifbuild.terminal import Console, Table
 from nifbuild.train.predict import Prediction
@@ -62,13 +61,10 @@ def save_predictions(found: Sequence[Prediction], path: Path, *, overwrite: bool
     """
     top = max(len(prediction.classes) for prediction in found)
     ranks = [name for i in range(1, top + 1) for name in (f"class_{i}", f"probability_{i}")]
-    with (
-        written_file(_OPTION, path, overwrite=overwrite) as aside,
-        open_table(aside) as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["image", *ranks, "error"])
-        for prediction in found:
-            cells = [cell for ranked in prediction.classes for cell in ranked]
-            empty = [""] * (len(ranks) - len(cells))
-            writer.writerow([prediction.image, *cells, *empty, prediction.error])
+    rows: list[Sequence[object]] = [["image", *ranks, "error"]]
+    for prediction in found:
+        cells = [cell for ranked in prediction.classes for cell in ranked]
+        empty = [""] * (len(ranks) - len(cells))
+        rows.append([prediction.image, *cells, *empty, prediction.error])
+    with written_file(_OPTION, path, overwrite=overwrite) as file:
+        write_table(file, rows)
