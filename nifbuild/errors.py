@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from nifbuild.shown import shown
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -46,7 +48,8 @@ class Problem:
 
     def __str__(self) -> str:
         head = ": ".join(part for part in (str(self.where or ""), self.path, self.what) if part)
-        return head + "".join(f"\n  {line}" for line in self.fix.splitlines())
+        fix = shown(self.fix, lines=True)
+        return shown(head) + "".join(f"\n  {line}" for line in fix.splitlines())
 
 
 class NifbuildError(Exception):

@@ -67,12 +67,12 @@ class Summary:
     found: list[Task] = field(default_factory=list)
     failed: list[tuple[Task, str]] = field(default_factory=list)
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """For people: how many, and where to look."""
         lines = [f"{len(self.done)} cells done, {len(self.found)} of them before"]
         for task, reason in self.failed:
-            lines.append(f"failed: {task.cell.name}: {reason}\n  log: {task.directory.log}")
-        return "\n".join(lines)
+            lines += [f"failed: {task.cell.name}: {reason}", f"  log: {task.directory.log}"]
+        return lines
 
     def document(self, directory: str) -> Document:
         """As plain data."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
 from nifbuild.ablate.cells import Cell
@@ -12,6 +11,7 @@ from nifbuild.ablate.results import Results, VariantResults, failed_name
 from nifbuild.ablate.statistics import interval, summarize
 from nifbuild.report.inspect.table import Grid, print_grids, terminal_width
 from nifbuild.report.inspect.units import bytes_text, count_text
+from nifbuild.terminal import Console
 from nifbuild.train.summary import duration_text
 
 NOTHING = "-"
@@ -129,7 +129,7 @@ _LEGEND = "Mean ± standard deviation (seeds); difference by seed [95 % interval
 def print_report(results: Results, gates: Sequence[GateResult]) -> None:
     """The results, what failed, and the gates, on stdout."""
     print_grids([results_grid(results, terminal_width())], [_LEGEND])
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     for variant in results.variants:
         for failed in variant.failed:
             text = Text("failed: ", style="red")
@@ -146,7 +146,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 
 def print_gates(gates: Sequence[GateResult]) -> None:
     """Each gate for each variant in two lines, and how many hold; on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     for gate in gates:
         line = Text(f"{gate.verdict:<13}", style=_STYLES[gate.verdict])
         line.append(f"{gate.gate}: {gate.variant}", style="default")

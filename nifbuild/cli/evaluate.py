@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import CheckpointOption, JsonOption, Which
+from nifbuild.cli.options import CheckpointOption, JsonOption, OverwriteOption, Which
 from nifbuild.cli.output import print_document
 from nifbuild.errors import SpecError
 from nifbuild.train.processes import is_first, is_launched
@@ -52,6 +52,7 @@ def evaluate(
         ),
     ] = None,
     confusion: ConfusionOption = None,
+    overwrite: OverwriteOption = False,
     device: Annotated[
         str | None,
         typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", show_default="as in the run"),
@@ -88,21 +89,26 @@ def evaluate(
     if is_launched():
         require_processes(processes)
     else:
-        require_writable(files)
+        require_writable(files, overwrite=overwrite)
         if processes is not None and processes > 1:
             command = [sys.executable, "-m", "nifbuild", "evaluate", str(run)]
             given = {name: value for name, value in options.items() if value is not None}
             command += [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
             command += [f"--confusion={file}" for file in files]
-            flags = {"quiet": quiet, "json": json_output}
+            flags = {"overwrite": overwrite, "quiet": quiet, "json": json_output}
             command += [f"--{name}" for name, wanted in flags.items() if wanted]
             launch(command, processes)
             return
-    _evaluate_here(run, options, files, quiet, json_output)
+    _evaluate_here(run, options, files, overwrite, quiet, json_output)
 
 
 def _evaluate_here(
-    run: Path, options: dict[str, Any], confusion: list[Path], quiet: bool, json_output: bool
+    run: Path,
+    options: dict[str, Any],
+    confusion: list[Path],
+    overwrite: bool,
+    quiet: bool,
+    json_output: bool,
 ) -> None:
     from nifbuild.train.launch import reporting_failure
 
@@ -123,11 +129,13 @@ def _evaluate_here(
         results = evaluate_at_sizes(run, sizes, **options, report=report)
         if not first:
             return
-        for file in confusion:
-            save_confusion(results[0], file)
-        if json_output:
-            print_document(results[0] if sizes is None else results)
-        elif sizes is None:
-            print_summary(results[0])
-        else:
-            print_sizes(results)
+        try:
+            for file in confusion:
+                save_confusion(results[0], file, overwrite=overwrite)
+        finally:  # what was computed is told even where it cannot be written
+            if json_output:
+                print_document(results[0] if sizes is None else results)
+            elif sizes is None:
+                print_summary(results[0])
+            else:
+                print_sizes(results)

@@ -27,6 +27,12 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the files that are there; in a folder, only nifbuild's own."
+    ),
+]
 CheckpointOption = Annotated[
     Which,
     typer.Option(

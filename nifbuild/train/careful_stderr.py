@@ -46,4 +46,6 @@ def _careful(given: TextIO | None) -> TextIO:
     if sys.platform == "win32":  # a console is no file there
         return given
     raw = io.BufferedWriter(_Stderr(descriptor, "w", closefd=False))
-    return io.TextIOWrapper(raw, encoding=given.encoding, errors=given.errors, line_buffering=True)
+    return io.TextIOWrapper(
+        raw, encoding=given.encoding, errors="backslashreplace", line_buffering=True
+    )

@@ -6,6 +6,7 @@ from accelerate import Accelerator
 
 from nifbuild.data import Catalog, ImageData, open_data
 from nifbuild.errors import Problem, SpecError
+from nifbuild.shown import shown
 from nifbuild.train.progress import Reporter
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def warn_left_out(data: ImageData, report: Reporter, listed: str = "") -> None:
     count = len(data.unreadable)
     if not count:
         return
-    names = [f"{image}: {reason}" for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
+    names = [shown(f"{image}: {reason}") for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
     if count > len(names):
         names.append(f"and {count - len(names):,} more{listed}")
     left = "1 image is" if count == 1 else f"{count:,} images are"

@@ -1,7 +1,9 @@
 """What a report looks like: Markdown, JSON, JUnit XML, plots, tables."""
 
+import errno
 import json
 import re
+import tempfile
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -56,7 +58,37 @@ def test_report_writes_all_forms(finished, tmp_path):
     assert printed == (tmp_path / "report.md").read_text()
     assert (folder / "report" / "report.md").read_text() == printed
     again = json.loads(json.dumps(load_results(tmp_path).document()))
-    assert again == {k: v for k, v in read.items() if k not in ("verdict", "gates")}
+    assert again == {k: v for k, v in read.items() if k not in ("generator", "verdict", "gates")}
+
+
+def test_a_report_replaces_reports_alone(finished, tmp_path):
+    study, folder, _ = finished
+    words = ("report", study, "--dir", folder, "--out", tmp_path)
+    assert ablate(*words).exit_code == 0
+    (tmp_path / "notes.md").write_text("mine")
+    done = ablate(*words)
+    assert done.exit_code == 2 and "add --overwrite" in done.stderr
+    assert ablate(*words, "--overwrite").exit_code == 0
+    (tmp_path / "junit.xml").write_text("mine")
+    done = ablate(*words, "--overwrite")
+    assert done.exit_code == 2 and "junit.xml in " in done.stderr
+    assert (tmp_path / "junit.xml").read_text() == (tmp_path / "notes.md").read_text() == "mine"
+
+
+def test_a_study_that_can_only_be_read(finished, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    study, folder, _ = finished
+    before = (folder / "report" / "report.md").stat() if (folder / "report").exists() else None
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    done = ablate("report", study, "--dir", folder)
+    assert done.exit_code == 0 and "failed: filters=broken" in done.stdout
+    assert "warning: cannot write to" in done.stderr and "written to" not in done.stdout
+    after = (folder / "report" / "report.md").stat() if before else None
+    assert after == before
+    done = ablate("report", study, "--dir", folder, "--out", folder / "elsewhere")
+    assert done.exit_code == 2 and "Read-only file system" in done.stderr
 
 
 def test_nothing_run_yet(tmp_path):

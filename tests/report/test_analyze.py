@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -107,8 +108,8 @@ def test_what_is_written(done, runs):
 
 def test_the_document(document):
     assert set(document) == {
-        "schema_version", "name", "directory", "checkpoint", "step", "against", "input_size",
-        "shares", "notes", "layers", "grids", "receptive_fields",
+        "generator", "schema_version", "name", "directory", "checkpoint", "step", "against",
+        "input_size", "shares", "notes", "layers", "grids", "receptive_fields",
     }  # fmt: skip
     assert document["schema_version"] == 1
     assert [layer["path"] for layer in document["layers"]] == ["conv1", "conv3"]
@@ -232,6 +233,41 @@ def test_layers_without_counterpart(runs, copied):
     (problem,) = caught.value.problems
     assert problem.what == "none of its layers has the name of one of this run's"
     assert problem.fix == "here: conv1, conv3\nthere: different, other"
+
+
+def test_only_an_analysis_is_replaced(call, done, runs, tmp_path):
+    out = tmp_path / "pics"
+    out.mkdir()
+    (out / "gallery_holiday.png").write_bytes(b"mine")
+    words = (runs / "learned", "--images", 0, "--out", out)
+    for options in ((), ("--overwrite",)):
+        (out / "mass.png").write_bytes(b"mine")
+        found = call(*words, *options)
+        assert found.exit_code == 2 and "mass.png in" in found.stderr
+        assert {p.read_bytes() for p in out.iterdir()} == {b"mine"}
+    (out / "mass.png").unlink()
+    # One of more layers, with receptive fields: what is not drawn again goes.
+    for name in ("gallery_01.png", "receptive_fields.png"):
+        shutil.copy(runs / "learned/analysis" / name, out / name.replace("01", "02"))
+    found = call(*words)
+    assert found.exit_code == 2 and "add --overwrite" in found.stderr
+    assert call(*words, "--overwrite").exit_code == 0
+    made = {f"{name}.png" for name in PLOTS - {"receptive_fields"}} | FILES
+    assert {p.name for p in out.iterdir()} == made | {"gallery_holiday.png"}
+    assert (out / "gallery_holiday.png").read_bytes() == b"mine"
+
+
+def test_an_analysis_that_cannot_be_written_is_told(call, runs, tmp_path):
+    """The disk is full: files cannot grow beyond a limit."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        found = call(runs / "learned", "--images", 0, "--out", tmp_path / "out", "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found.exit_code == 1
+    assert json.loads(found.stdout)["layers"]  # one document, and no other
+    assert "make room" in found.stderr and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 import sys
 
-import typer
-
 from nifbuild.cli.ablate.options import DirectoryOption, StudyArgument, open_study
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import JsonOption
-from nifbuild.cli.output import print_document, print_problems
+from nifbuild.cli.output import print_document, print_problems, say
 
 
 def plan(
@@ -29,7 +27,7 @@ def plan(
     else:
         print_grids([plan_grid(found)])
         for note in plan_notes(found):
-            typer.echo(note)
+            say(note)
         print_problems(found.exceeded)
     if found.exceeded:
         sys.exit(BudgetError.exit_code)

@@ -9,7 +9,7 @@ import typer
 from nifbuild.cli.ablate.options import DirectoryOption, StudyArgument, open_study
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import JsonOption
-from nifbuild.cli.output import print_document
+from nifbuild.cli.output import print_document, say
 
 if TYPE_CHECKING:
     from nifbuild.ablate.run import Engine
@@ -92,8 +92,9 @@ def run(
     if json_output:
         print_document(summary.document(str(store.path)))
     else:
-        typer.echo(summary.text())
-        typer.echo(f"results: nifbuild ablate report {study}" + _where(directory))
+        for line in summary.lines():
+            say(line)
+        say(f"results: nifbuild ablate report {study}" + _where(directory))
     if summary.failed:
         sys.exit(RunError.exit_code)
 

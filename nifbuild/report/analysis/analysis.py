@@ -28,6 +28,7 @@ from nifbuild.report.analysis.subject import (
     trained_subject,
 )
 from nifbuild.report.kernels import layer_kernels
+from nifbuild.report.output_file import MAKER
 from nifbuild.spec.data import Augment, Limit
 from nifbuild.train.device import resolve_device
 from nifbuild.train.directory import RunDirectory
@@ -110,6 +111,7 @@ class Analysis:
     def as_document(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
+            "generator": MAKER,
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "directory": self.directory,
