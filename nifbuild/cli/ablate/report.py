@@ -31,14 +31,22 @@ def report(
     with loading():
         from nifbuild.ablate.report import make_report, write_report
         from nifbuild.ablate.tables import print_report
+        from nifbuild.errors import RunError
 
     found, store = open_study(study, directory)
     made = make_report(found, store, main)
-    written = write_report(made, out or store.path / "report")
+    try:
+        written = write_report(made, out or store.path / "report")
+    except RunError as error:
+        if out is not None:
+            raise
+        written = []  # a copy that may only be read can still be shown
+        typer.echo(f"warning: not written down: {error}; name a folder with --out", err=True)
     if json_output:
         print_document(made.document())
     elif markdown:
         typer.echo(made.markdown(), nl=False)
     else:
         print_report(made.results, made.gates)
-        typer.echo(f"written to {written[0].parent}: {', '.join(p.name for p in written)}")
+        if written:
+            typer.echo(f"written to {written[0].parent}: {', '.join(p.name for p in written)}")
