@@ -18,19 +18,12 @@ from nifbuild.spec.gates import GateSpec
 from tests.ablate.conftest import STUDY, ablate, document, write_study
 from tests.ablate.test_gate import LOWER, STANDARD, results
 
-ENVIRONMENT = {
-    "packages": {"nifbuild": "1", "torch": "2"}, "device": "cpu", "device_name": "x", "threads": 1,
-    "started": "2026-01-01",
-}  # fmt: skip
-
 
 def with_sizes(found, size):
     """The results, as of filters of some size."""
     variants = []
     for index, variant in enumerate(found.variants):
-        extra = {"environment": ENVIRONMENT}
-        if index:
-            extra |= {"effective_size": size, "effective_size_at_init": 7}
+        extra = {"effective_size": size, "effective_size_at_init": 7} if index else {}
         each = {s: {**r, **extra} for s, r in variant.results.items()}
         variants.append(replace(variant, results=each))
     return replace(found, variants=tuple(variants))
@@ -199,22 +192,3 @@ def test_plan_estimates_time_from_what_is_done(finished, tmp_path):
     assert (
         "at the speed of the cells that are done" in ablate("plan", study, "--dir", folder).stdout
     )
-
-
-def test_results_of_other_versions_are_left_out(finished, tmp_path):
-    import shutil
-
-    study, folder, _ = finished
-    copy = tmp_path / "cells"
-    shutil.copytree(folder, copy)
-    paths = [p for p in (copy / "cells").iterdir() if (p / "result.json").exists()]
-    newest = max(paths, key=lambda p: (p / "result.json").stat().st_mtime)
-    result = json.loads((newest / "result.json").read_text())
-    result["environment"]["started"] = "2100-01-01T00:00:00+00:00"
-    (newest / "result.json").write_text(json.dumps(result))
-    cell = json.loads((newest / "cell.json").read_text())
-    cell["origin"]["torch"] = "9.9"
-    (newest / "cell.json").write_text(json.dumps(cell))
-    said = document("report", study, "--dir", copy)
-    assert said["done"] == 1 and said["left_out"] == 3
-    assert "Left out: 3 results" in (copy / "report" / "report.md").read_text()
