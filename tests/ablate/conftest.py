@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nifbuild.ablate.cells import Store
 from nifbuild.cli.app import app
 
 TINY = """
@@ -66,6 +67,11 @@ def write_study(folder: Path, text: str = STUDY, name: str = "study") -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(text)
     return path
+
+
+def done_cells(folder):
+    """The cells of a folder that have figures."""
+    return [cell for cell in Store(folder).cells() if cell.has_result]
 
 
 def ablate(*arguments):

@@ -14,7 +14,7 @@ import nifbuild
 from nifbuild.ablate.cells import Origin, Store
 from nifbuild.ablate.code import computes_figures
 from nifbuild.ablate.damage import damage_of
-from tests.ablate.conftest import STUDY, ablate, document, result_of, write_study
+from tests.ablate.conftest import STUDY, ablate, document, done_cells, result_of, write_study
 from tests.test_floors import imports
 
 PACKAGE = Path(nifbuild.__file__).parent
@@ -27,10 +27,6 @@ def store(finished, tmp_path):
     shutil.copytree(finished[1], tmp_path / "cells")
     (tmp_path / "cells" / "looks.json").unlink(missing_ok=True)
     return study, tmp_path / "cells"
-
-
-def done_cells(folder):
-    return [cell for cell in Store(folder).cells() if cell.has_result]
 
 
 def edited(path, **changes):
@@ -185,11 +181,6 @@ def test_results_of_something_else_are_stale(store, origin, words):
     study, folder = store
     of_other(folder, **origin)
     warning = f"4 results are stale, being {words}: not counted"
-    plan = document("plan", study, "--dir", folder)
-    assert plan["remaining"] == 4 and plan["warnings"] == [warning]
-    gate = ablate("gate", study, "--dir", folder)
-    assert gate.exit_code == 3 and warning in gate.stdout
-    assert "those of the variant are stale" in gate.stdout
     report = document("report", study, "--dir", folder)
     assert (report["done"], report["left_out"], report["warnings"]) == (0, 4, [warning])
     assert warning in (folder / "report" / "report.md").read_text()
@@ -198,6 +189,11 @@ def test_results_of_something_else_are_stale(store, origin, words):
 def test_stale_cells_are_trained_anew(store):
     study, folder = store
     of_other(folder, code="other")
+    plan = document("plan", study, "--dir", folder)
+    assert [set(v["seeds"].values()) for v in plan["variants"]] == [{"stale"}] * 2
+    gate = ablate("gate", study, "--dir", folder)
+    assert gate.exit_code == 3 and "4 results are stale" in gate.stdout
+    assert "those of the variant are stale" in gate.stdout
     done = ablate("run", study, "--dir", folder, "--workers", 2)
     assert "4 cells done, 0 of them before" in done.stdout
     assert "4 results are stale, being of other code of nifbuild" in done.stderr
@@ -223,11 +219,11 @@ def test_changed_data_is_seen_where_it_is_at_hand(tmp_path, monkeypatch):
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
-    for index in range(16):
+    for index in range(40):
         folder = tmp_path / "images" / "ab"[index % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 8), index * 16).save(folder / f"{index}.png")
-    data = "data: {source: image_folder, path: images, validation: 0, test: 0.5}"
+        Image.new("L", (8, 8), index * 6).save(folder / f"{index}.png")
+    data = "data: {source: imagefolder, path: images, validation: 0, test: 0.5}"
     study = write_study(tmp_path, STUDY.replace("seeds: [0, 1]", "seeds: [0]"))
     base = (tmp_path / "tiny.yaml").read_text()
     start = base.index("data:")
@@ -252,7 +248,12 @@ def fingerprint(package):
     code = "from nifbuild.ablate.code import code_fingerprint as f; print(f())"
     environment = {**os.environ, "PYTHONPATH": str(package.parent)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=package.parent,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout
 
@@ -286,10 +287,26 @@ def test_all_that_a_cell_runs_is_code_that_figures_depend_on():
     assert all(module.startswith("ablate/") or module == "report/__init__.py" for module in shown)
 
 
+def test_a_study_whose_seeds_change_after_results_were_shown(store):
+    study, folder = store
+    assert ablate("gate", study, "--dir", folder).exit_code == 0
+    assert ablate("gate", study, "--dir", folder).exit_code == 0
+    text = STUDY.replace("seeds: [0, 1]", "seeds: [1, 0]")
+    assert ablate("gate", write_study(study.parent, text), "--dir", folder).exit_code == 0
+    (folder / "looks.json").write_text(
+        (folder / "looks.json").read_text().replace('"seeds": [', '"seeds": [2,')
+    )
+    done = ablate("gate", study, "--dir", folder)
+    assert done.exit_code == 3 and "seeds 0, 1, 2 were planned when results" in done.stdout
+    (folder / "looks.json").write_text("{}")
+    done = ablate("gate", study, "--dir", folder)
+    assert done.exit_code == 1 and "looks.json is damaged: looks: Field required" in done.stderr
+
+
 def test_a_result_that_is_none_fails_its_cell(tmp_path):
     from nifbuild.errors import RunError
 
     cell = Store(tmp_path).cell("0" * 16)
-    with pytest.raises(RunError, match="what was found is no result: loss: .*finite"):
+    with pytest.raises(RunError, match=r"what was found is no result: loss: .*finite"):
         cell.finish(result_of(loss=float("nan")))
     assert not cell.has_result
