@@ -16,7 +16,8 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 def junit_xml(results: Results, gates: Sequence[GateResult]) -> str:
     """A test case for each gate and variant, and for each cell that failed.
 
-    An inconclusive gate is an error rather than a failure: nothing was shown.
+    A gate that is inconclusive or cannot be compared is an error rather than a failure: nothing
+    was shown.
     """
     cases = []
     for gate in gates:

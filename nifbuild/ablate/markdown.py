@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nifbuild.ablate.gate import GateResult, overall, tally
+from nifbuild.ablate.gate import GateResult, GateVerdict, overall, tally
 from nifbuild.ablate.results import Results, failed_name
 from nifbuild.ablate.tables import gates_grid, results_grid
 from nifbuild.report.inspect.table import markdown, markdown_text
@@ -10,13 +10,20 @@ from nifbuild.report.output_file import MAKER
 from nifbuild.shown import shown
 
 _SHOWN_GATES = 10
-_WORDS = {"pass": "passes", "fail": "fails", "inconclusive": "inconclusive"}
+_WORDS: dict[GateVerdict, str] = {
+    "pass": "passes",
+    "fail": "fails",
+    "not comparable": "not comparable",
+    "inconclusive": "inconclusive",
+}
 
 
 def report_markdown(results: Results, gates: Sequence[GateResult]) -> str:
     """All of a report as GitHub's Markdown."""
     parts = [f"## Ablation {markdown_text(results.name)}: {verdict_text(results, gates)}"]
     parts.append(status_text(results, gates))
+    if results.warnings:
+        parts.append("\n".join(f"- {_escaped(warning)}" for warning in results.warnings))
     unsettled = [gate for gate in gates if gate.verdict != "pass"]
     if unsettled:
         lines = [_gate_line(gate) for gate in unsettled[:_SHOWN_GATES]]
@@ -61,8 +68,12 @@ def notes(results: Results) -> list[str]:
         "deviation, number of seeds in parentheses.",
         "To baseline: mean of the differences seed by seed, in percentage points, with Student's "
         "two-sided 95 % confidence interval.",
-        "Gates: one-sided bounds at each gate's confidence; no correction for several gates. The "
-        "standard deviation of an accuracy is taken to be at least one test image.",
+        "Gates: one-sided bounds at each gate's confidence, which is that of one look at a number "
+        "of seeds chosen beforehand; no correction for several gates. The standard deviation of an "
+        "accuracy is taken to be at least one test image.",
+        "The bounds over seeds are for these test images: that others of their kind would give "
+        "other figures is not in them. Bounds for that stand beside them, from the number of "
+        "images alone, and wider than need be for differences on the same images.",
         "Parameters and peak memory of a training step: predicted, as by `nifbuild inspect`.",
         "Filter size: the smallest odd window with 95 % of a filter's mass, on the grid that its "
         "layer sees; median over filters, then over layers with filters as large as the image; "
@@ -76,7 +87,11 @@ def notes(results: Results) -> list[str]:
     }
     found += [f"Computed with {markdown_text(text)}." for text in sorted(on)]
     if results.left_out:
-        found.append(f"Left out: {results.left_out} results of other versions or other data.")
+        found.append(
+            f"Left out: {results.left_out} results of other versions, other code or other data."
+        )
+    if results.unknown_data:
+        found.append("Not all data was at hand: whether it has changed since was not looked at.")
     return found
 
 

@@ -10,6 +10,7 @@ from nifbuild.ablate.cells import Store
 from nifbuild.ablate.collect import collect
 from nifbuild.ablate.gate import GateResult, check_gates, overall
 from nifbuild.ablate.junit import junit_xml
+from nifbuild.ablate.looks import note_look, read_looks
 from nifbuild.ablate.markdown import report_markdown
 from nifbuild.ablate.plots import QUESTIONS, write_plots
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
@@ -42,7 +43,7 @@ class Report:
 
 
 def make_report(study: Study, store: Store, main: Path | None = None) -> Report:
-    """Reads what is done of a study, and judges it.
+    """Reads what is done of a study, and judges it; notes beside the cells that it was shown.
 
     Args:
         study: Which.
@@ -50,12 +51,14 @@ def make_report(study: Study, store: Store, main: Path | None = None) -> Report:
         main: The report of another branch, for gates `versus: main`.
 
     Raises:
-        SpecError: There is no report at `main`.
-        RunError: A file is damaged.
+        SpecError: There is no report at `main`, or a spec does not suit its data.
+        RunError: The report at `main` is damaged, or a file may not be read.
     """
     other = None if main is None else load_results(main)
     results = study_results(study, collect(study, store))
-    return Report(results, check_gates(study, results, other))
+    gates = check_gates(study, results, other, read_looks(store))
+    note_look(store, results.seeds, results.cells)
+    return Report(results, gates)
 
 
 def require_writable(folder: Path, *, overwrite: bool) -> None:

@@ -4,6 +4,7 @@ The process holds the cell's lock for as long as it lives, so that a cell is nev
 once; and it ends, with a checkpoint saved, where the process that started it has gone.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -14,12 +15,17 @@ import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nifbuild.ablate.cells import CellDirectory, Document
+from nifbuild.ablate.cells import CellDirectory, Origin
+from nifbuild.ablate.damage import FIGURES, weights_hash
+from nifbuild.ablate.documents import Document
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
 from nifbuild.train.careful_stderr import careful_stderr
 from nifbuild.train.launch import stop_signals
+
+if TYPE_CHECKING:
+    from nifbuild.train.trained import Which
 
 BUSY = 75
 """Exit code where another process runs the cell: EX_TEMPFAIL of sysexits.h."""
@@ -118,41 +124,66 @@ def _trained(cell: CellDirectory, threads: int) -> Document:
     from nifbuild.train.progress import reporter
     from nifbuild.train.run import train_run
 
+    description = _description(cell)
     torch.set_num_threads(threads)
     resolved = load_spec(cell.spec)
     with resolved.placing():
         figures = train_run(resolved, cell.run, resume=True, report=reporter(quiet=False))
-    return {**_figures(cell, figures), **effective_sizes(cell.run)}
+    which: Which = "last" if figures["selected"] == "last" else "best"
+    return {**_figures(cell, figures, description), **effective_sizes(cell.run, which)}
 
 
-def _figures(cell: CellDirectory, figures: Document) -> Document:
+def _description(cell: CellDirectory) -> Document:
+    """What the cell is, which has to be what this process would run under that name."""
+    from nifbuild.ablate.origins import versions
+
+    found = cell.description()
+    origin = None if found is None else Origin.of(found)
+    if found is None or origin is None:
+        raise RunError(f"{cell.path / 'cell.json'} does not say what the cell is")
+    if dataclasses.replace(origin, **versions()) != origin:
+        raise RunError(
+            "nifbuild or torch differ from those that planned the cell",
+            fix="install the same on all machines; after a change, call `nifbuild ablate run` anew",
+        )
+    return found
+
+
+def _figures(cell: CellDirectory, figures: Document, description: Document) -> Document:
     from nifbuild.train.directory import RunDirectory
 
     run = RunDirectory(cell.run)
-    expected = cell.description()["origin"]["data"]
-    if run.data()["fingerprint"] != expected:
+    if run.data()["fingerprint"] != description["origin"]["data"]:
         raise RunError(
             "the data has changed since the cell was planned",
             fix=f"delete {cell.path}, and run again",
         )
     environment = run.starts()[-1]
-    taken = ("split", "top1", "top5", "loss", "num_samples", "epoch", "checkpoint", "seconds")
-    on = ("device", "device_name", "threads", "packages", "git_commit", "started")
-    result = {name: figures[name] for name in taken}
-    result["train_images"] = run.data()["splits"]["train"]
-    return {**result, "environment": {name: environment[name] for name in on}}
+    on = ("device", "device_name", "threads", "packages", "precision", "git_commit", "started")
+    return {
+        "spec_hash": description["spec_hash"],
+        "origin": description["origin"],
+        "weights": weights_hash(run, cell.run / "checkpoints" / figures["checkpoint"]),
+        **{name: figures[name] for name in FIGURES},
+        "train_images": run.data()["splits"]["train"],
+        "environment": {name: environment[name] for name in on},
+    }
 
 
-def effective_sizes(run: Path) -> dict[str, Any]:
+def effective_sizes(run: Path, which: "Which" = "best") -> dict[str, Any]:
     """How large the filters of a run are, in pixels of the image that each layer sees.
 
     A filter's size is that of its smallest odd window with 95 % of its mass; a layer's is the
     median over its filters, a network's the median over its layers that have filters as large as
     the image. The same with the weights that training started from.
+
+    Args:
+        run: Its directory.
+        which: The checkpoint that counts.
     """
     from nifbuild.train import fresh_model, load_run
 
-    trained = load_run(run)
+    trained = load_run(run, checkpoint=which)
     shape = trained.resolved.graph.input_shape
     size = (shape.channels, shape.size[0], shape.size[1])
     layers = _layer_sizes(trained.model, size)

@@ -56,15 +56,18 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether another process is within `locked` with this directory, as far as can be told."""
+    """Whether another process is within `locked` with this directory, as far as can be told.
+
+    It writes nothing, so that it can be asked where nothing may be written.
+    """
     if sys.platform == "win32":
         return False
     try:
-        descriptor = os.open(directory / LOCK, os.O_RDWR)
-    except FileNotFoundError:
+        descriptor = os.open(directory / LOCK, os.O_RDONLY)
+    except (FileNotFoundError, PermissionError):
         return False
     try:
-        _lock(descriptor, directory / LOCK)
+        _lock(descriptor, directory / LOCK, shared=True)
     except RunError:
         return True
     finally:
@@ -118,12 +121,13 @@ def _require_own(descriptor: int, path: Path) -> bytes:
     return content
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def _lock(descriptor: int, path: Path, *, shared: bool = False) -> None:
     import fcntl  # not on Windows
 
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         # Not flock(): children, such as a loader's workers, would inherit that one and outlive us.
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             raise _held(path) from error
