@@ -10,13 +10,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nifbuild.errors import suggestion
-from nifbuild.spec.base import Spec, finding
+from nifbuild.spec.base import LARGEST, PositiveFloat, PositiveInt, Spec, finding
 from nifbuild.spec.splits import USUAL_NAMES, SplitName, Splits
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
-Positive = Annotated[int, Field(ge=1)]
+_MAX_DRAWN = 10**9
+"""Most pixels that are drawn for one data set; each takes 8 bytes for a while."""
 Files = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
@@ -78,10 +79,10 @@ class Augment(Spec):
 class Normalize(Spec):
     """Fixed statistics, in units where black is 0 and white is 1."""
 
-    mean: tuple[float, ...]
+    mean: tuple[Annotated[float, Field(ge=-LARGEST, le=LARGEST)], ...]
     """Subtracted from each channel; one number for each channel, or one for all."""
 
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    std: tuple[PositiveFloat, ...]
     """Divides each channel; one number for each channel, or one for all."""
 
 
@@ -91,13 +92,13 @@ class Limit(Spec):
     A smaller limit with the same seed gives a subset of a larger one.
     """
 
-    train: Positive | None = None
+    train: PositiveInt | None = None
     """Training images, counted after validation was set aside. Null: all."""
 
-    validation: Positive | None = None
+    validation: PositiveInt | None = None
     """Validation images. Null: all."""
 
-    test: Positive | None = None
+    test: PositiveInt | None = None
     """Test images. Null: all."""
 
 
@@ -119,10 +120,10 @@ class CommonData(Spec):
     """Fixes which images are set aside and kept. Not the seed of training: runs that differ in that
     one see the same split."""
 
-    num_classes: Positive | None = None
+    num_classes: PositiveInt | None = None
     """An assertion: data with another number of classes is an error. Null: as the data says."""
 
-    size: tuple[Positive, Positive] | None = None
+    size: tuple[PositiveInt, PositiveInt] | None = None
     """Height and width, in pixels, that this data wants of the model's input. Null: the
     architecture's own."""
 
@@ -216,11 +217,11 @@ class DistantPairData(CommonData):
     source: Literal["distant_pair"]
     """Which kind of source this is."""
 
-    distance: Annotated[int, Field(ge=2)]
+    distance: Annotated[int, Field(ge=2, le=LARGEST)]
     """Pixels from one mark to the other in the class `near`; a window of `distance` + 1 sees both
     of them."""
 
-    size: tuple[Positive, Positive] = (32, 32)
+    size: tuple[PositiveInt, PositiveInt] = (32, 32)
     """Height and width of the images, in pixels, and of the model's input: nothing is resized. Both
     are at least 4 * distance - 1."""
 
@@ -243,6 +244,15 @@ class DistantPairData(CommonData):
                 f", or `distance: {largest}` or less" if largest >= 2 else ""
             )
             raise finding(what, fix, at=("size",))
+        return self
+
+    @model_validator(mode="after")
+    def _memory_holds_them(self) -> Self:
+        pixels = self.images * self.size[0] * self.size[1]
+        if pixels > _MAX_DRAWN:
+            what = f"{self.images:,} images of {self.size[0]:,} x {self.size[1]:,} pixels are more "
+            fix = "draw fewer of them: `images: ...`, or smaller ones"
+            raise finding(f"{what}than {_MAX_DRAWN:,} pixels", fix, at=("images",))
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,8 @@ from nifbuild.spec.ops import AnyOp, Layer, Merge, Shape, ShapeError, Structure,
 from nifbuild.spec.source import List, TreePath, at, plain
 from nifbuild.spec.source import Node as TreeNode
 
+MAX_VALUES = 10**10
+"""Most values that an image may have on its way; a batch of them is still within 64 bits."""
 INPUT = -1
 """The node that stands for the model's input."""
 
@@ -72,6 +74,11 @@ def lower(model: tuple[AnyOp, ...], input_shape: Shape, tree: TreeNode) -> Graph
     Raises:
         SpecError: If shapes do not fit, a reference or an id is wrong, or an output goes unused.
     """
+    if input_shape.num_elements > MAX_VALUES:
+        sizes = [at(tree, ("input", name)) for name in ("size", "channels")]
+        mark = next((size.mark for size in sizes if size is not None), None)
+        what, fix = _too_many_values(f"an input of {input_shape}", input_shape)
+        raise SpecError(Problem(what, mark, "input", fix, "too-large"))
     builder = _Builder(model, input_shape, tree)
     output = builder.ops(model, ("model",), builder.input)
     names = module_names(builder.root, tree)
@@ -94,6 +101,11 @@ class _Draft:
     input_shapes: tuple[Shape, ...]
     output_shape: Shape
     where: TreePath
+
+
+def _too_many_values(name: str, shape: Shape) -> tuple[str, str]:
+    what = f"{name} has {shape.num_elements:,} values, and an image at most {MAX_VALUES:,}"
+    return what, "use fewer channels or smaller images"
 
 
 def _placed(drafts: list[_Draft]) -> list[_Draft]:
@@ -175,6 +187,8 @@ class _Builder:
             if field and not error.field:
                 error.field = field
             raise
+        if shape.num_elements > MAX_VALUES:
+            raise ShapeError(*_too_many_values(f"the output of {shape}", shape), field)
         index = len(self.drafts)
         sources = tuple(value.node for value in inputs)
         self.drafts.append(_Draft(op, sources, shapes, shape, self.where))

@@ -24,6 +24,8 @@ MAX_NODES = 200_000
 """Most values that a spec may hold once aliases, blocks and repeats are written out."""
 MAX_KEYS = 10_000
 """Most keys that one mapping may have."""
+MAX_NUMBER = 40
+"""Most characters of a number."""
 MAX_TEXT = 10_000
 """Most characters that one value may have."""
 MAX_KEY = 500
@@ -249,7 +251,8 @@ class _Builder:
             if target is None:
                 known = event.anchor in self.anchors
                 what = "contains itself" if known else "is not defined above"
-                raise self.problem(event, f"the alias *{event.anchor[:MAX_KEY]} {what}")
+                name = str(event.anchor)[:MAX_KEY]
+                raise self.problem(event, f"the alias *{name} {what}")
             self.count += target.num_nodes - 1
             self.refuse_excess(event, "aliases expand to")
             return target
@@ -348,7 +351,7 @@ def resolve_scalar(text: str) -> ScalarValue:
     if text in _WORDS:
         return _WORDS[text]
     # Longer digit strings are not numbers that a spec means, and int() is quadratic in them.
-    if len(text) <= 40:
+    if len(text) <= MAX_NUMBER:
         if _INT.fullmatch(text):
             return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
         if _FLOAT.fullmatch(text):
