@@ -172,7 +172,8 @@ def _expected(detail: dict[str, Any]) -> str:
     }
     if kind in comparisons:
         words, key = comparisons[kind]
-        return f"{words} {context[key]:g}"
+        limit = context[key]
+        return f"{words} {limit:,}" if isinstance(limit, int) else f"{words} {limit:g}"
     if kind in ("literal_error", "enum"):
         return str(context["expected"]).replace("'", "")
     names = {

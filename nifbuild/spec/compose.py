@@ -9,7 +9,7 @@ instead of inheriting its fields.
 from collections.abc import Sequence
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, SpecError, suggestion
+from nifbuild.errors import Mark, Problem, SpecError, listing, suggestion
 from nifbuild.spec.file_text import require_printable
 from nifbuild.spec.source import (
     MAX_DEPTH,
@@ -211,7 +211,7 @@ def _check_variable(tree: Map, name: str, mark: Mark) -> None:
     known = tree.get("vars")
     names = list(known.entries) if isinstance(known, Map) else []
     if name not in names:
-        listed = f"variables of this spec: {', '.join(names) or 'none'}"
+        listed = f"variables of this spec: {listing(names)}"
         fix = suggestion(name, names, listed)
         problem = Problem(f"no variable '{name}'", mark, f"vars.{name}", fix, "unknown-variable")
         raise SpecError(problem)
