@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 
-MAX_PROBLEMS = 100
+MAX_PROBLEMS = 50
 """Most problems of one kind that are told at once."""
 _MAX_WORD = 100
 """Longest word that others are compared with."""
-_MAX_CANDIDATES = 1000
+_MAX_CANDIDATES = 500
 """Most words that are compared with one."""
 _MAX_LISTED = 40
 """Most names in a list of what was allowed."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.errors import Mark, Problem, SpecError, told
 from nifbuild.spec.names import POSITION, Leaf, Level, module_names, why_unknown
 from nifbuild.spec.ops import AnyOp, Layer, Merge, Shape, ShapeError, Structure, Value
 from nifbuild.spec.source import List, TreePath, at, plain
@@ -125,14 +125,14 @@ def _placed(drafts: list[_Draft]) -> list[_Draft]:
 def _refuse_unused(graph: Graph, tree: TreeNode) -> None:
     """With `from:` the op before may go unused: its weights would never learn anything."""
     used = {graph.output, *(i for node in graph.nodes for i in node.inputs)}
-    problems = []
-    for index, node in enumerate(graph.nodes):
-        if index not in used:
-            place = at(tree, node.where)
-            fix = "refer to it by a later `from`, or leave the op out"
-            what = "nothing takes the output of this op"
-            mark = place.mark if place is not None else None
-            problems.append(Problem(what, mark, node.path, fix, "unused-output"))
+    unused = (node for index, node in enumerate(graph.nodes) if index not in used)
+    what = "nothing takes the output of this op"
+    fix = "refer to it by a later `from`, or leave the op out"
+    places = ((node.path, at(tree, node.where)) for node in unused)
+    problems = told(
+        Problem(what, place.mark if place is not None else None, path, fix, "unused-output")
+        for path, place in places
+    )
     if problems:
         raise SpecError(problems)
 

@@ -6,9 +6,11 @@ This is the whole way from text to nodes, in order; each stage stands in a modul
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from nifbuild.errors import (
+    MAX_PROBLEMS,
     Mark,
     Problem,
     RunError,
@@ -26,6 +28,7 @@ from nifbuild.spec.document import Patch, RunSpec, SpecFile
 from nifbuild.spec.expand import expand_model
 from nifbuild.spec.expressions import names_within, substitute, variables
 from nifbuild.spec.graph import Graph, lower
+from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
 from nifbuild.spec.recompute import check_recomputed
@@ -36,23 +39,26 @@ _AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
 """Sections that only help to write a spec; nothing of them remains in a resolved one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resolved:
     """A spec that is ready to be built.
 
     Attributes:
         spec: The typed sections.
         graph: The model's nodes with their shapes.
-        text: The spec written out, as YAML that loads to the same `Resolved`.
         tree: The values with the places where they were written, those under `defaults` included.
         source: The composed tree that this was resolved from.
     """
 
     spec: RunSpec
     graph: Graph
-    text: str
     tree: Map
     source: Map
+
+    @cached_property  # writing YAML takes longer than all checks
+    def text(self) -> str:
+        """The spec written out, as YAML that loads to the same `Resolved`."""
+        return canonical_text(self.spec)
 
     @property
     def name(self) -> str:
@@ -186,10 +192,12 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
             raise SpecError(found)
 
     _check_output(spec, graph, tree, num_classes)
-    problems = check_recomputed(graph, spec.train.gradient_checkpointing, full)
+    problems = told(check_recomputed(graph, spec.train.gradient_checkpointing, full))
+    too_few = too_few_images(graph, spec.train.images_at_once, full)
+    problems += [too_few] if too_few is not None else []
     if problems:
         raise SpecError(problems)
-    return Resolved(spec, graph, canonical_text(spec), full, source)
+    return Resolved(spec, graph, full, source)
 
 
 def _reading_order(problem: Problem) -> tuple[str, int, int]:
@@ -228,6 +236,8 @@ def _unused_variables(source: Map) -> Iterator[Problem]:
         return
     used = names_within(source)
     unknown = used - set(declared.entries) - _block_arguments(source)
+    if len(unknown) > MAX_PROBLEMS:
+        return  # which of them are misspelt is told of those, and not looked for here
     for name in declared.entries:
         mark = declared.key_marks[name]
         own = mark.line == 0 or mark.file == source.mark.file

@@ -316,6 +316,11 @@ class TrainSpec(Spec):
     """The checkpoint whose figures are the run's result. `best` is by validation; without a
     validation split it is the last one, as choosing by test images would flatter the result."""
 
+    @property
+    def images_at_once(self) -> int:
+        """Images that pass through the model at once, over all processes: a micro-batch."""
+        return self.batch_size // self.accumulate
+
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
         if self.batch_size % self.accumulate:

@@ -19,6 +19,7 @@ from nifbuild.spec.splits import Role
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.batches import (
     check_batch_size,
+    check_statistics,
     evaluation_batches,
     micro_batch_size,
     training_batches,
@@ -91,7 +92,9 @@ def train_run(
         device = resolve_device(spec.device)
         require_trackers(spec.trackers)
         catalog, resolved = open_for(resolved)
-        check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
+        processes = int(os.environ.get("WORLD_SIZE", 1))
+        check_batch_size(spec, catalog.sizes["train"], processes)
+        check_statistics(resolved, processes)
         require_validation(spec, catalog.sizes)
         require_shardable(spec)
         accelerator = stack.enter_context(
