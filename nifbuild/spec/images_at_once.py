@@ -5,7 +5,7 @@ from nifbuild.spec.graph import Graph
 from nifbuild.spec.ops import Layer
 from nifbuild.spec.source import Map, at
 
-_FIELDS = (("train", "accumulate"), ("train", "batch_size"))
+_FIELDS = (("train", "batch_size"), ("train", "accumulate"))
 
 
 def too_few_images(graph: Graph, images: int, tree: Map) -> Problem | None:
@@ -28,8 +28,6 @@ def too_few_images(graph: Graph, images: int, tree: Map) -> Problem | None:
         mark = (written or [tree if op is None else op])[0].mark
         what = f"a batch of {images} cannot be trained: {node.op.op} needs more than one value for "
         what += f"each channel, and '{node.path}' gets an image of {shape}"
-        fix = (
-            f"let at least {needed} images pass at once: a larger batch_size, a smaller accumulate"
-        )
+        fix = f"let {needed} images or more pass at once: a larger batch_size, a smaller accumulate"
         return Problem(what, mark, "train.batch_size", fix, "batch-size")
     return None

@@ -15,6 +15,7 @@ from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.derived import DerivedTensors
 from nifbuild.report.inspect.targets import Target, optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.weightless import Trace, Weightless, weightless_module
+from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Sgd
