@@ -21,6 +21,7 @@ from nifbuild.spec.source import (
     at,
     load,
     parse,
+    path_key,
     replace_at,
     require_bounded,
 )
@@ -186,8 +187,7 @@ def with_value(tree: Map, name: str, value: Node, mark: Mark) -> Map:
     if len(words) > MAX_DEPTH:
         what = f"a path of {len(words):,} names; a spec has at most {MAX_DEPTH} levels"
         raise SpecError(Problem(what, mark, code="override"))
-    # No list is as long as a number of more digits says.
-    keys: list[str | int] = [int(k) if k.isdecimal() and len(k) < 10 else k for k in words]
+    keys = [path_key(word) for word in words]
     if keys[0] in ("extends", "patch"):
         by = "a flag" if mark.line == 0 else "a path"
         fix = "write it in a file" if mark.line == 0 else "write a fragment: {patch: [...]}"

@@ -368,6 +368,12 @@ def plain(node: Node) -> Any:
     return {key: plain(value) for key, value in node.entries.items()}
 
 
+def path_key(word: str) -> str | int:
+    """One word of a path as people write it: a position in a list, or else a key."""
+    # No list is as long as a number of more digits says, and int() refuses thousands of them.
+    return int(word) if word.isdecimal() and len(word) < 10 else word
+
+
 def at(node: Node, path: TreePath) -> Node | None:
     """The value at `path`, or None."""
     found: Node | None = node
