@@ -23,7 +23,7 @@ def report_markdown(results: Results, gates: Sequence[GateResult]) -> str:
     parts = [f"## Ablation {markdown_text(results.name)}: {verdict_text(results, gates)}"]
     parts.append(status_text(results, gates))
     if results.warnings:
-        parts.append("\n".join(f"- {_escaped(warning)}" for warning in results.warnings))
+        parts.append("\n".join(f"- {markdown_text(warning)}" for warning in results.warnings))
     unsettled = [gate for gate in gates if gate.verdict != "pass"]
     if unsettled:
         lines = [_gate_line(gate) for gate in unsettled[:_SHOWN_GATES]]

@@ -10,16 +10,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nifbuild.errors import suggestion
-from nifbuild.spec.base import Spec, finding
+from nifbuild.spec.base import LARGEST, PositiveInt, Spec, finding
 from nifbuild.spec.splits import USUAL_NAMES, SplitName, Splits
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 Alpha = Annotated[float, Field(ge=0, le=1000)]
-Positive = Annotated[int, Field(ge=1, le=10**12)]
 Pixels = Annotated[int, Field(ge=1, le=2**16)]
-_MOST_DRAWN = 2**31
+_MAX_DRAWN = 10**9
+"""Most pixels that are drawn for one data set; each takes 8 bytes for a while."""
 Files = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
@@ -108,13 +108,13 @@ class Limit(Spec):
     A smaller limit with the same seed gives a subset of a larger one.
     """
 
-    train: Positive | None = None
+    train: PositiveInt | None = None
     """Training images, counted after validation was set aside. Null: all."""
 
-    validation: Positive | None = None
+    validation: PositiveInt | None = None
     """Validation images. Null: all."""
 
-    test: Positive | None = None
+    test: PositiveInt | None = None
     """Test images. Null: all."""
 
 
@@ -136,7 +136,7 @@ class CommonData(Spec):
     """Fixes which images are set aside and kept. Not the seed of training: runs that differ in that
     one see the same split."""
 
-    num_classes: Positive | None = None
+    num_classes: PositiveInt | None = None
     """An assertion: data with another number of classes is an error. Null: as the data says."""
 
     size: tuple[Pixels, Pixels] | None = None
@@ -233,7 +233,7 @@ class DistantPairData(CommonData):
     source: Literal["distant_pair"]
     """Which kind of source this is."""
 
-    distance: Annotated[int, Field(ge=2)]
+    distance: Annotated[int, Field(ge=2, le=LARGEST)]
     """Pixels from one mark to the other in the class `near`; a window of `distance` + 1 sees both
     of them."""
 
@@ -263,12 +263,12 @@ class DistantPairData(CommonData):
         return self
 
     @model_validator(mode="after")
-    def _can_be_drawn(self) -> Self:
-        height, width = self.size
-        pixels = self.images * height * width
-        if pixels > _MOST_DRAWN:
-            what = f"{self.images:,} images of {height} x {width} are {pixels:,} pixels"
-            raise finding(what, f"at most {_MOST_DRAWN:,} are drawn", at=("images",))
+    def _memory_holds_them(self) -> Self:
+        pixels = self.images * self.size[0] * self.size[1]
+        if pixels > _MAX_DRAWN:
+            what = f"{self.images:,} images of {self.size[0]:,} x {self.size[1]:,} pixels are more "
+            fix = "draw fewer of them: `images: ...`, or smaller ones"
+            raise finding(f"{what}than {_MAX_DRAWN:,} pixels", fix, at=("images",))
         return self
 
     @model_validator(mode="after")

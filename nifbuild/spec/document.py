@@ -11,6 +11,7 @@ from nifbuild.spec.base import NonNegativeInt, PositiveInt, PositivePair, Spec, 
 from nifbuild.spec.budget import BudgetSpec
 from nifbuild.spec.data import DataSpec
 from nifbuild.spec.ops import OpUnion
+from nifbuild.spec.select import Selector
 from nifbuild.spec.training import TrainSpec
 
 
@@ -59,7 +60,7 @@ class RunSpec(Spec):
 class Patch(Spec):
     """A change of the ops that a selector finds."""
 
-    match: Annotated[str, Field(min_length=1)] = "**"
+    match: Selector = "**"
     """Module path of the ops: `*` stands for anything within one name, `**` for any number of
     names."""
 

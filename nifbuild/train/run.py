@@ -17,6 +17,7 @@ from nifbuild.spec.splits import Role
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.batches import (
     check_batch_size,
+    check_statistics,
     evaluation_batches,
     micro_batch_size,
     training_batches,
@@ -101,6 +102,7 @@ def train_run(
         require_trackers(spec.trackers)
         catalog, resolved = open_for(resolved)
         check_batch_size(spec, catalog.sizes["train"], world_size())
+        check_statistics(resolved, world_size())
         require_validation(spec, catalog.sizes)
         require_shardable(spec)
         accelerator = stack.enter_context(

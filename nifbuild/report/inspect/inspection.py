@@ -174,7 +174,7 @@ def inspect_spec(
         SpecError: A batch size is too small to be trained with.
     """
     train = resolved.spec.train
-    sizes = batch_sizes or (train.batch_size // train.accumulate,)
+    sizes = batch_sizes or (train.images_at_once,)
     optimizer = optimizer or train.optimizer
     predictions = tuple(predict(resolved, size, target, optimizer) for size in sizes)
     model = build_skeleton(resolved)

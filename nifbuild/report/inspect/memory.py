@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nifbuild.compile import build_skeleton
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import SpecError
 from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.derived import DerivedTensors
 from nifbuild.report.inspect.targets import Target, optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.weightless import Trace, Weightless, weightless_module
+from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Sgd
@@ -97,6 +98,9 @@ def predict(
         target: For what to predict.
         optimizer: None: the spec's.
     """
+    problem = too_few_images(resolved.graph, batch_size, resolved.tree)
+    if problem is not None:
+        raise SpecError(problem)
     step = _Step(resolved, batch_size, target, optimizer or resolved.spec.train.optimizer)
     return Prediction(batch_size, step.memory(), step.saved)
 
@@ -182,12 +186,7 @@ class _Step:
         return logits, loss
 
     def _run(self, model: nn.Module, images: Tensor) -> Tensor:
-        try:
-            outputs: Tensor = model(images)
-        except ValueError as error:  # torch's, about batch normalisation of a single value
-            what = f"a batch of {self.batch_size} cannot be trained: {error}"
-            fix = "use a larger --batch-size"
-            raise SpecError(Problem(what, path="train.batch_size", fix=fix)) from None
+        outputs: Tensor = model(images)
         return outputs
 
     def _inference(self) -> int:
