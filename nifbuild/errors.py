@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 
+from nifbuild.shown import shown
+
 MAX_PROBLEMS = 50
 """Most problems of one kind that are told at once."""
 _MAX_WORD = 100
@@ -19,8 +21,6 @@ _MAX_CANDIDATES = 500
 """Most words that are compared with one."""
 _MAX_LISTED = 40
 """Most names in a list of what was allowed."""
-
-from nifbuild.shown import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """Whether the figures of a cell are still those of its run, and what is done where they are not."""
 
-import hashlib
 from pathlib import Path
 
 from nifbuild.ablate.cells import CellDirectory
 from nifbuild.ablate.documents import Damaged, Document, unreadable
 from nifbuild.errors import RunError
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.intact import AVERAGE, WEIGHTS, digest_of_file, evaluated_weights
 from nifbuild.train.lock import locked
 
 FIGURES = ("split", "top1", "top5", "loss", "num_samples", "epoch", "checkpoint", "seconds")
@@ -41,18 +41,20 @@ def _against_run(cell: CellDirectory, result: Document) -> str | None:
     if figures is not None and any(figures.get(name) != result[name] for name in FIGURES):
         return "result.json and run/metrics.json differ"
     checkpoint = next((c for c in run.checkpoints if c.name == result["checkpoint"]), None)
-    if checkpoint is not None and weights_hash(run, checkpoint) not in (None, result["weights"]):
+    if checkpoint is not None and weights_hash(checkpoint) not in (None, result["weights"]):
         return _OTHER_WEIGHTS
     return None
 
 
-def weights_hash(run: RunDirectory, checkpoint: Path) -> str | None:
-    """SHA-256 of the weights that are evaluated, in hexadecimal; None where they are gone."""
+def weights_hash(checkpoint: Path) -> str | None:
+    """SHA-256 of the weights that are evaluated, in hexadecimal; None where they are gone.
+
+    Of weights that are not what was saved, it is empty.
+    """
     try:
-        with run.evaluated_weights(checkpoint).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
+        return digest_of_file(evaluated_weights(checkpoint))
+    except RunError:
+        return "" if any((checkpoint / name).exists() for name in (WEIGHTS, AVERAGE)) else None
 
 
 def set_damaged_aside(cell: CellDirectory) -> str | None:

@@ -153,7 +153,7 @@ def print_report(results: Results, gates: Sequence[GateResult]) -> None:
 
 def print_warnings(results: Results) -> None:
     """What was found and does not count, on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     for warning in results.warnings:
         console.print(Text(warning, style="yellow"))
 

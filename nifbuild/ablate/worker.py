@@ -163,7 +163,7 @@ def _figures(cell: CellDirectory, figures: Document, description: Document) -> D
     return {
         "spec_hash": description["spec_hash"],
         "origin": description["origin"],
-        "weights": weights_hash(run, cell.run / "checkpoints" / figures["checkpoint"]),
+        "weights": weights_hash(cell.run / "checkpoints" / figures["checkpoint"]),
         **{name: figures[name] for name in FIGURES},
         "train_images": run.data()["splits"]["train"],
         "environment": {name: environment[name] for name in on},

@@ -169,9 +169,9 @@ def unpack(
     Raises:
         RunError: If a file is missing or damaged.
     """
-    _load_weights(module, checkpoint, WEIGHTS)
+    load_weights(module, checkpoint, WEIGHTS)
     if average is not None:
-        _load_weights(average, checkpoint, AVERAGE)
+        load_weights(average, checkpoint, AVERAGE)
     path = checkpoint / "optimizer.pt"
     require_saved(checkpoint, path)
     with reading(path):
@@ -192,7 +192,12 @@ def forget_state(optimizer: AcceleratedOptimizer) -> None:
         optimizer.scaler.load_state_dict(type(optimizer.scaler)().state_dict())
 
 
-def _load_weights(module: nn.Module, checkpoint: Path, name: str) -> None:
+def load_weights(module: nn.Module, checkpoint: Path, name: str) -> None:
+    """Loads one of a checkpoint's files of weights.
+
+    Raises:
+        RunError: If it is missing, damaged, or for another model.
+    """
     path = checkpoint / name
     require_saved(checkpoint, path)
     with reading(path):

@@ -51,7 +51,7 @@ def evidence(figures: Document, checkpoint: Path) -> Document:
         EVIDENCE: {
             "spec": _digest(progress["identity"]["spec"].encode()),
             "data": progress["identity"]["data"],
-            "weights": _digest_of_file(weights),
+            "weights": digest_of_file(weights),
             "figures": _seal(figures),
         }
     }
@@ -61,7 +61,8 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _digest_of_file(path: Path) -> str:
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -105,7 +106,7 @@ def require_saved(checkpoint: Path, path: Path) -> None:
     with reading(path):
         if not path.is_file():
             raise ValueError("it is no file" if path.exists() else "the file is missing")
-        if saved is not None and _digest_of_file(path) != saved:
+        if saved is not None and digest_of_file(path) != saved:
             raise ValueError(f"it is damaged, or not what was saved with {checkpoint}")
 
 

@@ -128,9 +128,9 @@ class _Convolution:
         geometry: list[Any],
     ) -> Self:
         """From an operation of a trace; `tensors` are images, filters and output."""
-        layouts = map(_Layout.of, tensors)
+        x, weight, output = map(_Layout.of, tensors)
         backend = _backend(*tensors[:2], bias, geometry)
-        return cls(func, tuple(map(_Layout.of, args)), *layouts, geometry, backend)
+        return cls(func, tuple(map(_Layout.of, args)), x, weight, output, geometry, backend)
 
     def extra(self) -> Extra:
         """What it takes: known where torch's own code computes it, else to be tried."""

@@ -34,7 +34,7 @@ def is_cut(target: RunDirectory, resolved: Resolved, model: nn.Module) -> bool:
     if target.spec.read_text(encoding="utf-8") != resolved.text:
         return False
     there = copy.deepcopy(model)
-    load_weights(there, target.find_checkpoint("last") / "model.safetensors")
+    load_weights(there, target.find_checkpoint("last"), WEIGHTS)
     pairs = zip(there.state_dict().values(), model.state_dict().values(), strict=True)
     return all(_is_same(one, other) for one, other in pairs)
 
