@@ -25,7 +25,6 @@ from nifbuild.train.careful_stderr import careful_stderr
 from nifbuild.train.launch import stop_signals
 
 if TYPE_CHECKING:
-    from nifbuild.train.trained import Which
 
 BUSY = 75
 """Exit code where another process runs the cell: EX_TEMPFAIL of sysexits.h."""
@@ -129,8 +128,7 @@ def _trained(cell: CellDirectory, threads: int) -> Document:
     resolved = load_spec(cell.spec)
     with resolved.placing():
         figures = train_run(resolved, cell.run, resume=True, report=reporter(quiet=False))
-    which: Which = "last" if figures["selected"] == "last" else "best"
-    return {**_figures(cell, figures, description), **effective_sizes(cell.run, which)}
+    return {**_figures(cell, figures, description), **effective_sizes(cell.run)}
 
 
 def _description(cell: CellDirectory) -> Document:
@@ -170,7 +168,7 @@ def _figures(cell: CellDirectory, figures: Document, description: Document) -> D
     }
 
 
-def effective_sizes(run: Path, which: "Which" = "best") -> dict[str, Any]:
+def effective_sizes(run: Path) -> dict[str, Any]:
     """How large the filters of a run are, in pixels of the image that each layer sees.
 
     A filter's size is that of its smallest odd window with 95 % of its mass; a layer's is the
@@ -178,12 +176,11 @@ def effective_sizes(run: Path, which: "Which" = "best") -> dict[str, Any]:
     the image. The same with the weights that training started from.
 
     Args:
-        run: Its directory.
-        which: The checkpoint that counts.
+        run: Its directory; the checkpoint of its figures is what counts.
     """
     from nifbuild.train import fresh_model, load_run
 
-    trained = load_run(run, checkpoint=which)
+    trained = load_run(run)
     shape = trained.resolved.graph.input_shape
     size = (shape.channels, shape.size[0], shape.size[1])
     layers = _layer_sizes(trained.model, size)
