@@ -15,7 +15,7 @@ import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nifbuild.ablate.cells import CellDirectory, Origin
 from nifbuild.ablate.damage import FIGURES, weights_hash
@@ -23,8 +23,6 @@ from nifbuild.ablate.documents import Document
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
 from nifbuild.train.careful_stderr import careful_stderr
 from nifbuild.train.launch import stop_signals
-
-if TYPE_CHECKING:
 
 BUSY = 75
 """Exit code where another process runs the cell: EX_TEMPFAIL of sysexits.h."""
