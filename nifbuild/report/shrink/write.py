@@ -76,8 +76,8 @@ def write_run(
     progress["identity"] = {**progress["identity"], **own}
     device = next(model.parameters()).device
     target.create(overwrite=overwrite)
-    target.describe(resolved.text, describe_data(images), None)
     target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
+    target.describe(resolved.text, describe_data(images), None)
     target.record_shrinking(result.document())
     weights = {WEIGHTS: weights_bytes(model)}
     progress |= fingerprints(weights, target.described)
