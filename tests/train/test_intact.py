@@ -8,13 +8,21 @@ import signal
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import nifbuild
 from nifbuild.cli.app import app
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import RunDirectory, evaluate_run, fresh_model, load_run, train_run
+from nifbuild.train import (
+    RunDirectory,
+    evaluate_run,
+    fresh_model,
+    load_run,
+    predict_images,
+    train_run,
+)
 from nifbuild.train.progress import Reporter
 from tests.train.conftest import SPEC
 
@@ -228,11 +236,31 @@ def test_a_changed_description_of_the_data_is_refused(run, values, finding):
     assert "data.json" in str(caught.value) and finding in str(caught.value)
 
 
-def test_other_class_names_in_an_older_run(run):
+@pytest.mark.parametrize(
+    ("values", "finding"),
+    [
+        ({"class_names": NAMES}, r"`per_class` are not those of data\.json"),
+        ({"fingerprint": "0"}, r"data\.json does not fit the run: its `fingerprint`"),
+    ],
+)
+def test_a_changed_description_in_an_older_run(run, values, finding):
     without_fingerprints(run)
-    change(run.path / "data.json", class_names=NAMES)
-    with pytest.raises(RunError, match=r"`per_class` are not those of data\.json"):
+    change(run.path / "data.json", **values)
+    with pytest.raises(RunError, match=finding):
         load_run(run.path)
+
+
+def test_outputs_that_are_not_finite_are_no_figures(run, tmp_path):
+    without_fingerprints(run)
+    for checkpoint in run.checkpoints:
+        weights = average(checkpoint)
+        weights["fc.bias"][0] = float("inf")
+        safetensors.torch.save_file(weights, checkpoint / "ema.safetensors")
+    with pytest.raises(RunError, match="outputs on test are not finite: the loss is nan"):
+        evaluate_run(run.path)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (found,) = predict_images(run.path, [tmp_path / "a.png"])
+    assert (found.classes, found.error) == ((), "the model's outputs are not finite")
 
 
 def exported(run, tmp_path):
