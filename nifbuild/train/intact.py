@@ -21,6 +21,8 @@ WEIGHTS = "model.safetensors"
 AVERAGE = "ema.safetensors"
 """The moving average of the weights, where a run keeps one; it is then what is evaluated."""
 
+_FIX = "copy it back; or, if an older checkpoint is there, delete this one and --resume"
+
 _SHARES = ("top1", "top5", "calibration_error")
 _UNSEALED = (
     EVIDENCE,
@@ -79,13 +81,11 @@ def evaluated_weights(checkpoint: Path) -> Path:
 
 
 def _keeps_average(checkpoint: Path) -> bool:
-    if (checkpoint / AVERAGE).exists():
-        return True
     document = _progress(checkpoint)
-    if document is None:
-        return False
-    if FINGERPRINTS in document:
+    if document is not None and FINGERPRINTS in document:
         return AVERAGE in document[FINGERPRINTS]
+    if document is None or (checkpoint / AVERAGE).exists():
+        return (checkpoint / AVERAGE).exists()
     # Of a version that saved none. Cut filters are of a run that may have kept an average, and they
     # are all that there is.
     if (checkpoint.parents[1] / "shrink.json").exists():
@@ -103,7 +103,7 @@ def require_saved(checkpoint: Path, path: Path) -> None:
     """
     document = _progress(checkpoint) or {}
     saved = document.get(FINGERPRINTS, {}).get(path.name)
-    with reading(path):
+    with reading(path, _FIX if path.parent == checkpoint else "copy it back, or train again"):
         if not path.is_file():
             raise ValueError("it is no file" if path.exists() else "the file is missing")
         if saved is not None and digest_of_file(path) != saved:
@@ -195,7 +195,7 @@ def _progress(checkpoint: Path) -> Document | None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, fix: str = _FIX) -> Iterator[None]:
     """Turns whatever a damaged file makes libraries raise into one RunError that names it."""
     try:
         yield
@@ -203,5 +203,4 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # torch and safetensors raise types of their own
         reason = str(error) or type(error).__name__
-        fix = "if an older checkpoint is there, delete this one and --resume"
         raise RunError(Problem(f"cannot load {path}: {reason}", fix=fix, code="load")) from error

@@ -98,9 +98,12 @@ def sound_labels(run: RunDirectory, own: "Resolved", checkpoint: Path) -> Labels
     """
     require_trained(own, run.spec, checkpoint)
     try:
-        labels = labels_of(DataDescription.model_validate(run.data()), own)
+        described = run.data()
+        labels = labels_of(DataDescription.model_validate(described), own)
         if not labels.class_names:
             raise ValueError("it has no `class_names`")
+        if described["fingerprint"] != run.progress(checkpoint)["identity"]["data"]:
+            raise ValueError(f"its `fingerprint` is not of the data that {checkpoint} learned")
     except ValueError as error:
         what = f"{run.described} does not fit the run: {error}"
         fix = "copy it back, or train again: --overwrite"

@@ -8,13 +8,22 @@ import signal
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import nifbuild
 from nifbuild.cli.app import app
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import RunDirectory, evaluate_run, fresh_model, load_run, train_run
+from nifbuild.train import (
+    RunDirectory,
+    evaluate_run,
+    fresh_model,
+    load_run,
+    predict_images,
+    train_run,
+)
+from nifbuild.train.intact import evaluated_weights
 from nifbuild.train.progress import Reporter
 from tests.train.conftest import SPEC
 
@@ -134,6 +143,13 @@ def test_a_missing_average_is_named_wherever_it_is_read(run, older):
             read()
 
 
+def test_an_average_that_the_run_never_kept_is_not_read(run, tmp_path):
+    call("shrink", run.path, "--kernel-size", 1, "--out", tmp_path / "small", "--quiet")
+    (checkpoint,) = RunDirectory(tmp_path / "small").checkpoints
+    shutil.copy(checkpoint / "model.safetensors", checkpoint / "ema.safetensors")
+    assert evaluated_weights(checkpoint) == checkpoint / "model.safetensors"
+
+
 def test_filters_cut_from_an_average_have_none_of_their_own(run, tmp_path):
     call("shrink", run.path, "--kernel-size", 1, "--out", tmp_path / "small", "--quiet")
     small = RunDirectory(tmp_path / "small")
@@ -228,11 +244,31 @@ def test_a_changed_description_of_the_data_is_refused(run, values, finding):
     assert "data.json" in str(caught.value) and finding in str(caught.value)
 
 
-def test_other_class_names_in_an_older_run(run):
+@pytest.mark.parametrize(
+    ("values", "finding"),
+    [
+        ({"class_names": NAMES}, r"`per_class` are not those of data\.json"),
+        ({"fingerprint": "0"}, r"data\.json does not fit the run: its `fingerprint`"),
+    ],
+)
+def test_a_changed_description_in_an_older_run(run, values, finding):
     without_fingerprints(run)
-    change(run.path / "data.json", class_names=NAMES)
-    with pytest.raises(RunError, match=r"`per_class` are not those of data\.json"):
+    change(run.path / "data.json", **values)
+    with pytest.raises(RunError, match=finding):
         load_run(run.path)
+
+
+def test_outputs_that_are_not_finite_are_no_figures(run, tmp_path):
+    without_fingerprints(run)
+    for checkpoint in run.checkpoints:
+        weights = average(checkpoint)
+        weights["fc.bias"][0] = float("inf")
+        safetensors.torch.save_file(weights, checkpoint / "ema.safetensors")
+    with pytest.raises(RunError, match="outputs on test are not finite: the loss is nan"):
+        evaluate_run(run.path)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (found,) = predict_images(run.path, [tmp_path / "a.png"])
+    assert (found.classes, found.error) == ((), "the model's outputs are not finite")
 
 
 def exported(run, tmp_path):
@@ -297,8 +333,8 @@ def test_a_header_of_an_absurd_size(tmp_path, length):
         nifbuild.load(tmp_path / "b.safetensors")
 
 
-@pytest.mark.parametrize("name", ["data.json", "metrics.json", "spec.yaml", "best.json"])
-@pytest.mark.parametrize("content", [None, b"\xff\xfe{}", b"", b"[" * 100_000])
+@pytest.mark.parametrize("name", ["data.json", "metrics.json", "spec.yaml"])
+@pytest.mark.parametrize("content", [None, b"\xff\xfe{}", b"[" * 100_000])
 def test_files_of_a_run_in_no_form_to_be_read(run, name, content):
     path = run.path / name
     path.unlink()
