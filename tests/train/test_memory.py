@@ -85,10 +85,11 @@ def test_a_model_too_large_is_told_before_it_is_built(
 
 
 def test_a_model_beyond_counting(resolve, tmp_path):
-    settings = ("model.0.out_channels=100000000000", "model.3.out_channels=100000000000")
-    resolved = resolve(WIDE, *settings)
-    problem = problem_of(lambda: train_run(resolved, tmp_path / "run"))
-    assert problem.what == "the model has more parameters than torch can count"
+    resolved = resolve(WIDE, "model.3.kernel_size=100000000001")
+    with pytest.raises(SpecError) as caught:
+        train_run(resolved, tmp_path / "run")
+    assert "conv has more weights than torch can count" in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
