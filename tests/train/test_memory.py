@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
-from nifbuild.errors import Problem, RunError
+from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.inspect import Target, predict
 from nifbuild.report.inspect.shortage import explain_shortage
 from nifbuild.report.inspect.units import bytes_text
