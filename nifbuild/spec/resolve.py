@@ -235,9 +235,7 @@ def _unused_variables(source: Map) -> Iterator[Problem]:
     if not isinstance(declared, Map):
         return
     used = names_within(source)
-    unknown = used - set(declared.entries) - _block_arguments(source)
-    if len(unknown) > MAX_PROBLEMS:
-        return  # which of them are misspelt is told of those, and not looked for here
+    unknown = sorted(used - set(declared.entries) - _block_arguments(source))[:MAX_PROBLEMS]
     for name in declared.entries:
         mark = declared.key_marks[name]
         own = mark.line == 0 or mark.file == source.mark.file

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
-from nifbuild.errors import Problem, RunError
+from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.inspect import Target, predict
 from nifbuild.report.inspect.shortage import explain_shortage
 from nifbuild.report.inspect.units import bytes_text
@@ -116,10 +116,11 @@ def test_what_processes_keep_together(resolve, monkeypatch, fsdp, local, share):
 
 
 def test_a_model_beyond_counting(resolve, tmp_path):
-    settings = ("model.0.out_channels=100000000000", "model.3.out_channels=100000000000")
-    resolved = resolve(WIDE, *settings)
-    problem = problem_of(lambda: train_run(resolved, tmp_path / "run"))
-    assert problem.what == "the model has more parameters than torch can count"
+    resolved = resolve(WIDE, "model.3.kernel_size=100000000001")
+    with pytest.raises(SpecError) as caught:
+        train_run(resolved, tmp_path / "run")
+    assert "conv has more weights than torch can count" in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
