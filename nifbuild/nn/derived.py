@@ -79,13 +79,17 @@ class DerivedTensors:
         return value
 
     def close(self) -> None:
-        """Keeps nothing until it is cleared."""
+        """Keeps nothing until it is opened."""
         self._closed = True
 
-    def clear(self) -> None:
-        """Forgets everything, and is open."""
-        self._entries.clear()
+    def open(self) -> None:
+        """Starts anew."""
+        self.clear()
         self._closed = False
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._entries.clear()
 
     def __len__(self) -> int:
         return len(self._entries)

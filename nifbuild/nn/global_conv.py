@@ -343,7 +343,7 @@ class GlobalConv2d(nn.Module):
 
     def train(self, mode: bool = True) -> "GlobalConv2d":
         """Sets the mode, and forgets the spectra kept for inference."""
-        self._spectra.clear()
+        self._spectra.open()
         return super().train(mode)
 
     def extra_repr(self) -> str:

@@ -138,6 +138,14 @@ def by_weight_normalisation(layer: ImplicitFrequencyConv2d) -> None:
         norm.parametrizations.weight.original0.mul_(2)
 
 
+def by_another_process(layer: ImplicitFrequencyConv2d) -> None:
+    """A write to shared memory counts versions where it is made only."""
+    layer.share_memory()
+    with torch.no_grad():
+        layer(X)
+    last_bias(layer).data.add_(1)
+
+
 def by_a_hook(layer: ImplicitFrequencyConv2d) -> None:
     layer.filter_network.register_forward_hook(lambda _module, _inputs, kernel_f: 2 * kernel_f)
 
@@ -170,6 +178,7 @@ def by_swapped_weights(layer: ImplicitFrequencyConv2d) -> None:
         by_another_setting,
         by_pruning,
         by_weight_normalisation,
+        by_another_process,
         by_a_hook,
         by_swapped_weights,
     ],
