@@ -102,8 +102,11 @@ class GatePower:
         whose = "assumed" if self.pilot_seeds is None else f"of {self.pilot_seeds} seeds done"
         text += f"; with the {spread_text(self.gate, self.spread)} {whose}, their power is "
         text += f"{self.power:.0%}"
-        other = "" if self.pilot_seeds is None else ", others than those"
-        needed = "no number of seeds" if self.needed is None else f"{self.needed:,} seeds{other},"
+        if self.power is not None and self.power >= POWER:
+            return text
+        # Seeds that told how many are needed would be chosen after they were seen.
+        other = "" if self.pilot_seeds is None else ", other than those,"
+        needed = "no number of seeds" if self.needed is None else f"{self.needed:,} seeds{other}"
         return f"{text}, and {needed} would have {POWER:.0%}"
 
 

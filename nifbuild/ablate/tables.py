@@ -33,7 +33,7 @@ def _plan_cells(plan: Plan, row: Row) -> tuple[str, ...]:
     seeds = plan.study.spec.seeds
     states = [plan.collected.state(Cell(row.variant, seed)) for seed in seeds]
     counts = [f"{states.count('done')}/{len(seeds)}"]
-    told: tuple[State, ...] = ("failed", "damaged", "stale")
+    told: tuple[State, ...] = ("running", "failed", "damaged", "stale")
     counts += [f"{states.count(state)} {state}" for state in told if state in states]
     return (
         count_text(row.costs.params),
@@ -164,15 +164,14 @@ _STYLES: dict[GateVerdict, str] = {
     "not comparable": "bold red",
     "inconclusive": "yellow",
 }
-_VERDICT_WIDTH = 1 + max(map(len, _STYLES))
 
 
 def print_gates(gates: Sequence[GateResult]) -> None:
     """Each gate for each variant in two lines, and how many hold; on stdout."""
     console = Console(highlight=False, soft_wrap=True)
     for gate in gates:
-        line = Text(f"{gate.verdict:<{_VERDICT_WIDTH}}", style=_STYLES[gate.verdict])
+        line = Text(f"{gate.verdict:<12} ", style=_STYLES[gate.verdict])
         line.append(f"{gate.gate}: {gate.variant}", style="default")
         console.print(line)
-        console.print(Text(f"{'':{_VERDICT_WIDTH}}{gate.reason}", style="dim"))
+        console.print(Text(f"{'':13}{gate.reason}", style="dim"))
     console.print(tally(gates))
