@@ -215,6 +215,11 @@ class CellDirectory:
         """Whether there is a result, sound or not."""
         return os.path.lexists(self.path / "result.json")
 
+    @property
+    def has_content(self) -> bool:
+        """Whether it says what it is, or there is a result, sound or not."""
+        return self.has_result or os.path.lexists(self.path / "cell.json")
+
     def _is_own(self, document: Document) -> bool:
         """Whether a document with a spec and an origin is of this cell."""
         origin = Origin.of(document)

@@ -102,7 +102,8 @@ def collect(study: Study, store: Store) -> Collected:
     for directory in store.cells():
         description = directory.description()
         if description is None:
-            collected.nameless += [directory.path] if any(directory.path.iterdir()) else []
+            # Without either, another process may be about to write what it is.
+            collected.nameless += [directory.path] if directory.has_content else []
             continue
         cell, origin = wanted.get(description["spec_hash"]), Origin.of(description)
         if cell is None:

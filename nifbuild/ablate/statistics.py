@@ -156,6 +156,7 @@ def judge(
     return Judgement("fail" if best < -_ROUNDING else "inconclusive", low, high)
 
 
+@cache
 def power(
     n: int, distance: float, std: float, confidence: float, pilot_seeds: int | None = None
 ) -> float:
@@ -187,6 +188,7 @@ def power(
     return float(np.mean(np.nan_to_num(shown, nan=1.0)))
 
 
+@cache
 def seeds_for_power(
     distance: float, std: float, confidence: float, pilot_seeds: int | None = None
 ) -> int | None:
@@ -207,6 +209,7 @@ def seeds_for_power(
     return bisect.bisect_left(range(MAX_SEEDS), True, lo=2, key=enough)
 
 
+@cache
 def spread_for_power(n: int, distance: float, confidence: float) -> float:
     """The largest standard deviation over seeds with which n seeds have a power of 80 %."""
     low, high = 0.0, 4 * distance * math.sqrt(n)

@@ -70,7 +70,8 @@ def evaluate(
     """Evaluate a trained run: its final figures again, or those on other images.
 
     On the device that the run was trained on, its figures are the same to the
-    last digit. With --size, the table has a row for each size, and --json gives
+    last digit; on a processor with other instructions (AVX2, AVX-512) a few
+    predictions may differ. With --size, the table has a row for each size, and --json gives
     a list.
     """
     with loading():

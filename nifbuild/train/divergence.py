@@ -1,9 +1,9 @@
 """Training that has diverged: the layer in which a value was first not finite.
 
 Nothing watches while training goes well. Once a loss, or the weights to be saved, are not finite,
-the weights have long been spoilt; but a run repeats itself bit for bit from its last checkpoint, or
-from its beginning. So the steps since then are done once more with hooks on every module. That
-takes as long as they took; Ctrl-C ends the search.
+the weights have long been spoilt; but on one device a run repeats itself bit for bit from its last
+checkpoint, or from its beginning. So the steps since then are done once more with hooks on every
+module. That takes as long as they took; Ctrl-C ends the search.
 """
 
 import math
