@@ -3,12 +3,16 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from nifbuild.spec.graph import Graph
+from nifbuild.errors import Problem, SpecError
+from nifbuild.spec.graph import Graph, Node
 from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 
 if TYPE_CHECKING:
     from torch import nn
+
+_OVERFLOWS = ("Storage size calculation overflowed", "integer multiplication overflow")
+"""What torch says of a tensor whose size does not fit into 64 bits."""
 
 
 def build_model(resolved: Resolved) -> "nn.Module":
@@ -17,10 +21,19 @@ def build_model(resolved: Resolved) -> "nn.Module":
     Modules are named by the ids of the spec; each level of names is a module of its own, which runs
     its part of the graph; those that `train.gradient_checkpointing` selects compute it again in the
     backward pass. Weights are drawn from torch's global generator: seed it to repeat them.
+
+    Raises:
+        SpecError: If an op has more weights than torch can count.
     """
     graph = resolved.graph
     recomputed = recomputed_blocks(graph, resolved.spec.train.gradient_checkpointing)
-    return _build_scope(graph, "", tuple(range(len(graph.nodes))), (graph.output,), recomputed)
+    try:
+        return _build_scope(graph, "", tuple(range(len(graph.nodes))), (graph.output,), recomputed)
+    except _TooManyWeights as error:
+        what = f"{error.node.op.op} has more weights than torch can count"
+        fix = "use fewer channels, or a smaller kernel_size"
+        mark = resolved.mark(*error.node.where)
+        raise SpecError(Problem(what, mark, error.node.path, fix, "too-large")) from None
 
 
 def build_skeleton(resolved: Resolved) -> "nn.Module":
@@ -54,7 +67,7 @@ def _build_scope(
         produced = tuple(i for i in group if i in used_outside or i in outputs)
         node = graph.nodes[group[0]]
         if node.path == prefix + name:
-            children[name] = node.op.build(*node.input_shapes)
+            children[name] = _build(node)
             taken = node.inputs
         else:
             inner = f"{prefix}{name}."
@@ -68,6 +81,21 @@ def _build_scope(
         outputs,
         recompute=prefix.removesuffix(".") in recomputed,
     )
+
+
+class _TooManyWeights(Exception):
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.path)
+        self.node = node
+
+
+def _build(node: Node) -> "nn.Module | nn.Parameter":
+    try:
+        return node.op.build(*node.input_shapes)
+    except (RuntimeError, OverflowError) as error:
+        if isinstance(error, OverflowError) or any(words in str(error) for words in _OVERFLOWS):
+            raise _TooManyWeights(node) from error
+        raise
 
 
 def _inputs(graph: Graph, members: Sequence[int]) -> tuple[int, ...]:

@@ -5,9 +5,22 @@ JSON, annotations) is decided at the edge, in `nifbuild.cli`. A `NifbuildError` 
 use the tool; any other exception that escapes is a defect of nifbuild itself.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
+
+from nifbuild.shown import shown
+
+MAX_PROBLEMS = 50
+"""Most problems of one kind that are told at once."""
+_MAX_WORD = 100
+"""Longest word that others are compared with."""
+_MAX_CANDIDATES = 500
+"""Most words that are compared with one."""
+_MAX_LISTED = 40
+"""Most names in a list of what was allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,8 @@ class Problem:
 
     def __str__(self) -> str:
         head = ": ".join(part for part in (str(self.where or ""), self.path, self.what) if part)
-        return head + "".join(f"\n  {line}" for line in self.fix.splitlines())
+        fix = shown(self.fix, lines=True)
+        return shown(head) + "".join(f"\n  {line}" for line in fix.splitlines())
 
 
 class NifbuildError(Exception):
@@ -87,8 +101,42 @@ class InterruptedRun(NifbuildError):
         self.exit_code = 128 + signal_number
 
 
+def told(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems; of very many the first, and that there are more.
+
+    Finding what was meant takes a while for each: of those that are made when asked for, the others
+    are not.
+    """
+    asked = iter(problems)
+    first = list(itertools.islice(asked, MAX_PROBLEMS))
+    left_out = next(asked, None)
+    return first if left_out is None else [*first, more_problems(left_out.where)]
+
+
+def more_problems(where: Mark | None) -> Problem:
+    """Stands for all problems beyond `MAX_PROBLEMS`; the next of them is at `where`."""
+    what = f"there are more problems than the {MAX_PROBLEMS} before this one"
+    return Problem(what, where, fix="mend those first", code="more")
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names in a row: the first of very many, and how many more there are; or `none`."""
+    names = list(names)
+    more = len(names) - _MAX_LISTED
+    return (", ".join(names[:_MAX_LISTED]) or "none") + (f" and {more:,} more" if more > 0 else "")
+
+
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A hint that names the closest candidates, or an empty string where nothing is close."""
+    if len(word) > _MAX_WORD:
+        return ""
+    # Words of less than three sevenths of the length, or more than seven thirds, are not close.
+    similar = (c for c in candidates if 3 * len(c) <= 7 * len(word) and 3 * len(word) <= 7 * len(c))
+    return _closest(word, tuple(itertools.islice(similar, _MAX_CANDIDATES)))
+
+
+@lru_cache(maxsize=1000)
+def _closest(word: str, candidates: tuple[str, ...]) -> str:
     names = sorted(set(candidates))
     close = get_close_matches(word, names, n=2, cutoff=0.6)
     if get_close_matches(word, close, cutoff=0.9):  # a slip of one letter leaves no doubt

@@ -1,18 +1,22 @@
 """Models from files, ready for use: run directories, and safetensors files that hold their spec."""
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-import safetensors
-import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from nifbuild.compile import build_model
-from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
+from nifbuild.errors import NifbuildError, Problem, RunError, SpecError, did_you_mean
 from nifbuild.spec.resolve import Resolved, load_text
+from nifbuild.train.documents import DataDescription
+from nifbuild.train.restore import labels_of, model_with, read_safetensors
+
+if TYPE_CHECKING:
+    from nifbuild.train.trained import Which
 
 SPEC_KEY = "nifbuild.spec"
 """Entry of a safetensors file's header with the resolved spec, as YAML."""
@@ -21,10 +25,8 @@ DATA_KEY = "nifbuild.data"
 """Entry with class names and normalisation, as JSON."""
 
 
-class _Data(BaseModel):
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+SEAL_KEY = "nifbuild.seal"
+"""Entry with a hash of these two, which tells of later changes."""
 
 
 class LoadedModel(nn.Module):
@@ -69,30 +71,37 @@ class LoadedModel(nn.Module):
         return (images.float() / 255 - self.mean) / self.std
 
 
-def load(
-    path: str | os.PathLike[str], *, checkpoint: Literal["best", "last"] = "best"
-) -> LoadedModel:
+def load(path: str | os.PathLike[str], *, checkpoint: "Which" = "selected") -> LoadedModel:
     """A trained model, rebuilt from a file; neither its spec nor its data are needed.
 
     Args:
         path: A run directory, or what `nifbuild export --format safetensors` wrote.
-        checkpoint: Of a run directory: the best on validation, or the last.
+        checkpoint: Of a run directory: the one that its figures are of, the best on validation, or
+            the last.
 
     Returns:
         The model in eval mode, on the CPU.
 
     Raises:
         SpecError: `path` is neither.
-        RunError: A file is damaged.
+        RunError: A file is damaged, or its spec does not fit its weights; nothing was allocated
+            for the spec then.
     """
     path = Path(path)
-    if path.is_dir():
-        # Here, as it loads all that training needs.
-        from nifbuild.train.trained import load_run
+    try:
+        return _load_run(path, checkpoint) if path.is_dir() else _load_file(path)
+    except OSError as error:
+        fix = "make it readable, or name another one"
+        what = f"{path} cannot be read: {error.strerror or error}"
+        raise RunError(Problem(what, fix=fix, code="load")) from error
 
-        run = load_run(path, checkpoint=checkpoint)
-        return LoadedModel(run.model, run.resolved, run.class_names, run.mean, run.std).eval()
-    return _load_file(path)
+
+def _load_run(path: Path, checkpoint: "Which") -> LoadedModel:
+    # Here, as it loads all that training needs.
+    from nifbuild.train.trained import load_run
+
+    run = load_run(path, checkpoint=checkpoint)
+    return LoadedModel(run.model, run.resolved, run.class_names, run.mean, run.std).eval()
 
 
 def _load_file(path: Path) -> LoadedModel:
@@ -100,34 +109,43 @@ def _load_file(path: Path) -> LoadedModel:
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         fix = did_you_mean(path.name, names) or "paths are relative to the working directory"
         raise SpecError(Problem(f"there is no {path}", fix=fix, code="missing-file"))
-    metadata, weights = _read(path)
-    if SPEC_KEY not in metadata or DATA_KEY not in metadata:
-        what = f"{path} holds weights and no spec, so that the model is not known"
-        fix = "name a run directory, or a file of `nifbuild export --format safetensors`"
-        raise SpecError(Problem(what, fix=fix, code="no-spec"))
-    resolved = load_text(metadata[SPEC_KEY], f"the spec in {path}")
-    model = build_model(resolved)
+    if not path.is_file():
+        what, fix = f"{path} is no file", "name a run directory, or a file of `nifbuild export`"
+        raise SpecError(Problem(what, fix=fix, code="not-a-file"))
     try:
-        data = _Data.model_validate_json(metadata[DATA_KEY])
-        model.load_state_dict(weights)
-    except (ValidationError, RuntimeError) as error:
-        raise _damaged(path, str(error)) from error
-    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
-    return LoadedModel(model, resolved, data.class_names, mean, std).eval()
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        texts, weights = read_safetensors(path)
+        if SPEC_KEY in texts and DATA_KEY in texts:
+            return _model(texts, weights, path)
+    except NifbuildError:
+        raise
     except Exception as error:  # safetensors raises types of its own
-        raise _damaged(path, str(error)) from error
+        fix = "the file is damaged, or no safetensors file: export it again"
+        what = f"{path} cannot be read: {_reason(error)}"
+        raise RunError(Problem(what, fix=fix, code="load")) from error
+    what = f"{path} holds weights and no spec, so that the model is not known"
+    fix = "name a run directory, or a file of `nifbuild export --format safetensors`"
+    raise SpecError(Problem(what, fix=fix, code="no-spec"))
 
 
-def _damaged(path: Path, reason: str) -> RunError:
-    fix = "the file is damaged, or no safetensors file: export it again"
-    return RunError(Problem(f"{path} cannot be read: {reason}", fix=fix, code="load"))
+def _model(texts: Mapping[str, str], weights: Mapping[str, Tensor], path: Path) -> LoadedModel:
+    resolved = load_text(texts[SPEC_KEY], f"the spec in {path}")
+    labels = labels_of(DataDescription.model_validate_json(texts[DATA_KEY]), resolved)
+    if texts.get(SEAL_KEY) not in (None, _seal(texts)):
+        raise ValueError("its header has been changed since it was written")
+    model = model_with(resolved, weights)
+    return LoadedModel(model, resolved, labels.class_names, labels.mean, labels.std).eval()
+
+
+def _seal(texts: Mapping[str, str]) -> str:
+    sealed = "\0".join(texts[key] for key in (SPEC_KEY, DATA_KEY))
+    return hashlib.sha256(sealed.encode()).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{DATA_KEY}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error) or type(error).__name__
 
 
 def header(
@@ -135,4 +153,5 @@ def header(
 ) -> dict[str, str]:
     """What the header of a file must hold for `load` to rebuild the model."""
     data = {"class_names": class_names, "mean": mean.tolist(), "std": std.tolist()}
-    return {SPEC_KEY: resolved.text, DATA_KEY: json.dumps(data)}
+    texts = {SPEC_KEY: resolved.text, DATA_KEY: json.dumps(data)}
+    return {**texts, SEAL_KEY: _seal(texts)}

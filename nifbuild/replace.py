@@ -1,7 +1,7 @@
 """Convolutions of any torch model, exchanged for ones whose filters are as large as the image."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 from nifbuild.nn import GlobalConv2d
+from nifbuild.nn.matrix_conv import MatrixConv2d
+from nifbuild.obstacles import obstacle
 from nifbuild.spec.base import field_names
 from nifbuild.spec.check import check
 from nifbuild.spec.ops import OPS, Layer, Shape
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _KINDS = [kind for kind in OPS["conv"] if kind != "standard"]
 _ANY_SIZE = (32, 32)  # what initial filters are drawn for where nothing tells the size
+_OURS = (GlobalConv2d, MatrixConv2d)
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,21 @@ class Replacement:
     def revert(self) -> None:
         """Puts the convolutions back, with the weights that they had.
 
-        They take on the device, dtype and mode of what stood in their place.
+        They take on the device, dtype and mode of what stood in their place. Those that were put
+        back before stay as they are.
+
+        Raises:
+            SpecError: Something else stands in the place of one by now. The model is unchanged.
         """
-        for change in self.replaced:
+        standing = [{_get(self.module, path) for path in c.paths} for c in self.replaced]
+        for change, found in zip(self.replaced, standing, strict=True):
+            if found not in ({change.after}, {change.before}):
+                name = type(change.after).__name__
+                what = f"what stands at {' = '.join(change.paths)} is not the {name} put there"
+                raise SpecError(what, "undo first what was done to it since")
+        for change, found in zip(self.replaced, standing, strict=True):
+            if found == {change.before}:
+                continue
             weight = next(change.after.parameters())
             change.before.to(weight.device, weight.dtype).train(change.after.training)
             _put(self.module, change.paths, change.before)
@@ -96,17 +111,24 @@ def replace_convs(
     The new layers have the stride, padding, dilation, groups and bias of the old ones, their device
     and dtype, and their mode; other weights are new, and trainable.
 
+    A convolution is left as it is, with the reason, if there is more to it than its weight and
+    bias: hooks, a replaced `forward`, a parametrization, a weight that another module shares or
+    reads in its forward pass (as far as the text of that tells). What reads the weight later on,
+    such as conv-bn fusion, is told that there is none. The 1x1 convolutions inside of layers made
+    by an earlier call belong to these, and are not looked at.
+
     Args:
         module: Any model; `nn.Conv2d` modules inside of it are looked at.
         match: Which module paths are meant: `*` stands for anything within one name, `**` for any
             number of names.
         where: Values that the convolutions must have, such as `{"kernel_size": 3, "stride": 1}`:
             any of in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
-            and padding_mode. A number stands for a pair of it.
+            and padding_mode. A number stands for a pair of it, and `"groups": "depthwise"` for as
+            many groups as channels.
         kind: `implicit_frequency`, `free_frequency` or `implicit_spatial`.
         expect: The number of convolutions that must be found, counting shared ones once.
         example: An input of the model, which `free_frequency` needs: it tells the size of image
-            that each convolution sees.
+            that each convolution sees. It also gives lazy convolutions their weights.
         **fields: Other fields of that kind of `conv`, as in a spec: `mixing`, `hidden`,
             `padding_mode`, ... The boundary of a convolution that has another than zeros is kept.
 
@@ -118,13 +140,14 @@ def replace_convs(
             expected. The model is unchanged then.
     """
     _check_arguments(module, where, kind, fields)
-    found = _select(module, path_pattern(match), where or {})
+    convs = _convs(module)
+    sizes = _sizes(module, convs, example)
+    found = _select(convs, path_pattern(match), where or {})
     if len(found) != expect if expect is not None else not found:
-        raise SpecError(_wrong_count(module, match, expect, found))
-    sizes = _sizes(module, [conv for conv, _ in found], example)
+        raise SpecError(_wrong_count(module, convs, match, expect, found))
     replaced, left = [], {}
     for conv, paths in found:
-        reason = _obstacle(conv)
+        reason = obstacle(conv, module)
         if reason:
             left.update(dict.fromkeys(paths, reason))
             continue
@@ -167,44 +190,53 @@ def _fields(conv: nn.Conv2d) -> dict[str, Any]:
     return {**{name: getattr(conv, name) for name in names}, "bias": conv.bias is not None}
 
 
+def _convs(module: nn.Module) -> dict[nn.Conv2d, list[str]]:
+    """The convolutions of a model with all their paths, but for those inside of layers of ours."""
+    found: dict[nn.Conv2d, list[str]] = {}
+
+    def visit(path: str, child: nn.Module) -> None:
+        if isinstance(child, nn.Conv2d):
+            found.setdefault(child, []).append(path)
+        elif not isinstance(child, _OURS):
+            for name, inner in child._modules.items():
+                if inner is not None:
+                    visit(f"{path}.{name}" if path else name, inner)
+
+    visit("", module)
+    return found
+
+
 def _select(
-    module: nn.Module, pattern: Any, where: Mapping[str, Any]
+    convs: Mapping[nn.Conv2d, list[str]], pattern: Any, where: Mapping[str, Any]
 ) -> list[tuple[nn.Conv2d, tuple[str, ...]]]:
     """The convolutions meant, with all their paths: a shared one is meant by each of them."""
-    paths: dict[nn.Conv2d, list[str]] = {}
-    for path, child in module.named_modules(remove_duplicate=False):
-        if isinstance(child, nn.Conv2d):
-            paths.setdefault(child, []).append(path)
     return [
-        (conv, tuple(own))
-        for conv, own in paths.items()
-        if any(pattern.fullmatch(path) for path in own) and agrees(_fields(conv), where)
+        (conv, tuple(paths))
+        for conv, paths in convs.items()
+        if any(pattern.fullmatch(path) for path in paths) and agrees(_fields(conv), where)
     ]
 
 
 def _wrong_count(
-    module: nn.Module, match: str, expect: int | None, found: list[tuple[nn.Conv2d, Any]]
+    module: nn.Module,
+    convs: Mapping[nn.Conv2d, list[str]],
+    match: str,
+    expect: int | None,
+    found: list[tuple[nn.Conv2d, Any]],
 ) -> Problem:
     wanted = "at least 1" if expect is None else str(expect)
     what = f"{wanted} convolutions are expected, and {len(found)} found"
+    paths = [paths[0] for _, paths in found] or [paths[0] for paths in convs.values()]
+    listed = ", ".join(paths if found else paths[:8]) + (" ..." if paths[8:] and not found else "")
     if found:
-        fix = "found: " + ", ".join(paths[0] for _, paths in found)
+        fix = f"found: {listed}"
+    elif convs:
+        fix = did_you_mean(match, paths) or f"convolutions: {listed}"
     else:
-        paths = [path for path, m in module.named_modules() if isinstance(m, nn.Conv2d)]
-        fix = did_you_mean(match, paths) or f"convolutions: {', '.join(paths[:8])} ..."
+        ours = sum(isinstance(m, _OURS) for m in module.modules())
+        fix = "there is no nn.Conv2d in the model"
+        fix += f" but for {ours} that are exchanged already" if ours else ""
     return Problem(what, path="replace_convs", fix=fix, code="patch-count")
-
-
-def _obstacle(conv: nn.Conv2d) -> str:
-    """Why a convolution cannot be exchanged; empty where it can."""
-    own = type(conv)
-    if own.forward is not nn.Conv2d.forward or own._conv_forward is not nn.Conv2d._conv_forward:
-        return f"{own.__name__} computes something else than nn.Conv2d"
-    if hasattr(conv, "parametrizations"):
-        return "its weight is parametrized"
-    if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks:
-        return "it has hooks, which would be lost"
-    return ""
 
 
 def _counterpart(
@@ -255,18 +287,19 @@ def _checked(kind: str, values: Mapping[str, Any]) -> Layer:
 
 
 def _sizes(
-    module: nn.Module, convs: list[nn.Conv2d], example: Tensor | None
+    module: nn.Module, convs: Iterable[nn.Conv2d], example: Tensor | None
 ) -> dict[nn.Conv2d, tuple[int, int]]:
     """The size of image that each convolution sees, where there is an example to try."""
     if example is None:
         return {}
     sizes: dict[nn.Conv2d, tuple[int, int]] = {}
 
-    def note(conv: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def note(conv: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         assert isinstance(conv, nn.Conv2d)
-        sizes[conv] = (inputs[0].shape[-2], inputs[0].shape[-1])
+        x = inputs[0] if inputs else named["input"]
+        sizes[conv] = (x.shape[-2], x.shape[-1])
 
-    hooks = [conv.register_forward_pre_hook(note) for conv in convs]
+    hooks = [conv.register_forward_pre_hook(note, with_kwargs=True) for conv in convs]
     try:
         with _evaluating(module), torch.no_grad():
             module(example)
@@ -286,6 +319,13 @@ def _evaluating(module: nn.Module) -> "Iterator[None]":
     finally:
         for child, mode in modes.items():
             child.training = mode
+
+
+def _get(module: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return module.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def _put(module: nn.Module, paths: tuple[str, ...], child: nn.Module) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nifbuild.nn.graph import Step, StepGraph
+from nifbuild.nn.tracing import Undrawn
 from nifbuild.spec.ops import OP_CLASSES, OPS, Layer, Shape, ShapeError
 
 CASES: dict[str, list[dict]] = {
@@ -126,6 +127,11 @@ def test_shape_rule_is_true_and_the_module_behaves(name, fields):
         twin = copy.deepcopy(module)
         twin.load_state_dict(module.state_dict())
         torch.testing.assert_close(twin.eval()(x), module.eval()(x))
+        # Its weights are all that it has: files are read into modules that were never drawn.
+        with torch.device("meta"), Undrawn():
+            hollow = StepGraph({"op": op.build(shape)}, [Step("op", (0,), (1,))], [0], [1])
+        hollow.to_empty(device="cpu").load_state_dict(module.state_dict())
+        torch.testing.assert_close(hollow.eval()(x), module.eval()(x))
         fitting += 1
     assert fitting >= 1, "no shape of the table fits this op"
 

@@ -1,6 +1,7 @@
 """Plain torch models whose convolutions are exchanged, trained, and put back."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -182,14 +183,161 @@ class Standardised(nn.Conv2d):
         return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
 
 
-def test_leaves_what_is_more_than_a_convolution() -> None:
-    hooked = nn.Conv2d(3, 3, 3)
-    hooked.register_forward_hook(lambda *_: None)
-    parametrized = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3))
-    model = nn.Sequential(Standardised(3, 3, 3), hooked, parametrized, nn.Conv2d(3, 3, 3))
+def hooked(register: str, *arguments: Any) -> nn.Conv2d:
+    conv = nn.Conv2d(3, 3, 3)
+    getattr(conv, register)(*arguments)
+    return conv
+
+
+def with_own_forward() -> nn.Conv2d:
+    conv = nn.Conv2d(3, 3, 3)
+    conv.forward = lambda x: x  # type: ignore[method-assign]
+    return conv
+
+
+def with_gradient_hook() -> nn.Conv2d:
+    conv = nn.Conv2d(3, 3, 3)
+    conv.weight.register_hook(lambda grad: grad)
+    return conv
+
+
+def nothing(*_: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("conv", "reason"),
+    [
+        (Standardised(3, 3, 3), "Standardised computes something else"),
+        (with_own_forward(), "its `forward` was replaced on the instance"),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3)), "its weight is parametrized"),
+        (hooked("register_forward_hook", nothing), "it has hooks"),
+        (hooked("register_forward_pre_hook", nothing), "it has hooks"),
+        (hooked("register_full_backward_hook", nothing), "it has hooks"),
+        (hooked("register_full_backward_pre_hook", nothing), "it has hooks"),
+        (with_gradient_hook(), "it has hooks"),
+        (hooked("register_state_dict_post_hook", nothing), "it has hooks of its state_dict"),
+        (hooked("register_state_dict_pre_hook", nothing), "it has hooks of its state_dict"),
+        (hooked("register_load_state_dict_pre_hook", nothing), "it has hooks of its state_dict"),
+        (hooked("register_load_state_dict_post_hook", nothing), "it has hooks of its state_dict"),
+        (hooked("register_buffer", "mask", torch.ones(3)), "would be lost: mask"),
+        (nn.LazyConv2d(3, 3), "it is uninitialised: run the model once first"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_leaves_what_is_more_than_a_convolution(conv: nn.Conv2d, reason: str) -> None:
+    model = nn.Sequential(conv, nn.Conv2d(3, 3, 3))
     done = nifbuild.replace_convs(model)
-    assert list(done.left) == ["0", "1", "2"] and [c.paths for c in done.replaced] == [("3",)]
-    assert "0: left as it is: Standardised computes something else" in str(done)
+    assert list(done.left) == ["0"] and reason in done.left["0"]
+    assert f"0: left as it is: {done.left['0']}" in str(done)
+    assert model[0] is conv and [c.paths for c in done.replaced] == [("1",)]
+
+
+class Reads(nn.Module):
+    """Reads the weights of two of its three convolutions while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, 3, 1)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x.to(self.proj.weight.dtype))
+        return self.scaled(self.proj(x))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        last = self.blocks[0][1]
+        return x / last.weight.norm()
+
+    def fuse(self) -> Tensor:
+        return self.blocks[0][0].weight
+
+
+def test_leaves_weights_that_others_read_or_share() -> None:
+    tied = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))
+    tied[1].weight = tied[0].weight
+    model = nn.ModuleDict({"reads": Reads(), "tied": tied})
+    done = nifbuild.replace_convs(model)
+    reader = "Reads (reads) reads its `weight`, which would be missing"
+    assert done.left == {
+        "reads.proj": reader,
+        "reads.blocks.0.1": reader,
+        "tied.0": "it shares its weight with tied.1",
+        "tied.1": "it shares its weight with tied.0",
+    }
+    assert model["reads"](torch.randn(1, 3, 9, 9)).isfinite().all()
+    with pytest.raises(AttributeError, match="has no `weight`: its filters depend on"):
+        model["reads"].fuse()
+
+
+def test_conv_bn_fusion_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    nifbuild.replace_convs(model)
+    with pytest.raises(AttributeError, match="leave it out of `replace_convs`"):
+        nn.utils.fusion.fuse_conv_bn_eval(model[0], model[1])
+    assert not hasattr(model[0], "weight")
+    with pytest.raises(ValueError, match="weight"):
+        nn.utils.parametrizations.weight_norm(model[0])
+
+
+@pytest.mark.parametrize("first_back", [0, 1])
+def test_what_is_inside_of_exchanged_layers_stays(first_back: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Sequential(nn.Conv2d(8, 4, 1))
+    ).eval()
+    x = torch.randn(2, 3, 8, 8)
+    expected = model(x)
+    done = [nifbuild.replace_convs(model, where={"kernel_size": 3}, mixing="low_rank")]
+    once = model(x)
+    done.append(nifbuild.replace_convs(model, match="**", where={"kernel_size": 1}, expect=1))
+    assert [[c.paths for c in d.replaced] for d in done] == [[("0",)], [("2.0",)]]
+    assert not torch.allclose(model(x), once)
+    for _ in range(2):
+        with pytest.raises(SpecError, match="in the model but for 2 that are exchanged"):
+            nifbuild.replace_convs(model)
+    done[first_back].revert()
+    if first_back == 1:
+        assert torch.equal(model(x), once)
+    done[1 - first_back].revert()
+    assert torch.equal(model(x), expected)
+    done[0].revert()  # to no effect
+    assert torch.equal(model(x), expected)
+
+
+def test_does_not_put_back_over_something_else() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))
+    done = nifbuild.replace_convs(model)
+    model[1] = nn.Sequential(model[1], nn.ReLU())
+    with pytest.raises(SpecError, match="what stands at 1 is not the ImplicitFrequencyConv2d"):
+        done.revert()
+    assert isinstance(model[0], GlobalConv2d)
+
+
+def test_an_example_gives_lazy_convolutions_their_weights() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyConv2d(4, 3, groups=4))
+    nifbuild.replace_convs(
+        model, where={"groups": "depthwise"}, expect=1, example=torch.zeros(1, 3, 9, 9)
+    )
+    assert isinstance(model[0], nn.Conv2d) and isinstance(model[1], GlobalConv2d)
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"groups": "depthwise"}, ["1", "3"]),
+        ({"groups": "depthwise", "kernel_size": 7}, ["1"]),
+        ({"groups": 8}, ["1", "3"]),
+        ({"groups": 1}, ["0", "5"]),
+    ],
+    ids=str,
+)
+def test_depthwise_is_as_many_groups_as_channels(where: dict[str, Any], found: list[str]) -> None:
+    model = Depthwise()
+    model.append(nn.Conv2d(1, 4, 3))  # one channel: nothing that could be kept apart
+    done = nifbuild.replace_convs(model, where=where)
+    assert [c.paths[0] for c in done.replaced] == found
 
 
 def test_free_frequencies_have_the_size_that_the_conv_sees() -> None:
@@ -228,6 +376,12 @@ def test_refuses_and_leaves_the_model_alone(arguments: dict, message: str) -> No
         nifbuild.replace_convs(model, **arguments)
     assert message in str(caught.value)
     assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 5
+
+
+def test_says_that_there_is_nothing_to_exchange() -> None:
+    with pytest.raises(SpecError) as caught:
+        nifbuild.replace_convs(nn.Sequential(nn.Conv1d(3, 4, 3)))
+    assert str(caught.value).endswith("0 found\n  there is no nn.Conv2d in the model")
 
 
 def test_refuses_a_model_that_is_a_convolution() -> None:

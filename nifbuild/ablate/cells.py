@@ -9,30 +9,49 @@
             result.json     the figures; there once the cell is done
             failure.json    why the last attempt came to nothing
             .lock           names the process that runs the cell; there while it does
+        looks.json          which seeds were planned when results were shown
         report/             what `nifbuild ablate report` wrote
 
 A key is a hash of the resolved spec with its seed (without its name and budget, which do not touch
-the result), of the data's content, of the weights that training starts from, and of the versions of
-nifbuild and (major and minor) torch. So a result is found again by what it is of, whatever its
-labels are called by then, and nothing else is mistaken for it. Devices and the number of threads,
-which may change the last digits, do not enter: results say what they were computed on.
+the result), of the data's content, of the weights that training starts from, of the versions of
+nifbuild and (major and minor) torch, and of the source of all in nifbuild that a figure depends on.
+So a result is found again by what it is of, whatever its labels are called by then, and nothing
+else is mistaken for it: a folder with another name than its key is no cell, and a result that does
+not say that it is of that key is not the cell's. Devices, the instruction set of the processor and
+the number of threads, which change the last digits and by them a few predictions, do not enter:
+results say what they were computed on.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from nifbuild.errors import Problem, RunError
+from nifbuild.ablate.documents import (
+    CellForm,
+    Damaged,
+    Document,
+    FailureForm,
+    ResultForm,
+    checked,
+    read_document,
+    unreadable,
+)
+from nifbuild.errors import RunError
 from nifbuild.spec.study import Study, Variant, label_text
 
-Document = dict[str, Any]
+UNKNOWN = "?"
+"""Of an origin: what is not at hand."""
+
+_KEY = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -83,21 +102,42 @@ class Origin:
         init: Fingerprint of the weights that training starts from; None: freshly drawn.
         nifbuild: Its version.
         torch: Major and minor version.
+        code: Fingerprint of the source of nifbuild that figures depend on.
     """
 
     data: str
     init: str | None
     nifbuild: str
     torch: str
+    code: str
 
     @classmethod
-    def of(cls, document: Document) -> "Origin":
-        """From the content of `cell.json`."""
-        return cls(**document["origin"])
+    def of(cls, document: Document) -> "Origin | None":
+        """From a document that has one; None where it is of another version of nifbuild."""
+        origin = document.get("origin", {})
+        fields = {field.name for field in dataclasses.fields(cls)}
+        return cls(**origin) if set(origin) == fields else None
 
-    def key(self, cell: Cell) -> str:
-        """The name of the cell's directory."""
-        return _hash(json.dumps([cell.spec_hash, *vars(self).items()]))
+    def key(self, spec_hash: str) -> str:
+        """The name of the directory of a cell of this spec."""
+        return _hash(json.dumps([spec_hash, *vars(self).items()]))
+
+    def differences(self, other: "Origin | None") -> list[str]:
+        """What differs in another one, in words; what is unknown of this one does not."""
+        if other is None:
+            return ["of another version of nifbuild"]
+        words = {
+            "data": "of other data",
+            "init": "from other initial weights",
+            "nifbuild": f"of nifbuild {other.nifbuild}",
+            "torch": f"of torch {other.torch}",
+            "code": "of other code of nifbuild",
+        }
+        return [
+            text
+            for name, text in words.items()
+            if (own := getattr(self, name)) != UNKNOWN and own != getattr(other, name)
+        ]
 
 
 def _hash(text: str) -> str:
@@ -141,33 +181,70 @@ class CellDirectory:
         }
         self._write("cell.json", document)
 
-    def description(self) -> Document:
-        """The content of `cell.json`.
-
-        Raises:
-            RunError: It is missing or damaged, or of another version of nifbuild.
-        """
-        found = self._read("cell.json") or {}
-        origin = found.get("origin")
-        fields = {field.name for field in dataclasses.fields(Origin)}
-        if not isinstance(origin, dict) or set(origin) != fields or "spec_hash" not in found:
-            what = f"{self.path / 'cell.json'} does not say what the cell is"
-            fix = "it is damaged, or of another version of nifbuild: delete the cell's folder"
-            raise RunError(Problem(what, fix=fix, code="load"))
-        return found
+    def description(self) -> Document | None:
+        """The content of `cell.json`; None where it does not say what the cell is."""
+        try:
+            found = read_document(self.path / "cell.json", CellForm)
+        except Damaged:
+            return None
+        # The keys of other versions are made of something else.
+        known = found is not None and (self._is_own(found) or Origin.of(found) is None)
+        return found if known else None
 
     def result(self) -> Document | None:
-        """The figures, or None while it is not done."""
-        return self._read("result.json")
+        """The figures, or None while it is not done, or where they are damaged."""
+        try:
+            return self.read_result()
+        except Damaged:
+            return None
+
+    def read_result(self) -> Document | None:
+        """The figures, or None while it is not done.
+
+        Raises:
+            Damaged: They are no figures, or those of another cell.
+            RunError: They may not be read.
+        """
+        found = read_document(self.path / "result.json", ResultForm)
+        if found is not None and not self._is_own(found):
+            raise Damaged("it is the result of another cell")
+        return found
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there is a result, sound or not."""
+        return os.path.lexists(self.path / "result.json")
+
+    @property
+    def has_content(self) -> bool:
+        """Whether it says what it is, or there is a result, sound or not."""
+        return self.has_result or os.path.lexists(self.path / "cell.json")
+
+    def _is_own(self, document: Document) -> bool:
+        """Whether a document with a spec and an origin is of this cell."""
+        origin = Origin.of(document)
+        return origin is not None and origin.key(document["spec_hash"]) == self.path.name
 
     def finish(self, result: Document) -> None:
-        """Writes the figures, which marks it as done."""
+        """Writes the figures, which marks it as done.
+
+        Raises:
+            RunError: They are no figures, such as a loss that is not finite.
+        """
+        try:
+            # Python writes what is no number as NaN, which is then no JSON.
+            checked(json.dumps(result), ResultForm)
+        except Damaged as error:
+            raise RunError(f"what was found is no result: {error}") from error
         self._write("result.json", result)
         self.forget_failure()
 
     def failure(self) -> Document | None:
         """Why the last attempt failed: `reason`, `time`; None where it did not."""
-        return self._read("failure.json")
+        try:
+            return read_document(self.path / "failure.json", FailureForm)
+        except Damaged:
+            return {"reason": "unknown: failure.json is damaged", "time": ""}
 
     def fail(self, reason: str) -> None:
         """Notes why an attempt came to nothing."""
@@ -176,7 +253,15 @@ class CellDirectory:
 
     def forget_failure(self) -> None:
         """Another attempt begins."""
+        self._make_room("failure.json")
         (self.path / "failure.json").unlink(missing_ok=True)
+
+    def set_aside(self, name: str) -> None:
+        """Gives a file or folder another name, under which nothing looks for it."""
+        path = self.path / name
+        if os.path.lexists(path):
+            others = (path.with_name(f"{name}.damaged{n or ''}") for n in itertools.count())
+            path.rename(next(other for other in others if not os.path.lexists(other)))
 
     def epochs_done(self) -> int:
         """Epochs that its run has behind it."""
@@ -192,21 +277,13 @@ class CellDirectory:
         except OSError:
             return ""
 
-    def _read(self, name: str) -> Document | None:
-        path = self.path / name
-        try:
-            document = json.loads(path.read_text())
-            if not isinstance(document, dict):
-                raise ValueError("it holds no JSON object")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            fix = f"delete {self.path}: the cell is then run again"
-            what = f"{path} cannot be read: {error}"
-            raise RunError(Problem(what, fix=fix, code="load")) from error
-        return document
+    def _make_room(self, name: str) -> None:
+        """Where a file is to be, there is no folder."""
+        if (self.path / name).is_dir():
+            self.set_aside(name)
 
     def _write(self, name: str, document: Document) -> None:
+        self._make_room(name)
         write_file(self.path / name, json.dumps(document, indent=1) + "\n")
 
 
@@ -222,7 +299,8 @@ def write_file(path: Path, text: str) -> None:
         temporary.write_text(text)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing can be removed
+            temporary.unlink()
         raise RunError(f"cannot write to {path}: {error.strerror}") from error
 
 
@@ -237,6 +315,18 @@ class Store:
         return CellDirectory(self.path / "cells" / key)
 
     def cells(self) -> Iterator[CellDirectory]:
-        """All that are there."""
-        for path in sorted((self.path / "cells").glob("*/cell.json")):
-            yield CellDirectory(path.parent)
+        """All that are there; copies of cells under other names are none.
+
+        Raises:
+            RunError: The folder may not be read.
+        """
+        folder = self.path / "cells"
+        try:
+            names = sorted(entry.name for entry in os.scandir(folder))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unreadable(folder, error) from error
+        for name in names:
+            if _KEY.fullmatch(name):
+                yield CellDirectory(folder / name)

@@ -1,32 +1,46 @@
 """What of a study has been run, and how it ended."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import UTC, datetime
+from pathlib import Path
 
-from nifbuild.ablate.cells import Cell, CellDirectory, Document, Origin, Store, cells_of
+from nifbuild.ablate.cells import UNKNOWN, Cell, CellDirectory, Origin, Store, cells_of
+from nifbuild.ablate.damage import damage_of
+from nifbuild.ablate.documents import Document, State
+from nifbuild.ablate.origins import origins
 from nifbuild.spec.study import Study
 from nifbuild.train.lock import is_locked
 
-State = Literal["done", "failed", "running", "missing"]
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass
 class Collected:
     """The cells of a study that lie in a directory.
 
-    Results are compared only where they are of the same versions and the same data: those of the
-    newest result count, and others are left out.
+    A result counts where it is of the data, the versions and the code that are here: those that
+    `nifbuild ablate run` would not train anew. Where the data is not at hand, results have to be of
+    the same data as the newest.
 
     Attributes:
         study: Which.
-        directories: Those that count, by the hash of their spec.
-        left_out: Results of other versions or other data.
+        origins: What results of each variant have to be of, by its name.
+        directories: Cells that count, done or not, by the hash of their spec.
+        stale: Why the results of a spec do not count, by its hash.
+        stale_results: How many there are, by why.
+        damaged: What is wrong with figures, by the hash of their spec.
+        nameless: Folders of cells that do not say what they are.
     """
 
     study: Study
+    origins: Mapping[str, Origin]
     directories: dict[str, CellDirectory] = field(default_factory=dict)
-    left_out: int = 0
+    stale: dict[str, str] = field(default_factory=dict)
+    stale_results: Counter[str] = field(default_factory=Counter)
+    damaged: dict[str, str] = field(default_factory=dict)
+    nameless: list[Path] = field(default_factory=list)
 
     def directory(self, cell: Cell) -> CellDirectory | None:
         """Where the cell lies, if it was ever started."""
@@ -35,53 +49,87 @@ class Collected:
     def result(self, cell: Cell) -> Document | None:
         """Its figures, if it is done."""
         directory = self.directory(cell)
-        return None if directory is None else directory.result()
+        damaged = cell.spec_hash in self.damaged
+        return None if directory is None or damaged else directory.result()
 
     def state(self, cell: Cell) -> State:
         """How far it is."""
         directory = self.directory(cell)
-        if directory is None:
-            return "missing"
-        if directory.result() is not None:
+        if self.result(cell) is not None:
             return "done"
-        if is_locked(directory.path):
+        if directory is not None and is_locked(directory.path):
             return "running"
-        return "failed" if directory.failure() is not None else "missing"
+        if cell.spec_hash in self.damaged:
+            return "damaged"
+        if directory is not None and directory.failure() is not None:
+            return "failed"
+        return "stale" if cell.spec_hash in self.stale else "missing"
+
+    @property
+    def keys_done(self) -> set[str]:
+        """The keys of all cells that are done."""
+        cells = (cell for cell in cells_of(self.study) if self.result(cell) is not None)
+        return {self.directories[cell.spec_hash].path.name for cell in cells}
+
+    @property
+    def unknown_data(self) -> bool:
+        """Whether the data of some variant is not at hand, so that it was not looked at."""
+        return any(origin.data == UNKNOWN for origin in self.origins.values())
+
+    def warnings(self) -> list[str]:
+        """What was found and does not count, in words."""
+        found = [
+            f"{count} result{'s are' if count > 1 else ' is'} stale, being {why}: not counted"
+            for why, count in self.stale_results.items()
+        ]
+        for cell in cells_of(self.study):
+            if cell.spec_hash in self.damaged:
+                found.append(f"{cell.name} is damaged: {self.damaged[cell.spec_hash]}: not counted")
+        found += [f"{path} does not say what cell it is: not counted" for path in self.nameless]
+        return list(dict.fromkeys(found))
 
 
 def collect(study: Study, store: Store) -> Collected:
-    """Finds the study's cells in a directory.
+    """Finds the study's cells in a directory; writes nothing.
 
     Raises:
-        RunError: A file there is damaged.
+        SpecError: A spec does not suit its data.
+        RunError: A file there may not be read, or the data is broken.
     """
-    wanted = {cell.spec_hash: _data_of(cell) for cell in cells_of(study)}
-    found = [
-        (directory, description)
-        for directory in store.cells()
-        if (description := directory.description())["spec_hash"] in wanted
-    ]
-    # Oldest first, those without a result before all: of each sort, the last one counts.
-    found.sort(key=lambda pair: _moment(pair[0]))
-    collected = Collected(study)
-    if not found:
-        return collected
-    newest = Origin.of(found[-1][1])
-    same = [
-        (directory, document)
-        for directory, document in found
-        if (origin := Origin.of(document)).nifbuild == newest.nifbuild
-        and origin.torch == newest.torch
-    ]
-    data = {wanted[document["spec_hash"]]: Origin.of(document).data for _, document in same}
-    for directory, document in same:
-        if Origin.of(document).data == data[wanted[document["spec_hash"]]]:
-            collected.directories[document["spec_hash"]] = directory
-    counted = Counter(d.path for d in collected.directories.values())
-    collected.left_out = sum(
-        1 for d, _ in found if d.path not in counted and d.result() is not None
-    )
+    collected = Collected(study, origins(study, fetch=False))
+    wanted = {cell.spec_hash: cell for cell in cells_of(study)}
+    candidates = []
+    for directory in store.cells():
+        description = directory.description()
+        if description is None:
+            # Without either, another process may be about to write what it is.
+            collected.nameless += [directory.path] if directory.has_content else []
+            continue
+        cell, origin = wanted.get(description["spec_hash"]), Origin.of(description)
+        if cell is None:
+            continue
+        if differences := collected.origins[cell.variant.name].differences(origin):
+            _note_stale(collected, cell, directory, ", ".join(differences))
+        elif origin is not None:
+            candidates.append((_moment(directory), cell, directory, origin))
+    # Oldest first: of what is unknown, the last one decides.
+    candidates.sort(key=lambda candidate: candidate[0])
+    newest = {(_data_of(c), c.variant.resolved.spec.train.init): o for _, c, _, o in candidates}
+    for _, cell, directory, origin in candidates:
+        of = newest[_data_of(cell), cell.variant.resolved.spec.train.init]
+        if differences := of.differences(origin):
+            _note_stale(collected, cell, directory, ", ".join(differences))
+            continue
+        collected.directories[cell.spec_hash] = directory
+        if damage := damage_of(directory):
+            collected.damaged[cell.spec_hash] = damage
     return collected
+
+
+def _note_stale(collected: Collected, cell: Cell, directory: CellDirectory, why: str) -> None:
+    if directory.has_result:
+        collected.stale[cell.spec_hash] = why
+        collected.stale_results[why] += 1
 
 
 def _data_of(cell: Cell) -> str:
@@ -89,6 +137,7 @@ def _data_of(cell: Cell) -> str:
     return "" if data is None else data.model_dump_json()
 
 
-def _moment(directory: CellDirectory) -> str:
+def _moment(directory: CellDirectory) -> datetime:
+    """When it was started; a cell without figures comes before all that have some."""
     result = directory.result()
-    return "" if result is None else str(result["environment"]["started"])
+    return _NEVER if result is None else datetime.fromisoformat(result["environment"]["started"])

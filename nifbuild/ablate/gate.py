@@ -1,15 +1,29 @@
 """Gates: whether a study shows what it is required to show."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from nifbuild.ablate.cells import Document
-from nifbuild.ablate.results import Results, VariantResults, paired
-from nifbuild.ablate.statistics import Judgement, Verdict, judge, summarize
+from nifbuild.ablate.comparable import incomparable
+from nifbuild.ablate.documents import Document
+from nifbuild.ablate.looks import Look, changed_since
+from nifbuild.ablate.results import DIFFERENCES, RANGES, Results, VariantResults, paired
+from nifbuild.ablate.statistics import (
+    ANY,
+    Judgement,
+    Range,
+    Verdict,
+    clipped,
+    image_half_width,
+    judge,
+    summarize,
+)
 from nifbuild.report.inspect.units import bytes_text, count_text
 from nifbuild.spec.gates import ACCURACIES, GateSpec
 from nifbuild.spec.study import Study
+
+GateVerdict = Verdict | Literal["not comparable"]
 
 
 @dataclass(frozen=True)
@@ -20,30 +34,35 @@ class GateResult:
         gate: The condition.
         labels: Of the variant.
         variant: Its name.
-        verdict: Inconclusive: there is not enough data to tell.
+        verdict: Inconclusive: there is not enough data to tell. Not comparable: what it is to be
+            compared with is of something else.
         reason: The figures behind it, in words.
         value: The metric, or its mean difference to what it is compared with.
         low: One-sided lower confidence bound of that; None where there is none.
         high: The upper one.
+        low_images: Lower confidence bound over test images, which the one over seeds leaves out;
+            None where it is no accuracy.
+        high_images: The upper one.
         n: Seeds behind it.
-        more_seeds: How many more would about settle it; None where none are needed, or no number
-            can be told.
+        more_seeds: Planned seeds that are not done, for which it waits; None where it does not.
     """
 
     gate: GateSpec
     labels: Mapping[str, str]
     variant: str
-    verdict: Verdict
+    verdict: GateVerdict
     reason: str
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    low_images: float | None = None
+    high_images: float | None = None
     n: int = 0
     more_seeds: int | None = None
 
     def document(self) -> Document:
         """As plain data."""
-        taken = ("verdict", "reason", "value", "low", "high", "n", "more_seeds")
+        taken = ("verdict", "reason", "value", "low", "high", "low_images", "high_images")
         return {
             "gate": str(self.gate),
             "metric": self.gate.metric,
@@ -51,49 +70,67 @@ class GateResult:
             "confidence": self.gate.confidence if self.gate.measured else None,
             "limit": self.gate.limit,
             "variant": dict(self.labels),
-            **{name: getattr(self, name) for name in taken},
+            **{name: getattr(self, name) for name in (*taken, "n", "more_seeds")},
         }
 
 
-def check_gates(study: Study, results: Results, main: Results | None) -> list[GateResult]:
+def check_gates(
+    study: Study, results: Results, main: Results | None, looks: Sequence[Look] = ()
+) -> list[GateResult]:
     """All gates of a study, each for every variant that it is for.
 
     Args:
         study: With the gates.
         results: Its results.
         main: Those to compare with under `versus: main`; None: nothing was given.
+        looks: When its results were shown before.
     """
     found = []
     for gate in study.spec.gates:
         for variant in study.variants_of(gate):
             own = results.find(variant.labels)
             assert own is not None  # results have all variants of the study
-            other = results.find(own.baseline) if gate.versus == "baseline" else None
-            if gate.versus == "main" and main is not None:
-                other = main.find(variant.labels)
-            if gate.versus is not None and other is None:
-                found.append(_nothing_to_compare_with(gate, own, main))
-            elif gate.measured:
-                found.append(_measured(gate, own, other))
-            else:
-                found.append(_known(gate, own, other))
+            found.append(_checked(study, gate, results, own, main, looks))
     return found
 
 
-def overall(results: Sequence[GateResult]) -> Verdict:
-    """Fail where one fails; else inconclusive where one is."""
+def _checked(
+    study: Study,
+    gate: GateSpec,
+    results: Results,
+    own: VariantResults,
+    main: Results | None,
+    looks: Sequence[Look],
+) -> GateResult:
+    other = results.find(own.baseline) if gate.versus == "baseline" else None
+    if gate.versus == "main" and main is not None:
+        other = main.find(own.labels)
+    if gate.versus is not None and other is None:
+        return _nothing_to_compare_with(gate, own, main)
+    if not gate.measured:
+        return _known(gate, own, other)
+    if gate.versus == "main" and main is not None and other is not None:
+        why = incomparable(results, own, main, other)
+        if why:
+            reason = f"not comparable with the report of main: {'; '.join(why)}"
+            return GateResult(gate, own.labels, own.name, "not comparable", reason)
+    return _Measured(study, gate, own, other, looks).result()
+
+
+_WORST_FIRST: tuple[GateVerdict, ...] = ("fail", "not comparable", "inconclusive")
+
+
+def overall(results: Sequence[GateResult]) -> GateVerdict:
+    """The worst verdict; pass where all pass."""
     verdicts = {result.verdict for result in results}
-    return (
-        "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
-    )
+    return next((verdict for verdict in _WORST_FIRST if verdict in verdicts), "pass")
 
 
 def tally(results: Sequence[GateResult]) -> str:
     """`2 of 3 gates pass, 1 is inconclusive`."""
     counts = Counter(result.verdict for result in results)
     parts = [f"{counts['pass']} of {len(results)} checks pass"]
-    parts += [f"{counts['fail']} fail"] if counts["fail"] else []
-    parts += [f"{counts['inconclusive']} inconclusive"] if counts["inconclusive"] else []
+    parts += [f"{counts[verdict]} {verdict}" for verdict in _WORST_FIRST if counts[verdict]]
     return ", ".join(parts)
 
 
@@ -125,87 +162,145 @@ def _known(gate: GateSpec, own: VariantResults, other: VariantResults | None) ->
     return GateResult(gate, own.labels, own.name, verdict, reason, value=value)
 
 
-def _measured(gate: GateSpec, own: VariantResults, other: VariantResults | None) -> GateResult:
-    """A metric that differs from seed to seed."""
-    if other is None:
-        values = list(own.values(gate.metric).values())
-        seeds = list(own.values(gate.metric))
-    else:
-        values, seeds = paired(own, other, gate.metric)
-    judgement = judge(
-        values,
-        gate.limit,
-        at_least=gate.at_least,
-        confidence=gate.confidence,
-        resolution=own.resolution(gate.metric),
-    )
-    # A seed that is planned and not there may be what would have told otherwise.
-    absent = [seed for seed in own.states if seed not in seeds]
-    verdict = judgement.verdict
-    if verdict == "pass" and absent:
-        verdict = "inconclusive"
-    summary = summarize(values)
-    return GateResult(
-        gate,
-        own.labels,
-        own.name,
-        verdict,
-        _reason(gate, own, other, values, judgement, absent),
-        value=None if summary is None else summary.mean,
-        low=judgement.low,
-        high=judgement.high,
-        n=len(values),
-        more_seeds=judgement.more_seeds if judgement.verdict == "inconclusive" else None,
-    )
+class _Measured:
+    """A gate on a metric that differs from seed to seed, for one variant."""
 
+    def __init__(
+        self,
+        study: Study,
+        gate: GateSpec,
+        own: VariantResults,
+        other: VariantResults | None,
+        looks: Sequence[Look],
+    ) -> None:
+        self.study, self.gate, self.own, self.other = study, gate, own, other
+        if other is None:
+            found = own.values(gate.metric)
+            self.values, seeds = list(found.values()), list(found)
+        else:
+            self.values, seeds = paired(own, other, gate.metric)
+        # A seed that is planned and not there may be what would have told otherwise.
+        self.absent = [seed for seed in own.states if seed not in seeds]
+        self.planned_then = changed_since(looks, own.states, own.cells)
 
-def _reason(
-    gate: GateSpec,
-    own: VariantResults,
-    other: VariantResults | None,
-    values: Sequence[float],
-    judgement: Judgement,
-    absent: Sequence[int],
-) -> str:
-    what = "results" if other is None else "pairs of results"
-    parts = []
-    summary = summarize(values)
-    if summary is None:
-        parts.append(f"no {what}: {_who_lacks(gate, own, other)}")
-    elif judgement.low is None or judgement.high is None:
-        mean = amount_text(gate, summary.mean)
-        parts.append(
-            f"{mean} from one seed: a bound needs at least two"
-            if summary.n == 1
-            else f"{mean} in all {summary.n} seeds: without a spread nothing bounds it"
+    def result(self) -> GateResult:
+        gate, own = self.gate, self.own
+        judgement = judge(
+            self.values,
+            gate.limit,
+            at_least=gate.at_least,
+            confidence=gate.confidence,
+            resolution=own.resolution(gate.metric),
+            within=self._range(),
         )
-    else:
-        bounds = f"{amount_text(gate, judgement.low)} to {amount_text(gate, judgement.high)}"
-        parts.append(
-            f"{amount_text(gate, summary.mean)} (one-sided {gate.confidence * 100:g} % bounds "
-            f"{bounds}, {summary.n} seeds)"
+        verdict = judgement.verdict
+        if verdict == "pass" and (self.absent or self.planned_then is not None):
+            verdict = "inconclusive"
+        summary, images = summarize(self.values), self._image_bounds()
+        return GateResult(
+            gate,
+            own.labels,
+            own.name,
+            verdict,
+            self._reason(verdict, judgement, images),
+            value=None if summary is None else summary.mean,
+            low=judgement.low,
+            high=judgement.high,
+            low_images=None if images is None else images[0],
+            high_images=None if images is None else images[1],
+            n=len(self.values),
+            more_seeds=len(self.absent) or None if verdict == "inconclusive" else None,
         )
-        if judgement.verdict == "inconclusive":
-            parts.append(_needed(judgement))
-    if absent and summary is not None:
-        listed = ", ".join(map(str, absent))
-        parts.append(f"not done: seed{'s' if len(absent) > 1 else ''} {listed}")
-    return "; ".join(parts)
+
+    def _range(self) -> Range:
+        """What the mean can be."""
+        if self.other is None:
+            return RANGES[self.gate.metric]
+        return DIFFERENCES if self.gate.metric in ACCURACIES else ANY
+
+    def _image_bounds(self) -> Range | None:
+        """What the sampling of test images bounds an accuracy by, or a difference of two."""
+        summary, metric = summarize(self.values), self.gate.metric
+        both = [self.own] if self.other is None else [self.own, self.other]
+        if summary is None or metric not in ACCURACIES:
+            return None
+        means = [summarize(list(each.values(metric).values())) for each in both]
+        shares = [mean.mean for mean in means if mean is not None]
+        num_images = min(each.num_images for each in both)
+        width = image_half_width(shares, num_images, self.gate.confidence)
+        low, high = summary.mean - width, summary.mean + width
+        return clipped(low, self._range()), clipped(high, self._range())
+
+    def _reason(self, verdict: Verdict, judgement: Judgement, images: Range | None) -> str:
+        gate = self.gate
+        what = "results" if self.other is None else "pairs of results"
+        summary = summarize(self.values)
+        parts = []
+        if summary is None:
+            parts.append(f"no {what}: {_who_lacks(gate, self.own, self.other)}")
+        elif judgement.low is None or judgement.high is None:
+            mean = amount_text(gate, summary.mean)
+            parts.append(f"{mean} from one seed: a bound needs at least two")
+        elif judgement.low == judgement.high:
+            mean = amount_text(gate, summary.mean)
+            parts.append(f"{mean} in all {summary.n} seeds: no spread, so that it decides itself")
+        else:
+            parts.append(
+                f"{amount_text(gate, summary.mean)} (one-sided {gate.confidence * 100:g} % bounds "
+                f"{_bounds_text(gate, (judgement.low, judgement.high))}, {summary.n} seeds)"
+            )
+        if images is not None:
+            bounds = _bounds_text(gate, images)
+            parts.append(f"over {self.own.num_images:,} test images, left out there: {bounds}")
+        if self.planned_then is not None:
+            parts.append(
+                f"seeds {_listed(sorted(self.planned_then))} were planned when results of these "
+                f"were shown, and {_listed(self.own.states)} are now: the confidence is for seeds "
+                "that are chosen before"
+            )
+        if self.absent:
+            parts += _absent_text(self.own, self.absent) if self.own.results else []
+        elif verdict == "inconclusive" and summary is not None and self.planned_then is None:
+            parts.append(
+                "all planned seeds are in, and the confidence is not for seeds added after that: "
+                "`nifbuild ablate plan` says beforehand how many show it"
+            )
+        if gate.metric == "effective_size" and (without := self.study.without_sizes(gate)):
+            names = ", ".join(variant.name for variant in without)
+            parts.append(f"not for {names}, without filters as large as the image")
+        return "; ".join(parts)
 
 
-def _needed(judgement: Judgement) -> str:
-    if judgement.more_seeds is None:
-        return "no number of seeds would settle it if the mean stays so close to the limit"
-    count = judgement.more_seeds
-    more = f"about {count:,} more seed{'s' if count > 1 else ''}"
-    return f"{more} would settle it if mean and spread stay"
+def _bounds_text(gate: GateSpec, bounds: Range) -> str:
+    return f"{amount_text(gate, bounds[0])} to {amount_text(gate, bounds[1])}"
+
+
+def _absent_text(own: VariantResults, absent: Sequence[int]) -> list[str]:
+    """`not done: seeds 1, 2`, `stale: seed 3`."""
+    by_state: dict[str, list[int]] = {}
+    for seed in absent:
+        state = own.states[seed]
+        by_state.setdefault(state if state in ("stale", "damaged") else "not done", []).append(seed)
+    return [
+        f"{state}: seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}"
+        for state, seeds in by_state.items()
+    ]
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _who_lacks(gate: GateSpec, own: VariantResults, other: VariantResults | None) -> str:
     if not own.values(gate.metric):
         if own.results and gate.metric == "effective_size":
             return "the variant has no filters as large as the image"
-        return "the variant has none yet"
+        states = set(own.states.values()) & {"stale", "damaged"}
+        return (
+            f"those of the variant are {' or '.join(sorted(states))}"
+            if states
+            else ("the variant has none yet")
+        )
     if other is not None and not other.values(gate.metric):
         return f"{gate.versus} ({other.name}) has none"
     return f"the variant and {gate.versus} have no seed in common"
@@ -218,3 +313,10 @@ def amount_text(gate: GateSpec, value: float) -> str:
         return f"{value * 100:+.2f}pp" if compared else f"{value:.2%}"
     unit = " px" if gate.metric == "effective_size" else ""
     return (f"{value:+.4g}" if compared else f"{value:.4g}") + unit
+
+
+def spread_text(gate: GateSpec, value: float) -> str:
+    """A standard deviation of a measured metric with its unit."""
+    if gate.metric in ACCURACIES:
+        return f"{value * 100:.2g}pp"
+    return f"{value:.3g}{' px' if gate.metric == 'effective_size' else ''}"

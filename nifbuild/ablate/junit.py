@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.results import Results, failed_name
+from nifbuild.report.output_file import MAKER
+from nifbuild.shown import shown
 
 # XML 1.0 has no way to write these.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -14,7 +16,8 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 def junit_xml(results: Results, gates: Sequence[GateResult]) -> str:
     """A test case for each gate and variant, and for each cell that failed.
 
-    An inconclusive gate is an error rather than a failure: nothing was shown.
+    A gate that is inconclusive or cannot be compared is an error rather than a failure: nothing
+    was shown.
     """
     cases = []
     for gate in gates:
@@ -39,7 +42,8 @@ def junit_xml(results: Results, gates: Sequence[GateResult]) -> str:
     root = ElementTree.Element("testsuites", counts)
     root.append(suite)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+    return f"{text}\n<!-- {MAKER} -->\n"
 
 
 def _case(group: str, name: str) -> ElementTree.Element:
@@ -52,4 +56,4 @@ def _add(case: ElementTree.Element, tag: str, kind: str, reason: str) -> None:
 
 
 def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("?", text)
+    return _FORBIDDEN.sub("?", shown(text, lines=True))

@@ -1,39 +1,48 @@
 """The report as a comment on a pull request: verdict first, one table, the rest folded."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from nifbuild.ablate.gate import GateResult, overall, tally
+from nifbuild.ablate.gate import GateResult, GateVerdict, overall, tally
 from nifbuild.ablate.results import Results, failed_name
 from nifbuild.ablate.tables import gates_grid, results_grid
-from nifbuild.report.inspect.table import Grid, markdown
+from nifbuild.report.inspect.table import markdown, markdown_text
+from nifbuild.report.output_file import MAKER
+from nifbuild.shown import shown
 
 _SHOWN_GATES = 10
-_WORDS = {"pass": "passes", "fail": "fails", "inconclusive": "inconclusive"}
+_WORDS: dict[GateVerdict, str] = {
+    "pass": "passes",
+    "fail": "fails",
+    "not comparable": "not comparable",
+    "inconclusive": "inconclusive",
+}
 
 
 def report_markdown(results: Results, gates: Sequence[GateResult]) -> str:
     """All of a report as GitHub's Markdown."""
-    parts = [f"## Ablation {_escaped(results.name)}: {verdict_text(results, gates)}"]
+    parts = [f"## Ablation {markdown_text(results.name)}: {verdict_text(results, gates)}"]
     parts.append(status_text(results, gates))
+    if results.warnings:
+        parts.append("\n".join(f"- {markdown_text(warning)}" for warning in results.warnings))
     unsettled = [gate for gate in gates if gate.verdict != "pass"]
     if unsettled:
         lines = [_gate_line(gate) for gate in unsettled[:_SHOWN_GATES]]
         if len(unsettled) > _SHOWN_GATES:
             lines.append(f"- and {len(unsettled) - _SHOWN_GATES} more, below")
         parts.append("\n".join(lines))
-    parts.append(markdown([_safe(results_grid(results))]))
+    parts.append(markdown([results_grid(results)]))
     if gates:
-        parts.append(_folded(f"Gates ({len(gates)})", markdown([_safe(gates_grid(gates))])))
+        parts.append(_folded(f"Gates ({len(gates)})", markdown([gates_grid(gates)])))
     failed = [(variant, one) for variant in results.variants for one in variant.failed]
     if failed:
         blocks = [
-            f"**{_escaped(failed_name(variant, one))}**: {_escaped(one.reason)}\n\n"
-            f"Log: `{one.log}`\n\n{_code(one.log_tail)}"
+            f"**{markdown_text(failed_name(variant, one))}**: {markdown_text(one.reason)}\n\n"
+            f"Log: `{shown(one.log)}`\n\n{_code(one.log_tail)}"
             for variant, one in failed
         ]
         parts.append(_folded(f"Failed cells ({len(failed)})", "\n\n".join(blocks)))
     parts.append(_folded("How this was measured", "\n".join(f"- {n}" for n in notes(results))))
+    parts.append(f"<!-- {MAKER} -->")
     return "\n\n".join(parts) + "\n"
 
 
@@ -59,8 +68,12 @@ def notes(results: Results) -> list[str]:
         "deviation, number of seeds in parentheses.",
         "To baseline: mean of the differences seed by seed, in percentage points, with Student's "
         "two-sided 95 % confidence interval.",
-        "Gates: one-sided bounds at each gate's confidence; no correction for several gates. The "
-        "standard deviation of an accuracy is taken to be at least one test image.",
+        "Gates: one-sided bounds at each gate's confidence, which is that of one look at a number "
+        "of seeds chosen beforehand; no correction for several gates. The standard deviation of an "
+        "accuracy is taken to be at least one test image.",
+        "The bounds over seeds are for these test images: that others of their kind would give "
+        "other figures is not in them. Bounds for that stand beside them, from the number of "
+        "images alone, and wider than need be for differences on the same images.",
         "Parameters and peak memory of a training step: predicted, as by `nifbuild inspect`.",
         "Filter size: the smallest odd window with 95 % of a filter's mass, on the grid that its "
         "layer sees; median over filters, then over layers with filters as large as the image; "
@@ -72,9 +85,13 @@ def notes(results: Results) -> list[str]:
         f"({e['device_name']}), {e['threads']} thread{'s' if e['threads'] > 1 else ''}"
         for e in environments
     }
-    found += [f"Computed with {_escaped(text)}." for text in sorted(on)]
+    found += [f"Computed with {markdown_text(text)}." for text in sorted(on)]
     if results.left_out:
-        found.append(f"Left out: {results.left_out} results of other versions or other data.")
+        found.append(
+            f"Left out: {results.left_out} results of other versions, other code or other data."
+        )
+    if results.unknown_data:
+        found.append("Not all data was at hand: whether it has changed since was not looked at.")
     return found
 
 
@@ -83,13 +100,13 @@ def _sizes_before(results: Results) -> str:
     for variant in results.variants:
         before = list(variant.values("effective_size_at_init").values())
         if before:
-            texts.append(f"{_escaped(variant.name)} {sum(before) / len(before):.3g} px")
+            texts.append(f"{markdown_text(variant.name)} {sum(before) / len(before):.3g} px")
     return f". Before training: {'; '.join(texts)}." if texts else "."
 
 
 def _gate_line(gate: GateResult) -> str:
     head = f"- **{gate.verdict}**: {gate.gate}, {gate.variant}"
-    return f"{_escaped(head)}: {_escaped(gate.reason)}"
+    return f"{markdown_text(head)}: {markdown_text(gate.reason)}"
 
 
 def _folded(summary: str, content: str) -> str:
@@ -97,19 +114,8 @@ def _folded(summary: str, content: str) -> str:
 
 
 def _code(text: str) -> str:
+    text = shown(text, lines=True)
     fence = "```"
     while fence in text:
         fence += "`"
     return f"{fence}\n{text}\n{fence}"
-
-
-def _safe(grid: Grid) -> Grid:
-    """The table with nothing in it that Markdown would read as something else."""
-    rows = tuple(tuple(_escaped(cell) for cell in row) for row in grid.rows)
-    return replace(grid, headings=tuple(map(_escaped, grid.headings)), rows=rows)
-
-
-def _escaped(text: str) -> str:
-    """Text that stays on its line and in its cell, and is no HTML."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    return " ".join(text.split())

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nifbuild.ablate.cells import CellDirectory, Document, write_file
+from nifbuild.ablate.cells import CellDirectory, write_file
+from nifbuild.ablate.documents import Document
 from nifbuild.ablate.process import CellProcess, Outcome
 from nifbuild.errors import Mark, Problem, RunError, SpecError
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nifbuild.ablate.cells import Cell, Document, Store, cells_of
+from nifbuild.ablate.cells import Cell, Store, cells_of
 from nifbuild.ablate.collect import Collected, collect
+from nifbuild.ablate.documents import Document
 from nifbuild.errors import Problem
 from nifbuild.report.inspect import Inspection, Target, inspect_spec
 from nifbuild.report.inspect.budget import budget_of, check_budget
@@ -144,6 +145,7 @@ class Plan:
                 for row in self.rows
             ],
             "exceeded": [str(problem) for problem in self.exceeded],
+            "warnings": self.collected.warnings(),
         }
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from nifbuild.ablate.labels import place_labels
 from nifbuild.ablate.results import Results, VariantResults
 from nifbuild.ablate.statistics import Summary, summarize
-from nifbuild.errors import RunError
+from nifbuild.report.output_file import MAKER
+from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,21 +64,14 @@ QUESTIONS = (
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
-    """Draws the questions that the results have an answer to; nothing where no cell is done.
-
-    Raises:
-        RunError: A picture cannot be written.
-    """
+    """Draws the questions that the results have an answer to; nothing where no cell is done."""
     written = []
     for question in QUESTIONS:
         points = [p for v in results.variants if (p := _point(question, v)) is not None]
         if not points:
             continue
         path = folder / question.file
-        try:
-            plot(results, question).savefig(path, dpi=150)
-        except OSError as error:
-            raise RunError(f"cannot write to {path}: {error.strerror}") from error
+        plot(results, question).savefig(path, dpi=150, metadata={"Software": MAKER})
         written.append(path)
     return written
 
@@ -195,4 +189,4 @@ def short_name(variant: VariantResults) -> str:
     for axis, label in variant.labels.items():
         section, dot, _ = axis.rpartition(".")
         words.append(f"{axis[len(section) + 1 :]} {label}" if dot else label)
-    return ", ".join(words)
+    return in_plot(", ".join(words))

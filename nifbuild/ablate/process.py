@@ -135,9 +135,10 @@ class CellProcess:
         return None
 
     def stop(self) -> None:
-        """Asks it to save a checkpoint and end."""
-        self._stopped = True
-        self._ask_to_stop()
+        """Asks it to save a checkpoint and end; once, as a second signal may find it past that."""
+        if not self._stopped:
+            self._stopped = True
+            self._ask_to_stop()
 
     def kill(self) -> None:
         """Ends it at once."""

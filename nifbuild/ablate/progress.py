@@ -4,13 +4,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from nifbuild.ablate.process import Outcome
+from nifbuild.shown import shown
+from nifbuild.terminal import Console, Table
 
 if TYPE_CHECKING:
     from nifbuild.ablate.run import Task
@@ -48,14 +49,14 @@ class _Lines(Progress):
     def ended(self, task: "Task", outcome: Outcome) -> None:
         self._ended += outcome.state == "done"
         text = f"{self._ended}/{self._total} {task.cell.name}: {outcome_text(task, outcome)}"
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(shown(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Screen(Progress):
     """A bar for the study and a line for each cell that runs: for terminals."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._failed = 0
 

@@ -1,20 +1,26 @@
 """Writes all forms of a report into one folder."""
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nifbuild.ablate.cells import Store, write_file
+from nifbuild.ablate.cells import Store
 from nifbuild.ablate.collect import collect
 from nifbuild.ablate.gate import GateResult, check_gates, overall
 from nifbuild.ablate.junit import junit_xml
+from nifbuild.ablate.looks import note_look, read_looks
 from nifbuild.ablate.markdown import report_markdown
-from nifbuild.ablate.plots import write_plots
+from nifbuild.ablate.plots import QUESTIONS, write_plots
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
-from nifbuild.errors import RunError
+from nifbuild.report.output_file import MAKER, require_folder, written_folder
 from nifbuild.spec.study import Study
+from nifbuild.train.documents import as_json
+
+_OPTION = "--out"
+_FILES = ("report.md", REPORT_JSON, "junit.xml", *(question.file for question in QUESTIONS))
+_NAMES = "|".join(map(re.escape, _FILES))
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Report:
         """As plain data."""
         verdict = overall(self.gates) if self.gates else None
         gates = [gate.document() for gate in self.gates]
-        return {"verdict": verdict, **self.results.document(), "gates": gates}
+        document = {"verdict": verdict, **self.results.document(), "gates": gates}
+        return {"generator": MAKER, **document}
 
     def markdown(self) -> str:
         """As a comment on a pull request."""
@@ -36,7 +43,7 @@ class Report:
 
 
 def make_report(study: Study, store: Store, main: Path | None = None) -> Report:
-    """Reads what is done of a study, and judges it.
+    """Reads what is done of a study, and judges it; notes beside the cells that it was shown.
 
     Args:
         study: Which.
@@ -44,29 +51,39 @@ def make_report(study: Study, store: Store, main: Path | None = None) -> Report:
         main: The report of another branch, for gates `versus: main`.
 
     Raises:
-        SpecError: There is no report at `main`.
-        RunError: A file is damaged.
+        SpecError: There is no report at `main`, or a spec does not suit its data.
+        RunError: The report at `main` is damaged, or a file may not be read.
     """
     other = None if main is None else load_results(main)
     results = study_results(study, collect(study, store))
-    return Report(results, check_gates(study, results, other))
+    gates = check_gates(study, results, other, read_looks(store))
+    note_look(store, results.seeds, results.cells)
+    return Report(results, gates)
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
-    """Writes report.md, report.json, junit.xml and the plots; their paths.
+def require_writable(folder: Path, *, overwrite: bool) -> None:
+    """Raises SpecError unless a report can be written, over nothing but an earlier one."""
+    require_folder(_OPTION, folder, _NAMES, overwrite=overwrite)
+
+
+def write_report(report: Report, folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Writes report.md, report.json, junit.xml and the plots, or nothing; their paths.
+
+    Args:
+        report: What to tell.
+        folder: A directory; made if need be.
+        overwrite: In place of the report that was there before.
 
     Raises:
         RunError: A file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}") from error
-    texts = {
-        "report.md": report.markdown(),
-        REPORT_JSON: json.dumps(report.document(), indent=1) + "\n",
-        "junit.xml": junit_xml(report.results, report.gates),
-    }
-    for name, text in texts.items():
-        write_file(folder / name, text)
-    return [*(folder / name for name in texts), *write_plots(report.results, folder)]
+    with written_folder(_OPTION, folder, _NAMES, overwrite=overwrite) as aside:
+        texts = {
+            "report.md": report.markdown(),
+            REPORT_JSON: as_json(report.document()).decode(),
+            "junit.xml": junit_xml(report.results, report.gates),
+        }
+        for name, text in texts.items():
+            (aside / name).write_text(text, encoding="utf-8")
+        plots = write_plots(report.results, aside)
+    return [folder / name for name in (*texts, *(plot.name for plot in plots))]

@@ -1,21 +1,43 @@
 """The results of a study as data: for its report, its gates, and another branch to compare with."""
 
-import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from nifbuild.ablate.cells import Cell, Document, cell_name
-from nifbuild.ablate.collect import Collected, State
+from pydantic import model_validator
+
+from nifbuild.ablate.cells import Cell, Origin, cell_name
+from nifbuild.ablate.collect import Collected
+from nifbuild.ablate.documents import (
+    Count,
+    Damaged,
+    Document,
+    Form,
+    ResultForm,
+    State,
+    checked,
+    unreadable,
+)
 from nifbuild.ablate.plan import costs_of, inspect_variant
-from nifbuild.ablate.statistics import interval, summarize
+from nifbuild.ablate.statistics import Range, interval, summarize
 from nifbuild.errors import Mark, Problem, RunError, SpecError
-from nifbuild.spec.gates import ACCURACIES, MEASURED
+from nifbuild.spec.gates import ACCURACIES, COSTS, MEASURED
 from nifbuild.spec.study import Labels, Study, Variant, label_text
 
 REPORT_JSON = "report.json"
-_FORMAT = 1
+_FORMAT = 2
+
+DIFFERENCES: Range = (-1, 1)
+"""What a difference of accuracies can be."""
+
+RANGES: Mapping[str, Range] = {
+    **dict.fromkeys(ACCURACIES, (0, 1)),
+    "loss": (0, math.inf),
+    "effective_size": (1, math.inf),
+}
+"""What the mean of a measured metric can be."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +77,28 @@ class VariantResults:
         return label_text(self.labels)
 
     def values(self, metric: str) -> dict[int, float]:
-        """A measured metric by seed; nothing where it does not apply."""
+        """A measured metric by seed; nothing where it does not apply, or is no finite number."""
         found = {seed: result.get(metric) for seed, result in self.results.items()}
-        return {seed: float(value) for seed, value in found.items() if value is not None}
+        return {
+            seed: float(value)
+            for seed, value in found.items()
+            if value is not None and math.isfinite(value)
+        }
+
+    @property
+    def cells(self) -> set[str]:
+        """The keys of the cells that the figures are of."""
+        found = ((Origin.of(result), result) for result in self.results.values())
+        return {origin.key(result["spec_hash"]) for origin, result in found if origin is not None}
+
+    @property
+    def num_images(self) -> int:
+        """How many images accuracies are of; of several numbers, the smallest; 0: none is known."""
+        return min((result["num_samples"] for result in self.results.values()), default=0)
 
     def resolution(self, metric: str) -> float:
-        """The step in which a metric comes: one test image, one pixel; 0: none."""
-        if metric in ACCURACIES:
-            return max((1 / result["num_samples"] for result in self.results.values()), default=0)
-        return 1.0 if metric == "effective_size" else 0.0
+        """The step in which a metric is counted: one test image; 0: it is no count."""
+        return 1 / self.num_images if metric in ACCURACIES and self.num_images else 0.0
 
     def document(self) -> Document:
         """As plain data."""
@@ -97,7 +132,9 @@ class Results:
         axes: What is varied.
         variants: All of them, done or not.
         seeds: All that are planned.
-        left_out: Results of other versions or other data.
+        left_out: Results that are stale: of other versions, other code or other data.
+        warnings: What was found and does not count, in words.
+        unknown_data: Whether some of the data is not at hand, so that it was not looked at.
     """
 
     name: str
@@ -105,6 +142,8 @@ class Results:
     variants: tuple[VariantResults, ...]
     seeds: tuple[int, ...]
     left_out: int = 0
+    warnings: tuple[str, ...] = ()
+    unknown_data: bool = False
 
     def find(self, labels: Labels | None) -> VariantResults | None:
         """The variant with these labels, in whatever order."""
@@ -116,6 +155,11 @@ class Results:
         if baseline is None:
             return []
         return paired(variant, baseline, metric)[0]
+
+    @property
+    def cells(self) -> set[str]:
+        """The keys of all cells that are done."""
+        return set[str]().union(*(variant.cells for variant in self.variants))
 
     @property
     def done(self) -> int:
@@ -134,7 +178,7 @@ class Results:
             values = self.difference(variant, "top1")
             differences[variant.name] = {
                 "summary": vars_of(summarize(values)),
-                "interval_95": interval(values),
+                "interval_95": interval(values, within=DIFFERENCES),
             }
         return {
             "format": _FORMAT,
@@ -144,6 +188,8 @@ class Results:
             "done": self.done,
             "total": self.total,
             "left_out": self.left_out,
+            "warnings": list(self.warnings),
+            "unknown_data": self.unknown_data,
             "top1_difference_to_baseline": differences,
             "variants": [variant.document() for variant in self.variants],
         }
@@ -175,7 +221,15 @@ def study_results(study: Study, collected: Collected) -> Results:
                 failed=tuple(_failed(collected, variant)),
             )
         )
-    return Results(study.name, study.axes, tuple(variants), study.spec.seeds, collected.left_out)
+    return Results(
+        study.name,
+        study.axes,
+        tuple(variants),
+        study.spec.seeds,
+        collected.stale_results.total(),
+        tuple(collected.warnings()),
+        collected.unknown_data,
+    )
 
 
 def _failed(collected: Collected, variant: Variant) -> list[Failed]:
@@ -203,33 +257,71 @@ def load_results(path: Path) -> Results:
     if file is None:
         fix = f"name the {REPORT_JSON} that `nifbuild ablate report` wrote on the main branch"
         raise SpecError(Problem(f"there is no report at {path}", Mark("--main"), fix=fix))
+    fix = "write it again: nifbuild ablate report"
     try:
-        document = json.loads(file.read_text())
-        if document["format"] != _FORMAT:
-            what = f"{file} is of another version of nifbuild (format {document['format']})"
-            raise RunError(what, fix="write it again: nifbuild ablate report")
+        content = file.read_bytes()
+        if (version := checked(content, _Version)["format"]) != _FORMAT:
+            what = f"{file} is of another version of nifbuild (format {version})"
+            raise RunError(Problem(what, fix=fix, code="load"))
+        document = checked(content, _Report)
         return Results(
             name=document["study"],
             axes=tuple(document["axes"]),
             variants=tuple(_variant(entry) for entry in document["variants"]),
             seeds=tuple(document["seeds"]),
             left_out=document["left_out"],
+            warnings=tuple(document["warnings"]),
+            unknown_data=document["unknown_data"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"{file} is no report: {type(error).__name__}: {error}"
-        raise RunError(what, fix="write it again: nifbuild ablate report") from error
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except (Damaged, ValueError) as error:
+        raise RunError(Problem(f"{file} is no report: {error}", fix=fix, code="load")) from error
+
+
+class _Version(Form):
+    format: int
+
+
+class _Failed(Form):
+    seed: int
+    reason: str
+    log: str
+    log_tail: str
+
+
+class _Variant(Form):
+    labels: dict[str, str]
+    baseline: dict[str, str] | None
+    costs: dict[str, Count]
+    results: dict[str, ResultForm]
+    states: dict[str, State]
+    failed: list[_Failed]
+
+    @model_validator(mode="after")
+    def _all_costs(self) -> Self:
+        if missing := [name for name in COSTS if name not in self.costs]:
+            raise ValueError(f"it lacks the costs {', '.join(missing)}")
+        return self
+
+
+class _Report(_Version):
+    study: str
+    axes: list[str]
+    seeds: list[int]
+    left_out: Count
+    warnings: list[str]
+    unknown_data: bool
+    variants: list[_Variant]
 
 
 def _variant(entry: Document) -> VariantResults:
-    def by_seed(name: str, read: Callable[[Any], Any]) -> dict[int, Any]:
-        return {int(seed): read(value) for seed, value in entry[name].items()}
-
     return VariantResults(
         labels=entry["labels"],
         baseline=entry["baseline"],
         costs=entry["costs"],
-        results=by_seed("results", dict),
-        states=by_seed("states", str),
+        results={int(seed): result for seed, result in entry["results"].items()},
+        states={int(seed): state for seed, state in entry["states"].items()},
         failed=tuple(Failed(**failed) for failed in entry["failed"]),
     )
 

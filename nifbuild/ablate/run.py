@@ -2,15 +2,17 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from nifbuild.ablate.cells import Cell, CellDirectory, Document, Origin, Store, cells_of
+from nifbuild.ablate.cells import UNKNOWN, Cell, CellDirectory, Origin, Store, cells_of
+from nifbuild.ablate.damage import set_damaged_aside
+from nifbuild.ablate.documents import Document
+from nifbuild.ablate.origins import origins
 from nifbuild.ablate.process import Outcome
 from nifbuild.ablate.progress import Progress
 from nifbuild.errors import InterruptedRun, Problem, SpecError
@@ -61,18 +63,21 @@ class Summary:
         done: Cells that are done now.
         found: Those of them that were done before.
         failed: The others, and why.
+        damaged: Cells that were run again as their figures were damaged, and how.
     """
 
     done: list[Task] = field(default_factory=list)
     found: list[Task] = field(default_factory=list)
     failed: list[tuple[Task, str]] = field(default_factory=list)
+    damaged: list[tuple[Task, str]] = field(default_factory=list)
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
         """For people: how many, and where to look."""
         lines = [f"{len(self.done)} cells done, {len(self.found)} of them before"]
+        lines += [f"damaged, and run again: {task.cell.name}: {how}" for task, how in self.damaged]
         for task, reason in self.failed:
-            lines.append(f"failed: {task.cell.name}: {reason}\n  log: {task.directory.log}")
-        return "\n".join(lines)
+            lines += [f"failed: {task.cell.name}: {reason}", f"  log: {task.directory.log}"]
+        return lines
 
     def document(self, directory: str) -> Document:
         """As plain data."""
@@ -84,6 +89,7 @@ class Summary:
                 {"cell": task.cell.name, "reason": reason, "log": str(task.directory.log)}
                 for task, reason in self.failed
             ],
+            "damaged": [{"cell": task.cell.name, "reason": how} for task, how in self.damaged],
         }
 
 
@@ -101,69 +107,53 @@ def choose_shard(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
     return [cell for cell in cells if cell.spec_hash in mine]
 
 
-def prepare(study: Study, store: Store, shard: tuple[int, int] = (1, 1)) -> list[Task]:
+def prepare(
+    study: Study,
+    store: Store,
+    shard: tuple[int, int] = (1, 1),
+    known: Mapping[str, Origin] | None = None,
+) -> list[Task]:
     """Opens the data, checks every cell against it, and writes down what each cell is.
+
+    Args:
+        study: Which.
+        store: Where its cells lie.
+        shard: See `choose_shard`.
+        known: What `collect` found of the data, which is not opened again where it was at hand.
 
     Raises:
         SpecError: A spec does not suit its data.
         RunError: The data is broken, or the directory cannot be written.
     """
-    origins = _origins(study)
+    found = known or {}
+    if not found or any(UNKNOWN in (origin.data, origin.init) for origin in found.values()):
+        found = origins(study, fetch=True)
     tasks: dict[str, Task] = {}
     for cell in choose_shard(cells_of(study), shard):
-        origin = origins[cell.variant.name]
-        key = origin.key(cell)
+        origin = found[cell.variant.name]
+        key = origin.key(cell.spec_hash)
         if key not in tasks:
             tasks[key] = Task(cell, store.cell(key))
             tasks[key].directory.describe(cell, origin)
     return list(tasks.values())
 
 
-def _origins(study: Study) -> dict[str, Origin]:
-    """What the results of each variant depend on besides its spec; data is opened once each."""
-    from nifbuild.train.batches import check_batch_size
-    from nifbuild.train.data import open_for
-    from nifbuild.train.init import read_pretrained
-
-    catalogs = {}
-    origins = {}
-    for variant in study.variants:
-        resolved = variant.resolved
-        with resolved.placing():
-            data = resolved.spec.data
-            name = "" if data is None else data.model_dump_json()
-            if name not in catalogs:
-                catalogs[name], adopted = open_for(resolved)
-            else:
-                adopted = resolved.adopt(catalogs[name].num_classes)
-            check_batch_size(resolved.spec.train, catalogs[name].sizes["train"], 1)
-            pretrained = read_pretrained(adopted)
-        origins[variant.name] = Origin(
-            data=catalogs[name].fingerprint,
-            init=None if pretrained is None else pretrained.fingerprint,
-            **versions(),
-        )
-    return origins
-
-
-def versions() -> dict[str, str]:
-    """The versions that results depend on, by package."""
-    from nifbuild import __version__
-
-    return {"nifbuild": __version__, "torch": ".".join(version("torch").split(".")[:2])}
-
-
 def run_tasks(tasks: Sequence[Task], engine: Engine, progress: Progress) -> Summary:
     """Runs what is not done; several processes may do so with the same cells at once.
 
-    A cell that failed before is tried again, once. One that another process runs is left to it,
-    and waited for.
+    A cell that failed before is tried again, once, and one whose figures are damaged is run again.
+    One that another process runs is left to it, and waited for.
 
     Raises:
+        RunError: A cell's file may not be read.
         InterruptedRun: A signal stopped it, after all cells had saved a checkpoint.
     """
     summary = Summary()
-    started = datetime.now(UTC)
+    for task in tasks:
+        if not is_locked(task.directory.path) and (how := set_damaged_aside(task.directory)):
+            summary.damaged.append((task, how))
+    # Not by time: clocks of several machines differ.
+    failures = {task.directory.path: task.directory.failure() for task in tasks}
     summary.found = [task for task in tasks if task.directory.result() is not None]
     waiting = [task for task in tasks if task not in summary.found]
     by_path = {task.directory.path: task for task in tasks}
@@ -174,7 +164,7 @@ def run_tasks(tasks: Sequence[Task], engine: Engine, progress: Progress) -> Summ
                 if received and waiting:
                     waiting = []
                     engine.stop()
-                waiting = _start(waiting, engine, started, summary, progress)
+                waiting = _start(waiting, engine, failures, summary, progress)
                 if received:
                     engine.stop()
                 for directory, outcome in engine.ended(_POLL_SECONDS):
@@ -194,15 +184,19 @@ def run_tasks(tasks: Sequence[Task], engine: Engine, progress: Progress) -> Summ
 
 
 def _start(
-    waiting: list[Task], engine: Engine, since: datetime, summary: Summary, progress: Progress
+    waiting: list[Task],
+    engine: Engine,
+    before: Mapping[Path, Document | None],
+    summary: Summary,
+    progress: Progress,
 ) -> list[Task]:
-    """Starts what can be started; those that are left."""
+    """Starts what can be started, but for what failed since `before`; those that are left."""
     left = []
     for task in waiting:
         directory = task.directory
         if directory.result() is not None:  # by another process
             _note(task, Outcome("done"), summary, progress)
-        elif (failure := directory.failure()) and _later(failure["time"], since):
+        elif (failure := directory.failure()) and failure != before[directory.path]:
             _note(task, Outcome("failed", failure["reason"]), summary, progress)
         elif engine.free and not is_locked(directory.path):
             engine.start(directory)
@@ -212,10 +206,6 @@ def _start(
     if left and not engine.running:
         time.sleep(_POLL_SECONDS)  # others run them
     return left
-
-
-def _later(moment: str, since: datetime) -> bool:
-    return datetime.fromisoformat(moment) > since
 
 
 def _note(task: Task, outcome: Outcome, summary: Summary, progress: Progress) -> None:

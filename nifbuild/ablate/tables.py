@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
 from nifbuild.ablate.cells import Cell
-from nifbuild.ablate.gate import GateResult, tally
+from nifbuild.ablate.documents import State
+from nifbuild.ablate.gate import GateResult, GateVerdict, tally
 from nifbuild.ablate.plan import Plan, Row
-from nifbuild.ablate.results import Results, VariantResults, failed_name
+from nifbuild.ablate.power import powers
+from nifbuild.ablate.results import DIFFERENCES, Results, VariantResults, failed_name
 from nifbuild.ablate.statistics import interval, summarize
 from nifbuild.report.inspect.table import Grid, print_grids, terminal_width
 from nifbuild.report.inspect.units import bytes_text, count_text
+from nifbuild.terminal import Console
 from nifbuild.train.summary import duration_text
 
 NOTHING = "-"
@@ -30,24 +32,31 @@ def plan_grid(plan: Plan) -> Grid:
 def _plan_cells(plan: Plan, row: Row) -> tuple[str, ...]:
     seeds = plan.study.spec.seeds
     states = [plan.collected.state(Cell(row.variant, seed)) for seed in seeds]
-    done = f"{states.count('done')}/{len(seeds)}"
-    failed = states.count("failed")
+    counts = [f"{states.count('done')}/{len(seeds)}"]
+    told: tuple[State, ...] = ("running", "failed", "damaged", "stale")
+    counts += [f"{states.count(state)} {state}" for state in told if state in states]
     return (
         count_text(row.costs.params),
         count_text(row.costs.macs),
         bytes_text(row.costs.train_peak_bytes),
         "?" if row.train_macs is None else count_text(row.train_macs),
-        f"{done}, {failed} failed" if failed else done,
+        ", ".join(counts),
     )
 
 
 def plan_notes(plan: Plan, workers: int = 1) -> list[str]:
-    """What the table does not say: duplicates, and what is left to do."""
+    """What the table does not say: duplicates, what does not count, what seeds can show, work."""
     notes = [
         f"{row.variant.name} is the same spec as {row.same_as.name}: it is run once"
         for row in plan.rows
         if row.same_as is not None
     ]
+    notes += plan.collected.warnings()
+    for gate in plan.study.spec.gates:
+        if without := plan.study.without_sizes(gate):
+            names = ", ".join(variant.name for variant in without)
+            notes.append(f"{gate}: not for {names}, without filters as large as the image")
+    notes += [power.text() for power in powers(plan.collected)]
     left = len(plan.remaining)
     if not left:
         return [*notes, "All cells are done."]
@@ -106,7 +115,7 @@ def difference_text(results: Results, variant: VariantResults) -> str:
     found = summarize(values)
     if found is None:
         return NOTHING
-    bounds = interval(values)
+    bounds = interval(values, within=DIFFERENCES)
     text = f"{found.mean * 100:+.2f}"
     return text if bounds is None else text + f" [{bounds[0] * 100:+.1f}, {bounds[1] * 100:+.1f}]"
 
@@ -129,7 +138,7 @@ _LEGEND = "Mean ± standard deviation (seeds); difference by seed [95 % interval
 def print_report(results: Results, gates: Sequence[GateResult]) -> None:
     """The results, what failed, and the gates, on stdout."""
     print_grids([results_grid(results, terminal_width())], [_LEGEND])
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     for variant in results.variants:
         for failed in variant.failed:
             text = Text("failed: ", style="red")
@@ -137,18 +146,31 @@ def print_report(results: Results, gates: Sequence[GateResult]) -> None:
                 f"{failed_name(variant, failed)}: {failed.reason} ({failed.log})", "default"
             )
             console.print(text)
+    print_warnings(results)
     if gates:
         print_gates(gates)
 
 
-_STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
+def print_warnings(results: Results) -> None:
+    """What was found and does not count, on stdout."""
+    console = Console(soft_wrap=True)
+    for warning in results.warnings:
+        console.print(Text(warning, style="yellow"))
+
+
+_STYLES: dict[GateVerdict, str] = {
+    "pass": "green",
+    "fail": "bold red",
+    "not comparable": "bold red",
+    "inconclusive": "yellow",
+}
 
 
 def print_gates(gates: Sequence[GateResult]) -> None:
     """Each gate for each variant in two lines, and how many hold; on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     for gate in gates:
-        line = Text(f"{gate.verdict:<13}", style=_STYLES[gate.verdict])
+        line = Text(f"{gate.verdict:<12} ", style=_STYLES[gate.verdict])
         line.append(f"{gate.gate}: {gate.variant}", style="default")
         console.print(line)
         console.print(Text(f"{'':13}{gate.reason}", style="dim"))

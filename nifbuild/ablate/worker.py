@@ -4,6 +4,7 @@ The process holds the cell's lock for as long as it lives, so that a cell is nev
 once; and it ends, with a checkpoint saved, where the process that started it has gone.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -16,8 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nifbuild.ablate.cells import CellDirectory, Document
+from nifbuild.ablate.cells import CellDirectory, Origin
+from nifbuild.ablate.damage import FIGURES, weights_hash
+from nifbuild.ablate.documents import Document
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
+from nifbuild.train.careful_stderr import careful_stderr
 from nifbuild.train.launch import stop_signals
 
 BUSY = 75
@@ -51,7 +55,8 @@ def run_cell(path: str, working_directory: str, threads: int, gpu: str | None) -
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    sys.exit(_exit_code(cell, threads))
+    with careful_stderr():
+        sys.exit(_exit_code(cell, threads))
 
 
 def _follow_parent() -> None:
@@ -116,29 +121,49 @@ def _trained(cell: CellDirectory, threads: int) -> Document:
     from nifbuild.train.progress import reporter
     from nifbuild.train.run import train_run
 
+    description = _description(cell)
     torch.set_num_threads(threads)
     resolved = load_spec(cell.spec)
     with resolved.placing():
         figures = train_run(resolved, cell.run, resume=True, report=reporter(quiet=False))
-    return {**_figures(cell, figures), **effective_sizes(cell.run)}
+    return {**_figures(cell, figures, description), **effective_sizes(cell.run)}
 
 
-def _figures(cell: CellDirectory, figures: Document) -> Document:
+def _description(cell: CellDirectory) -> Document:
+    """What the cell is, which has to be what this process would run under that name."""
+    from nifbuild.ablate.origins import versions
+
+    found = cell.description()
+    origin = None if found is None else Origin.of(found)
+    if found is None or origin is None:
+        raise RunError(f"{cell.path / 'cell.json'} does not say what the cell is")
+    if dataclasses.replace(origin, **versions()) != origin:
+        raise RunError(
+            "nifbuild or torch differ from those that planned the cell",
+            fix="install the same on all machines; after a change, call `nifbuild ablate run` anew",
+        )
+    return found
+
+
+def _figures(cell: CellDirectory, figures: Document, description: Document) -> Document:
     from nifbuild.train.directory import RunDirectory
 
     run = RunDirectory(cell.run)
-    expected = cell.description()["origin"]["data"]
-    if run.data()["fingerprint"] != expected:
+    if run.data()["fingerprint"] != description["origin"]["data"]:
         raise RunError(
             "the data has changed since the cell was planned",
             fix=f"delete {cell.path}, and run again",
         )
     environment = run.starts()[-1]
-    taken = ("split", "top1", "top5", "loss", "num_samples", "epoch", "checkpoint", "seconds")
-    on = ("device", "device_name", "threads", "packages", "git_commit", "started")
-    result = {name: figures[name] for name in taken}
-    result["train_images"] = run.data()["splits"]["train"]
-    return {**result, "environment": {name: environment[name] for name in on}}
+    on = ("device", "device_name", "threads", "packages", "precision", "git_commit", "started")
+    return {
+        "spec_hash": description["spec_hash"],
+        "origin": description["origin"],
+        "weights": weights_hash(cell.run / "checkpoints" / figures["checkpoint"]),
+        **{name: figures[name] for name in FIGURES},
+        "train_images": run.data()["splits"]["train"],
+        "environment": {name: environment[name] for name in on},
+    }
 
 
 def effective_sizes(run: Path) -> dict[str, Any]:
@@ -147,6 +172,9 @@ def effective_sizes(run: Path) -> dict[str, Any]:
     A filter's size is that of its smallest odd window with 95 % of its mass; a layer's is the
     median over its filters, a network's the median over its layers that have filters as large as
     the image. The same with the weights that training started from.
+
+    Args:
+        run: Its directory; the checkpoint of its figures is what counts.
     """
     from nifbuild.train import fresh_model, load_run
 

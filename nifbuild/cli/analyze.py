@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption, Which
+from nifbuild.cli.options import CheckpointOption, JsonOption, OverwriteOption, Which
 from nifbuild.cli.output import print_document
 
 
@@ -39,9 +39,8 @@ def analyze(
         Path | None,
         typer.Option(metavar="DIR", help="Where to write.", show_default="RUN/analysis"),
     ] = None,
-    checkpoint: Annotated[
-        Which, typer.Option(help="The best on validation, or the last one.")
-    ] = Which.BEST,
+    overwrite: OverwriteOption = False,
+    checkpoint: CheckpointOption = Which.SELECTED,
     data: Annotated[
         Path | None,
         typer.Option(help="A file whose `data` section takes the place of the run's."),
@@ -74,10 +73,17 @@ def analyze(
         data=data,
         device=device,
         out=out,
+        overwrite=overwrite,
     )
-    require_writable(request.out)
+    require_writable(request.out, overwrite=request.overwrite)
     with StatusLine() as status:
         analysis = analyze_run(request, status.show)
         status.show("drawing")
-        page = write_analysis(analysis, request.out)
-    print_document(analysis.as_document()) if json_output else print_analysis(analysis, page)
+        page = None
+        try:
+            page = write_analysis(analysis, request.out, overwrite=request.overwrite)
+        finally:  # what was computed is told even where it cannot be written
+            status.clear()
+            print_document(analysis.as_document()) if json_output else print_analysis(
+                analysis, page
+            )

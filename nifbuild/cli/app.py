@@ -1,10 +1,12 @@
 """The `nifbuild` command: names the commands and what the terminal sees when one fails."""
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from nifbuild import __version__
 from nifbuild.cli import (
@@ -25,9 +27,37 @@ from nifbuild.cli import (
     validate,
 )
 from nifbuild.errors import Problem, SpecError
+from nifbuild.shown import shown
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports none but the subclass
+
+
+class _Commands(TyperGroup):
+    """Commands whose usage errors quote the command line, whatever it holds."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """As typer's."""
+        with _quoted_safely():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:
+        """As typer's."""
+        with _quoted_safely():
+            return super().invoke(*args, **kwargs)
+
+
+@contextmanager
+def _quoted_safely() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        error.message = shown(error.message, lines=True)  # type: ignore[attr-defined]
+        raise
+
 
 app = typer.Typer(
     name="nifbuild",
+    cls=_Commands,
     help="CNNs from YAML specs, in which any convolution can learn its filter in the frequency "
     "domain. Validate a spec, train it, evaluate the run, predict.",
     no_args_is_help=True,
@@ -36,7 +66,6 @@ app = typer.Typer(
 )
 
 _options = {"traceback": False}
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports none but the subclass
 
 
 def _print_version(wanted: bool) -> None:
@@ -88,7 +117,7 @@ def main() -> None:
     if "--traceback" in arguments:
         # Accepted anywhere on the line: it is typed after the fact, at the end of what failed.
         arguments = ["--traceback", *(a for a in arguments if a != "--traceback")]
-    with output.careful_stdout():
+    with output.careful_streams():
         if _wants_json(arguments):
             _run_with_json_errors(arguments)
         else:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption
+from nifbuild.cli.options import JsonOption, OverwriteOption
 from nifbuild.cli.output import print_document
 
 StepOption = Annotated[
@@ -110,6 +110,7 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the result to this .png, .pdf or .svg, too.")
     ] = None,
+    overwrite: OverwriteOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Measure the layer on this machine against what one would use in its place.
@@ -143,10 +144,13 @@ def bench(
             dtype=dtype,
             autocast=autocast,
             plot=plot,
+            overwrite=overwrite,
         )
     )
     with StatusLine() as status:
         report = request.measure(status.show)
-    print_document(report.as_document()) if json_output else print_report(report)
-    if plot is not None and not isinstance(report, OverheadReport):
-        plot_report(report, plot)
+    try:
+        if plot is not None and not isinstance(report, OverheadReport):
+            plot_report(report, plot, overwrite=overwrite)
+    finally:  # what was measured is told even where it cannot be drawn
+        print_document(report.as_document()) if json_output else print_report(report)

@@ -7,7 +7,7 @@ import typer
 
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import JsonOption
-from nifbuild.cli.output import print_document
+from nifbuild.cli.output import print_document, say
 
 _COLOURS = {"-": "red", "+": "green", "~": "yellow"}
 
@@ -32,4 +32,4 @@ def diff(
         print_document(difference.as_document())
         return
     for line in difference_text(difference).splitlines():
-        typer.secho(line, fg=_COLOURS.get(line.lstrip()[:1]))
+        say(line, fg=_COLOURS.get(line.lstrip()[:1]))

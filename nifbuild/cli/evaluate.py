@@ -1,6 +1,5 @@
 """`nifbuild evaluate`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import CheckpointOption, JsonOption, Which
+from nifbuild.cli.options import CheckpointOption, JsonOption, OverwriteOption, Which
 from nifbuild.cli.output import print_document
 from nifbuild.errors import SpecError
+from nifbuild.train.processes import is_first, is_launched
 
 ConfusionOption = Annotated[
     list[Path] | None,
@@ -35,7 +35,7 @@ def evaluate(
             help="train, validation or test.", show_default="that of the run's final figures"
         ),
     ] = None,
-    checkpoint: CheckpointOption = Which.BEST,
+    checkpoint: CheckpointOption = Which.SELECTED,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -52,6 +52,7 @@ def evaluate(
         ),
     ] = None,
     confusion: ConfusionOption = None,
+    overwrite: OverwriteOption = False,
     device: Annotated[
         str | None,
         typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", show_default="as in the run"),
@@ -69,7 +70,8 @@ def evaluate(
     """Evaluate a trained run: its final figures again, or those on other images.
 
     On the device that the run was trained on, its figures are the same to the
-    last digit. With --size, the table has a row for each size, and --json gives
+    last digit; on a processor with other instructions (AVX2, AVX-512) a few
+    predictions may differ. With --size, the table has a row for each size, and --json gives
     a list.
     """
     with loading():
@@ -85,24 +87,29 @@ def evaluate(
         "batch_size": batch_size,
     }
     files = confusion or []
-    if "RANK" in os.environ:
+    if is_launched():
         require_processes(processes)
     else:
-        require_writable(files)
+        require_writable(files, overwrite=overwrite)
         if processes is not None and processes > 1:
             command = [sys.executable, "-m", "nifbuild", "evaluate", str(run)]
             given = {name: value for name, value in options.items() if value is not None}
             command += [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
             command += [f"--confusion={file}" for file in files]
-            flags = {"quiet": quiet, "json": json_output}
+            flags = {"overwrite": overwrite, "quiet": quiet, "json": json_output}
             command += [f"--{name}" for name, wanted in flags.items() if wanted]
             launch(command, processes)
             return
-    _evaluate_here(run, options, files, quiet, json_output)
+    _evaluate_here(run, options, files, overwrite, quiet, json_output)
 
 
 def _evaluate_here(
-    run: Path, options: dict[str, Any], confusion: list[Path], quiet: bool, json_output: bool
+    run: Path,
+    options: dict[str, Any],
+    confusion: list[Path],
+    overwrite: bool,
+    quiet: bool,
+    json_output: bool,
 ) -> None:
     from nifbuild.train.launch import reporting_failure
 
@@ -118,16 +125,18 @@ def _evaluate_here(
         sizes = None if size is None else parse_sizes(size)
         if confusion and sizes is not None and len(sizes) > 1:
             raise SpecError("--confusion is for one size", fix="name one alone: --size 64")
-        is_first = int(os.environ.get("RANK", 0)) == 0
-        report = reporter(quiet) if is_first else None
+        first = is_first()
+        report = reporter(quiet) if first else None
         results = evaluate_at_sizes(run, sizes, **options, report=report)
-        if not is_first:
+        if not first:
             return
-        for file in confusion:
-            save_confusion(results[0], file)
-        if json_output:
-            print_document(results[0] if sizes is None else results)
-        elif sizes is None:
-            print_summary(results[0])
-        else:
-            print_sizes(results)
+        try:
+            for file in confusion:
+                save_confusion(results[0], file, overwrite=overwrite)
+        finally:  # what was computed is told even where it cannot be written
+            if json_output:
+                print_document(results[0] if sizes is None else results)
+            elif sizes is None:
+                print_summary(results[0])
+            else:
+                print_sizes(results)

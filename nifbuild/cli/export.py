@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption, Which
+from nifbuild.cli.options import CheckpointOption, JsonOption, Which
 from nifbuild.cli.output import print_document
 
 
@@ -63,9 +63,7 @@ def export(
             show_default="auto",
         ),
     ] = None,
-    checkpoint: Annotated[
-        Which, typer.Option(help="The best on validation, or the last one.")
-    ] = Which.BEST,
+    checkpoint: CheckpointOption = Which.SELECTED,
     data: Annotated[
         Path | None,
         typer.Option(help="A file whose `data` section takes the place of the run's."),

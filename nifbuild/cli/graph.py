@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import DataOption, SetOption, SpecArgument
+from nifbuild.cli.options import DataOption, OverwriteOption, SetOption, SpecArgument
+from nifbuild.cli.output import say
 
 
 def graph(
@@ -20,6 +21,7 @@ def graph(
             show_default="<name of the spec>.svg",
         ),
     ] = None,
+    overwrite: OverwriteOption = False,
     depth: Annotated[
         int | None,
         typer.Option(
@@ -36,12 +38,12 @@ def graph(
     Equal blocks in a row are drawn once, with their number.
     """
     with loading():
-        from nifbuild.report.drawing.save import require_format, save
+        from nifbuild.report.drawing.save import require_writable, save
         from nifbuild.spec.resolve import load_spec
 
     if out is not None:
-        require_format(out)
+        require_writable(out, overwrite=overwrite)
     resolved = load_spec(spec, data=data, overrides=overrides or ())
     file = out or Path(f"{resolved.name}.svg")
-    save(resolved, file, depth)
-    typer.echo(f"wrote {file}", err=True)
+    save(resolved, file, depth, overwrite=overwrite)
+    say(f"wrote {file}", err=True)

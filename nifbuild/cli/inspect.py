@@ -58,7 +58,10 @@ def inspect(
         typer.Option(metavar="SPEC", help="Another spec, to be set side by side."),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Run a real training step, and measure its peak.")
+        bool,
+        typer.Option(
+            "--verify", help="Run real training steps and inference, and measure their peaks."
+        ),
     ] = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown.")
@@ -67,8 +70,9 @@ def inspect(
 ) -> None:
     """Show what models cost before they are trained: parameters, multiply-adds, memory.
 
-    Nothing is allocated but with --verify. Exit code 3 if a budget is exceeded, by these options or
-    the spec's `budget` section.
+    The model is not allocated but with --verify. For a CPU, memory is that of this machine: what
+    its libraries take is found by trying single convolutions. Exit code 3 if a budget is exceeded,
+    by these options or the spec's `budget` section.
     """
     with loading():
         from nifbuild.errors import BudgetError, SpecError

@@ -10,6 +10,7 @@ import typer
 class Which(StrEnum):
     """Checkpoints that people name."""
 
+    SELECTED = "selected"
     BEST = "best"
     LAST = "last"
 
@@ -26,6 +27,16 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the files that are there; in a folder, only nifbuild's own."
+    ),
+]
 CheckpointOption = Annotated[
-    Which, typer.Option("--checkpoint", help="The best on validation, or the last one.")
+    Which,
+    typer.Option(
+        "--checkpoint",
+        help="The one that the run's figures are of, the best on validation, or the last.",
+    ),
 ]

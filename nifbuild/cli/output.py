@@ -8,13 +8,20 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec
+from pathlib import Path
+from typing import Any, ParamSpec, TextIO
 
 import typer
 
 from nifbuild.errors import NifbuildError, Problem, RunError
+from nifbuild.shown import shown
+from nifbuild.train.careful_stderr import careful_stderr
+from nifbuild.train.documents import without_nan
 
 P = ParamSpec("P")
+
+_told = {"document": False}
+"""Whether this command has printed its JSON."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
@@ -22,9 +29,11 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 """Exit code where the reader of what is written, such as head, has gone: 128 + SIGPIPE."""
 
+_SHOWN_PLACES = 5
+
 
 class _Stdout(io.FileIO):
-    """Standard output; where it cannot be written, the command ends.
+    """Standard output: the result. Where it cannot be written, the command ends.
 
     Here, as typer and rich write to it, too, each with ideas of its own about a closed pipe.
     """
@@ -43,29 +52,53 @@ class _Stdout(io.FileIO):
 
 def _discard_what_follows(descriptor: int) -> None:
     """What is still buffered would fail again when Python flushes it at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 @contextmanager
-def careful_stdout() -> Iterator[None]:
-    """While entered, a full disk or a closed pipe behind stdout ends the command with one line."""
+def careful_streams() -> Iterator[None]:
+    """While entered, a full disk or a closed pipe behind the standard streams is no traceback.
+
+    Behind stdout it ends the command with one line; behind stderr the command goes on.
+    """
+    _occupy_closed()
     given = sys.stdout
-    # Closed; or a console, which is no file there; or a stand-in that a caller has put there.
-    if given is None or sys.platform == "win32" or isinstance(given, io.StringIO):
-        yield
-        return
-    raw = _Stdout(given.fileno(), "w", closefd=False)
-    sys.stdout = io.TextIOWrapper(
+    # A console, which is no file there; or a stand-in that a caller has put there.
+    stays = sys.platform == "win32" or isinstance(given, io.StringIO)
+    with careful_stderr():
+        if not stays:
+            sys.stdout = _text(_Stdout(1, "w", closefd=False), given)
+        try:
+            yield
+        finally:
+            try:
+                sys.stdout.flush()
+            finally:
+                sys.stdout = given
+
+
+def _occupy_closed() -> None:
+    """Opens those of the standard streams that are closed.
+
+    The next file to be opened would take the number of one of them otherwise, and what is said
+    would be written into it. Such a stdout is for reading, so that writing to it still fails.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if descriptor < 2 else os.O_WRONLY)
+
+
+def _text(raw: io.FileIO, given: TextIO | None) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=given.encoding,
-        errors=given.errors,
-        line_buffering=given.isatty(),
+        encoding=given.encoding if given else "utf-8",
+        errors="backslashreplace",  # a letter that the terminal does not have is no reason to end
+        line_buffering=raw.isatty(),
     )
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stdout = given
 
 
 def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> Callable[P, None]:
@@ -77,28 +110,53 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
 
     @functools.wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        _told["document"] = False
         try:
+            _require_working_directory()
             command(*args, **kwargs)
         except NifbuildError as error:
             if traceback_wanted():
                 raise
-            print_problems(error.problems, "json" if kwargs.get("json_output") else "text")
+            told = _told["document"]  # one document alone: what came after it is for people
+            print_problems(
+                error.problems, "json" if kwargs.get("json_output") and not told else "text"
+            )
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             if traceback_wanted():
                 raise
             typer.echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            _discard_what_follows(sys.stderr.fileno())
-            sys.exit(PIPE_CLOSED)
 
     return guarded
 
 
+def say(line: str, err: bool = False, **style: Any) -> None:
+    """Prints a line for people, which may name files, on stdout or on stderr."""
+    typer.secho(shown(line), err=err, **style)
+
+
 def print_document(document: object) -> None:
-    """Prints one JSON document on stdout."""
-    typer.echo(json.dumps(document, indent=2))
+    """Prints one JSON document on stdout.
+
+    JSON has no NaN and no infinity: such a figure is null, and stderr says which.
+    """
+    _told["document"] = True
+    written, lost = without_nan(document)
+    if lost:
+        places = ", ".join(lost[:_SHOWN_PLACES]) + (", ..." if len(lost) > _SHOWN_PLACES else "")
+        say(f"warning: not finite, and null in JSON: {places}", err=True, fg="yellow")
+    typer.echo(json.dumps(written, indent=2))
+
+
+def _require_working_directory() -> None:
+    """Raises RunError where the working directory was deleted, which all paths count from."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        what = f"the working directory cannot be found: {error.strerror}"
+        fix = "it was deleted or unmounted: change to one that exists, such as `cd ~`"
+        raise RunError(Problem(what, fix=fix, code="working-directory")) from error
 
 
 def print_problems(problems: Iterable[Problem], form: str = "text") -> None:
@@ -134,11 +192,11 @@ def as_annotation(problem: Problem) -> str:
     """The problem as a GitHub Actions workflow command, shown beside the line in a pull request."""
     place = ""
     if problem.where is not None:
-        place = f"file={_escape(problem.where.file, in_property=True)}"
+        place = f"file={_escape(shown(problem.where.file), in_property=True)}"
         if problem.where.line:
             place += f",line={problem.where.line},col={problem.where.column}"
     body = ": ".join(part for part in (problem.path, problem.what) if part)
-    message = "\n".join(part for part in (body, problem.fix) if part)
+    message = "\n".join(part for part in (shown(body), shown(problem.fix, lines=True)) if part)
     return f"::error {place}::{_escape(message)}"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import CheckpointOption, JsonOption, Which
+from nifbuild.cli.options import CheckpointOption, JsonOption, OverwriteOption, Which
 from nifbuild.cli.output import print_document
 from nifbuild.errors import RunError
 
@@ -18,7 +18,7 @@ def predict(
         typer.Argument(help="Image files, and folders to search for them.", show_default=False),
     ],
     top: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 1,
-    checkpoint: CheckpointOption = Which.BEST,
+    checkpoint: CheckpointOption = Which.SELECTED,
     size: Annotated[
         str | None,
         typer.Option(
@@ -37,6 +37,7 @@ def predict(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a table to this file, too.")
     ] = None,
+    overwrite: OverwriteOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -58,7 +59,7 @@ def predict(
         from nifbuild.train.sizes import parse_one_size
 
     if csv is not None:
-        require_writable(csv)
+        require_writable(csv, overwrite=overwrite)
     found = predict_images(
         run,
         images,
@@ -69,11 +70,10 @@ def predict(
         batch_size=batch_size,
         report=reporter(quiet),
     )
-    if csv is not None:
-        save_predictions(found, csv)
-    if json_output:
-        print_document(as_document(found, run))
-    else:
-        print_predictions(found)
+    try:
+        if csv is not None:
+            save_predictions(found, csv, overwrite=overwrite)
+    finally:  # what was computed is told even where it cannot be written
+        print_document(as_document(found, run)) if json_output else print_predictions(found)
     if any(prediction.error for prediction in found):
         raise typer.Exit(RunError.exit_code)

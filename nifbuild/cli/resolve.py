@@ -6,6 +6,7 @@ import typer
 
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, SetOption, SpecArgument
+from nifbuild.cli.output import say
 
 
 def resolve(
@@ -32,4 +33,4 @@ def resolve(
         typer.echo(resolved.text, nl=False)
         return
     for origin in explain(resolved, path):
-        typer.echo(origin)
+        say(str(origin))

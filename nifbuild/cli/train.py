@@ -1,6 +1,5 @@
 """`nifbuild train`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, JsonOption, SetOption, SpecArgument
 from nifbuild.cli.output import print_document
+from nifbuild.train.processes import is_first, is_launched
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -47,7 +47,11 @@ def train(
     out: OutOption = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the run where it stopped, if it was ever started."),
+        typer.Option(
+            "--resume",
+            help="Continue the run where it stopped, if it was ever started; with more --epochs, "
+            "beyond its end.",
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run that is there, and start anew.")
@@ -91,12 +95,12 @@ def train(
     resolved = load_spec(spec, data=data, overrides=settings)
     directory = out or Path("runs") / resolved.name
 
-    if "RANK" in os.environ:
+    if is_launched():
         require_processes(processes)
     elif processes is not None and processes > 1:
         from nifbuild.train.directory import RunDirectory
 
-        RunDirectory(directory).require_free(overwrite=overwrite or resume)
+        RunDirectory(directory).require_free(overwrite=overwrite, resume=resume)
         command = [sys.executable, "-m", "nifbuild", "train", str(spec), "--out", str(directory)]
         command += ["--data", str(data)] if data is not None else []
         command += [word for setting in settings for word in ("--set", setting)]
@@ -124,18 +128,18 @@ def _train_here(
             from nifbuild.train.run import train_run
             from nifbuild.train.summary import print_summary
 
-        is_first = int(os.environ.get("RANK", 0)) == 0
+        first = is_first()
         try:
             result = train_run(
                 resolved,
                 directory,
                 resume=resume,
                 overwrite=overwrite,
-                report=reporter(quiet) if is_first else None,
+                report=reporter(quiet) if first else None,
             )
         except OutOfMemory as error:
             from nifbuild.report.inspect.shortage import explain_shortage
 
             raise explain_shortage(error) from error
-        if is_first:
+        if first:
             print_document(result) if json_output else print_summary(result)

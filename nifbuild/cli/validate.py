@@ -8,7 +8,7 @@ import typer
 
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, SetOption
-from nifbuild.cli.output import print_problems
+from nifbuild.cli.output import print_problems, say
 
 
 def validate(
@@ -56,7 +56,7 @@ def validate(
             problems += error.problems
     if form == "text":
         for line in lines:
-            typer.echo(line)
+            say(line)
     print_problems(dict.fromkeys(problems), form)
     if problems:
         sys.exit(SpecError.exit_code)

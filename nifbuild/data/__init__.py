@@ -2,7 +2,8 @@
 
 `open_data(spec)` finds rows, classes and splits without decoding an image; `Catalog.load` gives
 sets of images; `Preprocess` turns their batches into what a model takes. Reading order: `sources`
-(and `folders`, `hub`), `columns`, `splits`, `catalog`, `decode`, `images`, `augment`.
+(and `folders`, `hub`; they share `listing`, `table_cache`), `columns`, `splits`, `catalog`,
+`decode`, `images`, `augment`.
 """
 
 from nifbuild.data.augment import Preprocess

@@ -2,14 +2,20 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from nifbuild.data.columns import check_paths, find_column, number_classes, read_labels
+from nifbuild.data.class_names import look_alikes
+from nifbuild.data.columns import (
+    check_paths,
+    find_column,
+    number_classes,
+    read_labels,
+)
 from nifbuild.data.decode import Decoder, UnreadableImageError
 from nifbuild.data.fingerprint import fingerprint
 from nifbuild.data.images import (
@@ -22,14 +28,12 @@ from nifbuild.data.images import (
     channel_statistics,
     decode_all,
 )
+from nifbuild.data.listing import LeftOut
 from nifbuild.data.sources import open_source
 from nifbuild.data.splits import choose_splits, limited, random_stream, set_aside
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import CommonData, DataSpec, Table
 from nifbuild.spec.splits import Role
-
-if TYPE_CHECKING:
-    import datasets
 
 _MEMORY_BYTES = 2 * 2**30
 _STATISTICS_IMAGES = 10_000
@@ -43,7 +47,8 @@ def open_data(spec: DataSpec) -> "Catalog":
         SpecError: The spec names something that is not there, or asserts what is not so.
         RunError: The data is broken, or cannot be reached.
     """
-    found = open_source(spec)
+    left_out = LeftOut()
+    found = open_source(spec, left_out)
     roles = choose_splits(spec, found)
     columns: dict[Role, tuple[str, str]] = {}
     for role, split in roles.items():
@@ -65,17 +70,13 @@ def open_data(spec: DataSpec) -> "Catalog":
     sources = {}
     for role, table in tables.items():
         rows = np.arange(len(table), dtype=np.int64)
-        encoded = _without_decoding(table.select_columns([images[role]]), images[role])
+        encoded = table.select_columns([images[role]])
         sources[role] = Source(role, encoded, rows, labels[role])
-    return Catalog(spec, class_names, hashed, _divided(spec, sources))
-
-
-def _without_decoding(table: "datasets.Dataset", column: str) -> "datasets.Dataset":
-    import datasets
-
-    if isinstance(table.features[column], datasets.Image):
-        return table.cast_column(column, datasets.Image(decode=False))
-    return table
+    for name in found:
+        if name not in roles.values():
+            left_out.add(name, "split that nothing uses")
+    notes = tuple(filter(None, (left_out.text(), look_alikes(class_names))))
+    return Catalog(spec, class_names, hashed, _divided(spec, sources), notes)
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,15 @@ class Catalog:
         class_names: In the order of the class numbers.
         fingerprint: Changes when the data does.
         sources: The rows of `train`, and of `validation` and `test` where there are any.
+        notes: What people have to know of it: what was found and is not used, what looks like a
+            slip.
     """
 
     spec: DataSpec
     class_names: tuple[str, ...]
     fingerprint: str
     sources: dict[Role, Source] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -149,6 +153,7 @@ class Catalog:
             loading.unreadable,
             self.fingerprint,
             workers=0 if in_memory else threads,
+            notes=self.notes,
         )
 
 

@@ -1,13 +1,14 @@
 """Which column holds the images, which the labels, and what the classes are called."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from nifbuild.data.class_names import composed
 from nifbuild.data.splits import Rows
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
 from nifbuild.spec.splits import Role
@@ -46,7 +47,7 @@ def find_column(
             raise _no_column(kind, f"split '{split}' has no column '{named}'", features, named)
         if not usable(features[named]):
             what = f"the column '{named}' holds {_type(features[named])}, not {_MEANS[kind]}"
-            raise _no_column(kind, what, features)
+            raise _no_column(kind, what, features, mend=_written_otherwise(features[named]))
         return named
     of_type = [name for name, feature in features.items() if typed(feature)]
     if len(of_type) == 1:
@@ -58,7 +59,12 @@ def find_column(
     if len(usual or of_type) > 1:
         several = " and ".join(f"'{name}'" for name in usual or of_type)
         raise _no_column(kind, f"the columns {several} may each hold the {kind}s", features)
-    raise _no_column(kind, f"no column of split '{split}' is known to hold {kind}s", features)
+    what = f"no column of split '{split}' is known to hold {kind}s"
+    for name in _USUAL[kind]:
+        if name in features and (mend := _written_otherwise(features[name])):
+            what += f", and '{name}' holds {_type(features[name])}"
+            raise _no_column(kind, what, features, mend=mend)
+    raise _no_column(kind, what, features)
 
 
 def check_paths(table: "datasets.Dataset", column: str, split: str) -> None:
@@ -70,8 +76,9 @@ def check_paths(table: "datasets.Dataset", column: str, split: str) -> None:
     kind = getattr(table.features[column], "dtype", None)
     if kind not in ("string", "large_string") or not len(table):
         return
-    texts = [text for text in table[:_TRIED_PATHS][column] if text is not None]
-    if not texts or any(Path(text).is_file() for text in texts):
+    rows = table.select_columns([column]).with_format("arrow")  # no other column is decoded
+    texts = [text for text in rows[:_TRIED_PATHS][column].to_pylist() if text is not None]
+    if not texts or any(os.path.isfile(text) for text in texts):  # noqa: PTH113 (False for any text)
         return
     what = f"the column '{column}' of split '{split}' holds text; there is no file {texts[0]!r:.80}"
     problem = _no_column("image", what, table.features).problems[0]
@@ -121,11 +128,22 @@ def _type(feature: Any) -> str:
     return str(getattr(feature, "dtype", None) or type(feature).__name__)
 
 
-def _no_column(kind: str, what: str, features: Mapping[str, Any], named: str = "") -> SpecError:
+def _written_otherwise(feature: Any) -> str:
+    """What to do with a column of numbers that can be written as classes; empty for others."""
+    kind = str(getattr(feature, "dtype", ""))
+    if kind.startswith(("float", "decimal")):
+        return "write the labels as integers: 0 instead of 0.0"
+    return ""
+
+
+def _no_column(
+    kind: str, what: str, features: Mapping[str, Any], named: str = "", mend: str = ""
+) -> SpecError:
     columns = ", ".join(f"'{name}' ({_type(feature)})" for name, feature in features.items())
-    fix = (did_you_mean(named, features), f"its columns are {columns}")
-    if not named:
-        fix = (f"name it: `{kind}: ...`", fix[1])
+    hint = mend or did_you_mean(named, features)
+    if not named and not mend:
+        hint = f"name it: `{kind}: ...`"
+    fix = (hint, f"its columns are {columns}")
     return SpecError(
         Problem(what, path=f"data.{kind}", fix="\n".join(filter(None, fix)), code="missing-column")
     )
@@ -195,8 +213,14 @@ def read_labels(table: "datasets.Dataset", column: str, split: str, role: Role) 
     if names is None and array.dtype.kind == "i":
         _check_not_negative(array, split)
     if array.dtype == object:
-        array = array.astype(str)
-    return Labels(split, role, array, tuple(names) if names is not None else None)
+        array = _composed(array.astype(str))
+    return Labels(split, role, array, tuple(map(composed, names)) if names is not None else None)
+
+
+def _composed(texts: np.ndarray) -> np.ndarray:
+    """The names of classes in the one form that Unicode has for each."""
+    values, places = np.unique(texts, return_inverse=True)
+    return np.array([composed(value) for value in values])[places]
 
 
 def _check_not_negative(labels: np.ndarray, split: str) -> None:

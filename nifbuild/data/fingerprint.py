@@ -2,11 +2,15 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from nifbuild.data.decode import Cell, cell_name
 from nifbuild.data.splits import Rows
@@ -29,8 +33,8 @@ def fingerprint(
     """A hash of the class names, all labels, and the encoded images.
 
     Of each split, the images are read whole up to about 256 MiB; of a larger one, evenly spaced
-    images of about that size together. It depends neither on where the data lies nor on what of it
-    is set aside or limited.
+    images of about that size together, and the size of every other one. It depends neither on where
+    the data lies nor on what of it is set aside or limited.
 
     Args:
         class_names: In the order of their numbers.
@@ -59,6 +63,8 @@ def _add_images(digest: "hashlib._Hash", table: "datasets.Dataset", column: str)
     trial = np.linspace(0, len(table) - 1, num=min(_TRIAL_IMAGES, len(table)), dtype=int)
     mean_bytes = np.mean([len(_content(cell)) for cell in cells(trial.tolist())])
     step = max(1, math.ceil(mean_bytes * len(table) / _WHOLE_BYTES))
+    if step > 1:
+        digest.update(_sizes(rows[:][column]).tobytes())
     chosen = range(0, len(table), step)
     for start in range(0, len(chosen), _CHUNK):
         for cell in cells(list(chosen[start : start + _CHUNK])):
@@ -67,11 +73,38 @@ def _add_images(digest: "hashlib._Hash", table: "datasets.Dataset", column: str)
             digest.update(content)
 
 
+def _sizes(column: pa.ChunkedArray) -> "np.ndarray":
+    """Bytes of each encoded image, -1 where there is none; no image is read.
+
+    What a table holds has its place written down; of a file the system tells.
+    """
+    encoded, paths = column, None
+    if pa.types.is_struct(column.type):
+        names = [inner.name for inner in column.type]
+        encoded = pc.struct_field(column, "bytes")
+        paths = pc.struct_field(column, "path") if "path" in names else None
+    elif not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        encoded, paths = None, column
+    sizes = np.full(len(column), -1, dtype="<i8")
+    if encoded is not None:
+        sizes = pc.fill_null(pc.binary_length(encoded), -1).to_numpy().astype("<i8")
+    if paths is not None:
+        without = np.flatnonzero(sizes < 0)
+        for row, path in zip(without, paths.take(pa.array(without)).to_pylist(), strict=True):
+            with suppress(OSError, ValueError, TypeError):
+                sizes[row] = Path(os.fsdecode(path)).stat().st_size
+    return sizes
+
+
 def _content(cell: Cell) -> bytes:
-    """The encoded image; of one that is not there, its name (decoding it is what fails)."""
+    """The encoded image; of one that cannot be read, its name (decoding it is what fails)."""
     if isinstance(cell, Mapping) and cell.get("bytes") is not None:
         return bytes(cell["bytes"])
     if isinstance(cell, bytes):
         return cell
     path = Path(cell_name(cell))
-    return path.read_bytes() if path.is_file() else str(path).encode()
+    with suppress(OSError, ValueError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(_WHOLE_BYTES)  # no image is larger, but a file so called may be
+    return os.fsencode(path)

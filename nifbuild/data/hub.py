@@ -1,11 +1,15 @@
 """Data sets of the Hugging Face hub, and how they fail."""
 
+import glob
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nifbuild.data.listing import TooManyFoldersError, matching_files
+from nifbuild.data.table_cache import cache_of
 from nifbuild.errors import NifbuildError, Problem, RunError, SpecError
 from nifbuild.spec.data import HubData
 
@@ -26,8 +30,9 @@ def read_hub(spec: HubData) -> "dict[str, datasets.Dataset]":
     """
     import datasets
 
-    if Path(spec.id).is_dir():
-        return _load(spec, revision=None)
+    folder = Path(os.path.expanduser(spec.id))  # noqa: PTH111 (`Path` refuses an unknown user)
+    if folder.is_dir():
+        return _load(spec, revision=None, folder=folder)
     if _reachable(spec):
         return _load(spec, revision=spec.revision)
     with _only_cached():
@@ -93,14 +98,41 @@ def _only_cached() -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE = before
 
 
-def _load(spec: HubData, revision: str | None) -> "dict[str, datasets.Dataset]":
+def _load(
+    spec: HubData, revision: str | None, folder: Path | None = None
+) -> "dict[str, datasets.Dataset]":
     import datasets
 
+    # Of a data set of the hub, the revision tells what the cache has.
+    cache = None if folder is None else _local_cache(spec, folder)
     try:
-        return dict(datasets.load_dataset(spec.id, name=spec.config, revision=revision))
+        return dict(
+            datasets.load_dataset(
+                str(folder or spec.id), name=spec.config, revision=revision, cache_dir=cache
+            )
+        )
     except Exception as error:
         # `datasets` documents none of what it raises, and passes on what its readers raise.
         raise _unusable(spec, error) from error
+
+
+def _local_cache(spec: HubData, folder: Path) -> str:
+    try:
+        files = [Path(path) for path in matching_files(f"{glob.escape(str(folder))}/**")]
+        return cache_of([file for file in files if file.exists()])
+    except TooManyFoldersError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"'{error.filename}': {error.strerror}"
+    fix = "name the folder of a data set, as on the hub"
+    raise RunError(
+        Problem(
+            f"'{spec.id}' cannot be read: {reason}",
+            path="data.id",
+            fix=fix,
+            code="unreadable-source",
+        )
+    )
 
 
 def _unusable(spec: HubData, error: Exception) -> NifbuildError:

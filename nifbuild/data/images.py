@@ -170,6 +170,7 @@ class ImageData:
         unreadable: What was left out: split, name of the image, reason.
         fingerprint: Changes when the data does.
         workers: How many processes a data loader should use: 0 where images are in memory.
+        notes: What people have to know of the data; see `Catalog`.
     """
 
     splits: dict[Role, ImageSet]
@@ -179,6 +180,7 @@ class ImageData:
     unreadable: list[tuple[Role, str, str]]
     fingerprint: str
     workers: int
+    notes: tuple[str, ...] = ()
 
 
 def decode_all(

@@ -27,12 +27,14 @@ PHOTOMETRIC = (
 )
 OPERATIONS = ("identity", *GEOMETRIC, *PHOTOMETRIC)
 
-# The strongest of each (magnitude 30), as in AutoAugment (arXiv 1805.09501), table 6.
+# The strongest of each (the largest magnitude), as in AutoAugment (arXiv 1805.09501), table 6.
 _MAX_DEGREES = 30.0
 _MAX_SHEAR = 0.3
 _MAX_TRANSLATION = 150 / 331  # of height or width
 _MAX_BLEND = 0.9
 _MAX_BITS_LOST = 4
+_ROUNDING = 1e-3
+_SMOOTHED = 3  # pixels of the window that sharpness smooths over
 # ITU-R 601-2, as in Pillow's conversion to gray.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -51,7 +53,7 @@ def randaugment(images: Images, spec: RandAugment) -> Images:
     Returns:
         Images of the same shape and range. Places beyond the border are black.
     """
-    strength = spec.magnitude / 30
+    strength = spec.magnitude / spec.max_magnitude
     for _ in range(spec.num_ops):
         chosen = torch.randint(len(OPERATIONS), (len(images),))
         signs = torch.randint(2, (len(images),)) * 2.0 - 1.0
@@ -129,7 +131,10 @@ def _photometric(name: str, images: Images, amounts: Float[Tensor, " batch"]) ->
         case "equalize":
             changed = enhance.equalize(images)
         case "solarize":
-            changed = torch.where((images >= 1 - extent) & (extent > 0), 1 - images, images)
+            # The threshold counts from 256, above white, so that no strength is no change; a byte
+            # divided by 255 and multiplied again is off by less than the margin.
+            above = images * 255 >= 256 * (1 - extent) - _ROUNDING
+            changed = torch.where(above, 1 - images, images)
         case "posterize":
             bits = 8 - (extent.flatten() * _MAX_BITS_LOST).round().int()
             changed = enhance.posterize(images, bits)
@@ -139,6 +144,8 @@ def _photometric(name: str, images: Images, amounts: Float[Tensor, " batch"]) ->
             changed = _blend(_gray(images).mean((-2, -1), keepdim=True), images, factor)
         case "brightness":
             changed = images * factor
+        case "sharpness" if min(images.shape[-2:]) < _SMOOTHED:
+            changed = images  # as Pillow: pixels at the border stay, and here all are
         case "sharpness":
             changed = enhance.sharpness(images, factor.flatten())
         case _:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from nifbuild.data.catalog import Catalog
+from nifbuild.data.class_names import composed
 from nifbuild.errors import Problem, SpecError, did_you_mean
 
 _SHOWN_CLASSES = 10
@@ -17,7 +18,8 @@ def relabelled(catalog: Catalog, class_names: Sequence[str]) -> Catalog:
     Raises:
         SpecError: Classes of the data are not among them; lists these.
     """
-    unknown = [name for name in catalog.class_names if name not in class_names]
+    learned = [composed(name) for name in class_names]
+    unknown = [name for name in catalog.class_names if composed(name) not in learned]
     if unknown:
         hints = {did_you_mean(name, class_names) for name in unknown[:_SHOWN_CLASSES]}
         known = f"classes of the run: {_listed(class_names)}"
@@ -29,7 +31,7 @@ def relabelled(catalog: Catalog, class_names: Sequence[str]) -> Catalog:
                 code="classes",
             )
         )
-    places = np.array([class_names.index(name) for name in catalog.class_names], dtype=np.int64)
+    places = np.array([learned.index(composed(name)) for name in catalog.class_names], np.int64)
     sources = {
         role: replace(source, labels=places[source.labels])
         for role, source in catalog.sources.items()

@@ -1,6 +1,8 @@
 """Opens a source: the name of each split, and its rows as a `datasets.Dataset`. Decodes nothing."""
 
 import glob
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +11,12 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
+from nifbuild.data.decode import no_plain_file
 from nifbuild.data.distant_pair import distant_pair
 from nifbuild.data.folders import missing_path_fix, read_folders
 from nifbuild.data.hub import read_hub
+from nifbuild.data.listing import LeftOut, TooManyFoldersError, matching_files
+from nifbuild.data.table_cache import cache_of
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import (
     ArrowData,
@@ -28,27 +33,49 @@ if TYPE_CHECKING:
     import datasets
 
 
-def open_source(spec: DataSpec) -> "dict[str, datasets.Dataset]":
+def open_source(spec: DataSpec, left_out: LeftOut) -> "dict[str, datasets.Dataset]":
     """The source's splits.
+
+    Args:
+        spec: What the YAML says.
+        left_out: Is told of what was found and is not used.
 
     Raises:
         SpecError: What the spec names is not there.
         RunError: It is there and cannot be read.
     """
     with _quiet_datasets():
-        match spec:
-            case DigitsData():
-                return {"train": _digits()}
-            case DistantPairData():
-                return {"train": distant_pair(spec)}
-            case ImageFolderData():
-                return read_folders(spec)
-            case ParquetData() | ArrowData():
-                return {split: _read_files(spec, split) for split in spec.files}
-            case HubData():
-                return read_hub(spec)
-            case _:
-                assert_never(spec)
+        splits = _open(spec, left_out)
+        return {name: _without_decoding(table) for name, table in splits.items()}
+
+
+def _open(spec: DataSpec, left_out: LeftOut) -> "dict[str, datasets.Dataset]":
+    match spec:
+        case DigitsData():
+            return {"train": _digits()}
+        case DistantPairData():
+            return {"train": distant_pair(spec)}
+        case ImageFolderData():
+            return read_folders(spec, left_out)
+        case ParquetData() | ArrowData():
+            return {split: _read_files(spec, split) for split in spec.files}
+        case HubData():
+            return read_hub(spec)
+        case _:
+            assert_never(spec)
+
+
+def _without_decoding(table: "datasets.Dataset") -> "datasets.Dataset":
+    """The rows with all images encoded, whichever column is asked for.
+
+    `datasets` has Pillow try all formats that it knows, and so start programs.
+    """
+    import datasets
+
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(name, datasets.Image(decode=False))
+    return table
 
 
 @contextmanager
@@ -97,7 +124,10 @@ def _read_files(spec: ParquetData | ArrowData, split: str) -> "datasets.Dataset"
     try:
         # Split by split: read together, all would silently take the class names of the first.
         return datasets.load_dataset(
-            spec.source, data_files={split: [str(path) for path in paths]}, split=split
+            spec.source,
+            data_files={split: [str(path) for path in paths]},
+            split=split,
+            cache_dir=cache_of(paths),
         )
     except Exception as error:
         # `datasets` wraps whatever its readers raise, and none of that is documented.
@@ -114,25 +144,55 @@ def _read_files(spec: ParquetData | ArrowData, split: str) -> "datasets.Dataset"
 
 
 def _matching_files(spec: FileData, split: str) -> list[Path]:
-    """The paths of a split, patterns expanded and sorted.
+    """The paths of a split, patterns expanded and sorted: plain files and folders.
 
     Raises:
-        SpecError: A path does not exist, or a pattern matches nothing.
+        SpecError: A path does not exist or is no file, or a pattern matches nothing.
+        RunError: A path cannot be looked at.
     """
     given = spec.files[split]
     found: list[Path] = []
     for name in (given,) if isinstance(given, str) else given:
-        path = Path(name)
-        if path.exists():
-            found.append(path)
-        elif glob.has_magic(name):
-            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (keeps `name` as written)
-            if not matches:
-                raise _missing_file(split, f"no file matches '{name}'", f"looked in {Path.cwd()}")
-            found += [Path(match) for match in matches]
-        else:
-            raise _missing_file(split, f"there is no file '{name}'", missing_path_fix(path))
+        found += [Path(path) for path in _expanded(os.path.expanduser(name), split)]  # noqa: PTH111 (keeps `name` as written)
+    for path in found:
+        _check_plain(split, path)
     return found
+
+
+def _check_plain(split: str, path: Path) -> None:
+    """Reading anything but files and folders may wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _broken_file(split, path, error) from error
+    reason = no_plain_file(mode)
+    if reason and not stat.S_ISDIR(mode):
+        raise SpecError(
+            Problem(
+                f"'{path}' is {reason}",
+                path=f"data.files.{split}",
+                fix="name files that were written to disk",
+                code="not-a-file",
+            )
+        )
+
+
+def _expanded(name: str, split: str) -> list[str]:
+    """The path itself, where there is one of that name, else what the pattern matches."""
+    if os.path.lexists(name):
+        return [name]
+    if not glob.has_magic(name):
+        raise _missing_file(split, f"there is no file '{name}'", missing_path_fix(Path(name)))
+    try:
+        matches = matching_files(name)
+    except TooManyFoldersError as error:
+        fix = "begin it with the folder that holds the files"
+        raise SpecError(
+            Problem(str(error), path=f"data.files.{split}", fix=fix, code="too-many-folders")
+        ) from None
+    if not matches:
+        raise _missing_file(split, f"no file matches '{name}'", f"looked in {Path.cwd()}")
+    return matches
 
 
 def _missing_file(split: str, what: str, fix: str) -> SpecError:
@@ -173,6 +233,8 @@ def _saved(spec: ParquetData | ArrowData, split: str, folder: Path) -> "datasets
                 code="not-a-saved-dataset",
             )
         )
+    for entry in sorted(folder.iterdir()):
+        _check_plain(split, entry)
     try:
         return datasets.load_from_disk(str(folder))
     except Exception as error:

@@ -82,6 +82,16 @@ def set_aside(role: Role, labels: Rows, share: float, seed: int) -> tuple[Rows, 
     """
     counts = np.bincount(labels)
     taken = _apportion(counts, share)
+    if share > 0 and not taken.sum() and len(labels) > 2 and counts.max() == 1:
+        raise SpecError(
+            Problem(
+                f"{len(labels)} classes for {len(labels)} images: each label is there once",
+                path="data.label",
+                fix="is this the column of labels, or one that numbers the rows?\n"
+                f"for no {role} images, set `{role}: 0`",
+                code="one-image-classes",
+            )
+        )
     if share > 0 and not taken.sum():
         raise SpecError(
             Problem(

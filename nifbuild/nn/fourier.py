@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from nifbuild.nn.tracing import own_cache, takes_cpu_ways
+from nifbuild.nn.tracing import in_torch_func, is_recorded, own_cache, takes_cpu_ways
 
 Unit = Literal["cycles_per_image", "cycles_per_pixel"]
 Coordinates = Literal["periodic", "cycles_per_image", "cycles_per_pixel"]
@@ -29,6 +29,14 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+def result_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which an ordinary convolution of `x` returns: autocast leaves float64 alone."""
+    device = x.device.type
+    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+        return x.dtype
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def transform_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -101,8 +109,8 @@ def _constant(
     key: tuple[object, ...], make: Callable[[], tuple[Tensor, ...]]
 ) -> tuple[Tensor, ...]:
     """Tensors that depend on `key` alone, made once."""
-    if torch.compiler.is_compiling():
-        return make()
+    if is_recorded() or in_torch_func():
+        return make()  # what is made there may not outlive it
     own = own_cache.get()
     cache = _CONSTANTS if own is None else own
     found = cache.get(key)
@@ -151,7 +159,8 @@ def rfft2(
     if matrix is None:
         spectrum_f: Tensor = torch.fft.rfft2(x, s=period)
         return spectrum_f.contiguous()
-    values = (x.flatten(-2) @ matrix[0]).unflatten(-1, (period[0], period[1] // 2 + 1, 2))
+    values = x.reshape(*x.shape[:-2], -1) @ matrix[0]
+    values = values.reshape(*x.shape[:-2], period[0], period[1] // 2 + 1, 2)
     return torch.view_as_complex(values)
 
 
@@ -168,8 +177,8 @@ def irfft2(
     matrix = _matrices(x_f.real, size, period)
     if matrix is None:
         x: Tensor = torch.fft.irfft2(x_f, s=period)
-        return x[..., : size[0], : size[1]]
-    x = torch.view_as_real(x_f).flatten(-3) @ matrix[1]
+        return x.narrow(-2, 0, size[0]).narrow(-1, 0, size[1])
+    x = torch.view_as_real(x_f).reshape(*x_f.shape[:-2], -1) @ matrix[1]
     return x.reshape(*x.shape[:-1], *size)
 
 
@@ -243,6 +252,19 @@ def unfold(
     if rows > 1:
         spectrum_f = spectrum_f.repeat([1] * (spectrum_f.ndim - 2) + [rows, 1])
     return spectrum_f
+
+
+def band(
+    height: int, width: int, stride: tuple[int, int], like: Complex[Tensor, "..."]
+) -> Float[Tensor, "{height} {width//2+1}"]:
+    """1 within the band that the strided output can hold, 1/2 on its edge, 0 beyond."""
+    grid = frequency_grid(height, width, dtype=like.real.dtype, device=like.device)
+    share = torch.ones_like(grid[0, 0])
+    for coordinate, size, step in ((grid[0, 1], height, stride[0]), (grid[0, 0], width, stride[1])):
+        if step > 1:
+            beyond = 2 * step * coordinate.abs() - size
+            share = share * (1 - torch.sign(beyond)) / 2
+    return share
 
 
 def full_plane(

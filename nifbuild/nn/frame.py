@@ -191,4 +191,5 @@ def continuation(axis: Axis, device: torch.device) -> Tensor:
     if axis.boundary == "replicate" or axis.size == 1:
         return places.clamp(0, axis.size - 1)
     turn = axis.size - 1  # the border pixel itself is not repeated
-    return turn - (places % (2 * turn) - turn).abs()
+    places = places % (2 * turn)
+    return torch.minimum(places, 2 * turn - places)

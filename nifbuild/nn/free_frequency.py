@@ -70,7 +70,7 @@ class FreeFrequencyConv2d(GlobalConv2d):
         for column in _own_mirrors(self.size[1]):  # the Hermitian part there has half the power
             self.weight[..., column] *= math.sqrt(2)
 
-    def filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[Tensor]:
         """The spectra's values."""
         return [self.weight]
 

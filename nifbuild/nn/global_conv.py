@@ -1,16 +1,19 @@
 """Convolution with filters as large as the image, whatever gives their spectra."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from nifbuild.nn.arguments import Downsample, Mixing, check_arguments
-from nifbuild.nn.derived import DerivedTensors
-from nifbuild.nn.fourier import frequency_grid, full_precision, transform_dtype
+from nifbuild.nn.derived import Behind, DerivedTensors, behind_spectra
+from nifbuild.nn.fourier import band, full_precision, result_dtype, transform_dtype
 from nifbuild.nn.frame import Boundary, Frame, lay_kernel, plan_axis
+from nifbuild.nn.pointwise import as_matrices, called, is_matrix
 from nifbuild.nn.spectral_convolution import Memory, spectral_convolution
+from nifbuild.nn.tracing import as_leaf, fixed_sizes, is_recorded, takes_single_steps
 
 
 class GlobalConv2d(nn.Module):
@@ -36,10 +39,18 @@ class GlobalConv2d(nn.Module):
     where it reduces the number of channels, and to the image elsewhere.
 
     Filter, transforms, product and 1x1 convolutions are computed in float32, for a float64 input in
-    float64, whatever autocast says; the result is cast back to the input's dtype. In inference
-    (eval mode, and no gradient wanted of the filter) the spectrum is computed once per size and
-    kept until a weight changes. A write to `parameter.data` goes unseen until `train()` or `eval()`
-    is called again.
+    float64, whatever autocast says. The result has the dtype of an ordinary convolution's: the
+    input's, or, but for a float64 input, autocast's. In inference (eval mode, and no gradient
+    wanted of the filter) the spectrum is computed once per size and kept until a weight changes. A
+    write that torch does not see, to `parameter.data` or through NumPy, goes unseen until `train()`
+    or `eval()` is called again. After a pass with gradients for the filter, none is kept until
+    then.
+
+    `torch.compile`, `torch.export` and `torch.jit.trace` take any number of images, of the height
+    and width that they were shown: at another size a compiled layer is compiled again, the others
+    refuse. `torch.jit.script` cannot read the layer. To `torch.fx` it is a leaf of the model, as
+    the layers of `torch.nn` are. It has no `weight` that an ordinary convolution could have, so
+    that conv-bn fusion and weight normalisation, say, refuse it.
 
     Initialisation: for a white input, the output has the variance of a convolution that is drawn as
     torchvision's ResNet draws it (Kaiming normal, fan-out): 2 in / (out groups) times the input's,
@@ -160,7 +171,7 @@ class GlobalConv2d(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[Tensor]:
         """The weights that the spectra depend on."""
         raise NotImplementedError
 
@@ -244,7 +255,7 @@ class GlobalConv2d(nn.Module):
         with full_precision(self.filter_weights()[0].device):
             kernel_f = self._spectrum(height, width, dtype)
             if self.downsample == "low_pass" and max(self.stride) > 1:
-                kernel_f = kernel_f * _band(height, width, self.stride, kernel_f)
+                kernel_f = kernel_f * band(height, width, self.stride, kernel_f)
         return kernel_f
 
     def laid_kernel(self, frame: Frame, dtype: torch.dtype) -> Tensor:
@@ -264,39 +275,75 @@ class GlobalConv2d(nn.Module):
     def _kernel_for(self, x: Tensor, frame: Frame) -> Tensor:
         dtype = transform_dtype(x.dtype)
         weights = self.filter_weights()
-        learning = torch.is_grad_enabled() and any(p.requires_grad for p in weights)
-        if self.training or learning or torch.compiler.is_compiling():
+        behind: Behind | None = None
+        if not (self.training or is_recorded()):
+            if torch.is_grad_enabled() and any(p.requires_grad for p in weights):
+                self._spectra.close()
+            else:
+                mixing = (self.pointwise_in, self.pointwise)
+                behind = behind_spectra(weights, [m for m in self.children() if m not in mixing])
+        if behind is None or takes_single_steps(x, *behind.tensors):
             return self.laid_kernel(frame, dtype)
-        return self._spectra.get(
-            (frame, dtype, x.device), weights, lambda: self.laid_kernel(frame, dtype)
-        )
+        key = (frame, dtype, x.device, behind.settings)
+        return self._spectra.get(key, behind.tensors, lambda: self.laid_kernel(frame, dtype))
 
     def forward(
         self, x: Float[Tensor, "*batch in_channels height width"]
     ) -> Float[Tensor, "*batch out_channels out_height out_width"]:
         """See the class for shapes and dtypes."""
-        if x.ndim == 3:
-            return self.forward(x[None])[0]
+        leaf: Tensor | None = as_leaf(self, x)
+        if leaf is not None:
+            return leaf
+        with fixed_sizes():
+            if x.ndim == 3:
+                return self._convolve(x[None])[0]
+            return self._convolve(x)
+
+    def _convolve(self, x: Tensor) -> Tensor:
         if x.shape[1] != self.in_channels:
             raise ValueError(
                 f"`x` has {x.shape[1]} channels; `in_channels` (={self.in_channels}) must equal it"
             )
-        frame = self.frame(*x.shape[-2:])
+        if not x.is_floating_point():
+            raise ValueError(f"`x` is of {x.dtype}; it must be of a floating dtype: `x.float()`")
+        frame = self.frame(int(x.shape[-2]), int(x.shape[-1]))
         kernel_f = self._kernel_for(x, frame)
-        dtype = kernel_f.real.dtype
-        return spectral_convolution(
-            x,
-            kernel_f,
-            frame,
-            mix_in=_matrices(self.pointwise_in, dtype),
-            mix_out=_matrices(self.pointwise, dtype),
-            bias=None if self.bias is None else self.bias.to(dtype),
-            memory=self.memory,
-        )
+        dtype, result = kernel_f.real.dtype, result_dtype(x)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        if is_matrix(self.pointwise_in) and is_matrix(self.pointwise):
+            return spectral_convolution(
+                x,
+                kernel_f,
+                frame,
+                mix_in=as_matrices(self.pointwise_in, dtype),
+                mix_out=as_matrices(self.pointwise, dtype),
+                bias=bias,
+                memory=self.memory,
+                dtype=result,
+            )
+        with full_precision(x.device):
+            x = called(self.pointwise_in, x).to(dtype)
+            y = called(self.pointwise, spectral_convolution(x, kernel_f, frame, memory=self.memory))
+            return (y if bias is None else y + bias[:, None, None]).to(result)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Forgets the spectra kept for inference: they may depend on any attribute."""
+        if "_spectra" in self.__dict__:
+            self._spectra.clear()
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight" and "weight" not in self._parameters:
+            raise AttributeError(
+                f"{type(self).__name__} has no `weight`: its filters depend on the image's size, "
+                "see `spatial_kernel`. What reads an ordinary convolution's weight needs that "
+                "convolution: leave it out of `replace_convs`, or `revert` that"
+            )
+        return super().__getattr__(name)
 
     def train(self, mode: bool = True) -> "GlobalConv2d":
         """Sets the mode, and forgets the spectra kept for inference."""
-        self._spectra.clear()
+        self._spectra.open()
         return super().train(mode)
 
     def extra_repr(self) -> str:
@@ -321,25 +368,3 @@ class GlobalConv2d(nn.Module):
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return value if isinstance(value, tuple) else (value, value)
-
-
-def _matrices(pointwise: nn.Conv2d | None, dtype: torch.dtype) -> Tensor | None:
-    """The weight of a grouped 1x1 convolution as [groups, out_per_group, in_per_group]."""
-    if pointwise is None:
-        return None
-    weight: Tensor = pointwise.weight.to(dtype)
-    if weight.stride(-1) != 1:
-        # DistributedDataParallel wants a gradient with the strides of the weight: channels last.
-        weight = weight.permute(0, 2, 3, 1)
-    return weight.reshape(pointwise.groups, -1, pointwise.weight.shape[1])
-
-
-def _band(height: int, width: int, stride: tuple[int, int], like: Tensor) -> Tensor:
-    """1 within the band that the strided output can hold, 1/2 on its edge, 0 beyond."""
-    grid = frequency_grid(height, width, dtype=like.real.dtype, device=like.device)
-    band = torch.ones_like(grid[0, 0])
-    for coordinate, size, step in ((grid[0, 1], height, stride[0]), (grid[0, 0], width, stride[1])):
-        if step > 1:
-            beyond = 2 * step * coordinate.abs() - size
-            band = band * (1 - torch.sign(beyond)) / 2
-    return band

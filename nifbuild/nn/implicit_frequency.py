@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nifbuild.nn.arguments import GlobalConvArguments, check_choice, image_size
+from nifbuild.nn.derived import weights_of
 from nifbuild.nn.filter_network import FilterNetwork, Networks
 from nifbuild.nn.fourier import Coordinates
 from nifbuild.nn.global_conv import GlobalConv2d
@@ -99,9 +100,9 @@ class ImplicitFrequencyConv2d(GlobalConv2d):
     def _reset_filters(self) -> None:
         self.filter_network.reset_parameters()
 
-    def filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[Tensor]:
         """Those of the network over frequencies."""
-        return list(self.filter_network.parameters())
+        return weights_of(self.filter_network)
 
     def _spectrum(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
         device = self.filter_weights()[0].device

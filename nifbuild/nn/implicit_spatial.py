@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nifbuild.nn.arguments import GlobalConvArguments, check_choice, image_size
+from nifbuild.nn.derived import weights_of
 from nifbuild.nn.global_conv import GlobalConv2d
 from nifbuild.nn.implicit_network import Activation
 from nifbuild.nn.kernel_network import KernelNetwork, Positions
@@ -62,9 +63,9 @@ class ImplicitSpatialConv2d(GlobalConv2d):
     def _reset_filters(self) -> None:
         self.kernel_network.reset_parameters()
 
-    def filter_weights(self) -> list[nn.Parameter]:
+    def filter_weights(self) -> list[Tensor]:
         """Those of the network over positions."""
-        return list(self.kernel_network.parameters())
+        return weights_of(self.kernel_network)
 
     def _spectrum(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
         kernel_f: Tensor = torch.fft.rfft2(self.kernel_network(height, width, dtype))

@@ -4,7 +4,6 @@ One pass does it all: mix channels, transform, multiply, fold the stride, mix ag
 So nothing between these steps is kept for the backward pass, and on a CPU nothing leaves its cache.
 """
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from nifbuild.nn import frame as framing
 from nifbuild.nn.fourier import fold, full_precision, half_plane_weight, transform_dtype, unfold
 from nifbuild.nn.frame import Frame
-from nifbuild.nn.tracing import max_chunks, takes_cpu_ways
+from nifbuild.nn.tracing import is_batched, max_chunks, takes_cpu_ways, takes_single_steps
 
 Memory = Literal["recompute", "save"]
 
@@ -32,12 +31,16 @@ def spectral_convolution(
     mix_out: Float[Tensor, "groups out_per_group filters_per_group"] | None = None,
     bias: Float[Tensor, " out_channels"] | None = None,
     memory: Memory = "recompute",
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "batch out_channels out_height out_width"]:
     """Convolves images with filters as large as they are.
 
     Computes bias + mix_out(ifft(fold(kernel_f * fft(mix_in(x))))), in float32 (float64 for a
     float64 `x`) with autocast off. `mix_out` commutes with the transform, and is applied on the
     side of it where there are fewer channels.
+
+    Within the transforms of `torch.func`, in forward-mode differentiation and in `torch.jit.trace`,
+    torch derives and records the steps one by one; then `memory` makes no difference.
 
     Args:
         x: Images, of any floating dtype.
@@ -51,14 +54,19 @@ def spectral_convolution(
         memory: What is kept for the gradients of the weights. `recompute` keeps `x`, which the
             layer before has often kept anyway, and transforms it again in the backward pass; `save`
             keeps its spectrum too.
+        dtype: Of the result; that of `x` if None.
 
     Returns:
-        Contiguous, in the dtype of `x`.
+        Contiguous.
 
     Raises:
         RuntimeError: In a double backward with `memory="save"`; `recompute` supports it.
     """
-    y: Tensor = _SpectralConvolution.apply(x, kernel_f, mix_in, mix_out, bias, frame, memory)
+    dtype = dtype or x.dtype
+    weights = (kernel_f, mix_in, mix_out, bias)
+    if takes_single_steps(x, *weights):
+        return _convolve(_of_size(x, frame), weights, frame).to(dtype).contiguous()
+    y: Tensor = _SpectralConvolution.apply(x, *weights, frame, memory, dtype)
     return y
 
 
@@ -78,17 +86,20 @@ class _SpectralConvolution(torch.autograd.Function):
         bias: Tensor | None,
         frame: Frame,
         memory: Memory,
+        dtype: torch.dtype,
     ) -> Tensor:
         sizes = (axis.num_outputs for axis in frame)
-        y = x.new_empty(len(x), _num_outputs(kernel_f, mix_out), *sizes)
+        y = x.new_empty(x.shape[0], _num_outputs(kernel_f, mix_out), *sizes, dtype=dtype)
         keeps = any(ctx.needs_input_grad[1:4])
         spectrum = None
         if keeps and memory == "save":
             channels = x.shape[1] if mix_in is None else mix_in.shape[0] * mix_in.shape[1]
-            spectrum = kernel_f.new_empty(len(x), channels, *kernel_f.shape[-2:])
+            spectrum = kernel_f.new_empty(x.shape[0], channels, *kernel_f.shape[-2:])
         weights = (kernel_f, mix_in, mix_out, bias)
         for part in _parts(x, kernel_f, frame):
-            _convolve(x, weights, frame, y, spectrum, part)
+            y[part] = _convolve(
+                x[part], weights, frame, None if spectrum is None else spectrum[part]
+            )
         # With a spectrum, the input itself is needed for the gradient of `mix_in` alone.
         keeps_x = keeps and (spectrum is None or ctx.needs_input_grad[2])
         ctx.save_for_backward(x if keeps_x else None, spectrum, kernel_f, mix_in, mix_out, bias)
@@ -97,19 +108,19 @@ class _SpectralConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, spectrum, kernel_f, mix_in, mix_out, bias = ctx.saved_tensors
-        frame: Frame = ctx.frame
         if torch.is_grad_enabled():
             return _differentiable_backward(ctx, grad)
+        x, spectrum, kernel_f, mix_in, mix_out, bias = ctx.saved_tensors
+        frame: Frame = ctx.frame
         needs_x, _, _, _, needs_bias = ctx.needs_input_grad[:5]
         grad_x = None
         if needs_x:
             sizes = (axis.size for axis in frame)
-            grad_x = grad.new_empty(len(grad), ctx.in_channels, *sizes, dtype=ctx.x_dtype)
+            grad_x = grad.new_empty(grad.shape[0], ctx.in_channels, *sizes, dtype=ctx.x_dtype)
         weights = (kernel_f, kernel_f.conj().resolve_conj(), mix_in, mix_out)
         needs = ctx.needs_input_grad[1:4]
         grads = [
-            torch.zeros_like(weight) if needed else None
+            _zeros_like(weight, grad) if needed else None
             for weight, needed in zip((kernel_f, mix_in, mix_out), needs, strict=True)
         ]
         for part in _parts(grad, kernel_f, frame):
@@ -117,24 +128,35 @@ class _SpectralConvolution(torch.autograd.Function):
         if grads[0] is not None:
             grads[0] *= _half_plane_weight(frame[0].period, frame[1].period, kernel_f)
         grad_bias = grad.sum((0, 2, 3), dtype=bias.dtype) if needs_bias else None
-        return grad_x, *grads, grad_bias, None, None
+        return grad_x, *grads, grad_bias, None, None, None
 
 
 def _convolve(
     x: Tensor,
     weights: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
     frame: Frame,
-    y: Tensor,
-    spectrum: Tensor | None,
-    part: slice,
-) -> None:
-    """Writes a part of the output, and of the input's spectrum."""
+    spectrum: Tensor | None = None,
+) -> Tensor:
+    """The outputs; writes the images' spectra to `spectrum`."""
     kernel_f, mix_in, mix_out, bias = weights
     with full_precision(x.device):
-        x_f = framing.analyse(_mix(_real(x[part]), mix_in), frame)
+        x_f = framing.analyse(_mix(_real(x), mix_in), frame)
         if spectrum is not None:
-            spectrum[part] = x_f
-        y[part] = _synthesise(_product(x_f, kernel_f), mix_out, bias, frame)
+            spectrum.copy_(x_f)
+        return _synthesise(_product(x_f, kernel_f), mix_out, bias, frame)
+
+
+def _of_size(x: Tensor, frame: Frame) -> Tensor:
+    """The images as they are; a trace of this refuses images of another size."""
+    rows, columns = frame
+    for dim, axis in ((-2, rows), (-1, columns)):
+        x = torch.split(x, [axis.size], dim=dim)[0]
+    return x
+
+
+def _zeros_like(weight: Tensor, grad: Tensor) -> Tensor:
+    """To sum gradients in: one for each of several backward passes, if `grad` stands for them."""
+    return grad.new_zeros(weight.shape, dtype=weight.dtype)
 
 
 def _derive(
@@ -192,14 +214,13 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
     with torch.enable_grad(), full_precision(grad.device):
         if x is None:  # the gradients that are wanted do not depend on it
             sizes = (axis.size for axis in ctx.frame)
-            x = grad.new_zeros(len(grad), ctx.in_channels, *sizes, dtype=ctx.x_dtype)
+            x = grad.new_zeros(grad.shape[0], ctx.in_channels, *sizes, dtype=ctx.x_dtype)
             x.requires_grad_()
-        x_f = framing.analyse(_mix(_real(x), mix_in), ctx.frame)
-        y = _synthesise(_product(x_f, kernel_f), mix_out, bias, ctx.frame).to(grad.dtype)
+        y = _convolve(x, (kernel_f, mix_in, mix_out, bias), ctx.frame).to(grad.dtype)
         inputs = (x, kernel_f, mix_in, mix_out, bias)
         wanted = [i for i, needed in enumerate(ctx.needs_input_grad[:5]) if needed]
         found = torch.autograd.grad(y, [inputs[i] for i in wanted], grad, create_graph=True)
-    grads: list[Tensor | None] = [None] * 7
+    grads: list[Tensor | None] = [None] * 8
     for i, gradient in zip(wanted, found, strict=True):
         grads[i] = gradient
     return tuple(grads)
@@ -218,16 +239,23 @@ def _product_adjoint(grad_f: Tensor, conj_kernel_f: Tensor) -> Tensor:
     if conj_kernel_f.ndim == 3:
         return grad_f.mul_(conj_kernel_f)
     grads_f = _grouped(grad_f, conj_kernel_f)
-    return torch.einsum("bgohw,goihw->bgihw", grads_f, conj_kernel_f).flatten(1, 2)
+    if is_batched(grad_f):
+        grad_v = (grads_f[:, :, :, None] * conj_kernel_f).sum(2)
+    else:
+        grad_v = torch.einsum("bgohw,goihw->bgihw", grads_f, conj_kernel_f)
+    return grad_v.reshape(grad_v.shape[0], -1, *grad_v.shape[-2:])
 
 
 def _kernel_gradient(x_f: Tensor, grad_f: Tensor, kernel_f: Tensor) -> Tensor:
     """The gradient of the filters' spectra, but for the half plane's weights."""
     x_f = torch.conj_physical(x_f)
     if kernel_f.ndim == 3:
-        return x_f.mul_(grad_f).sum(0)
-    pairs = (_grouped(x_f, kernel_f), _grouped(grad_f, kernel_f))
-    return torch.einsum("bgihw,bgohw->goihw", *pairs)
+        product = x_f * grad_f if is_batched(grad_f) else x_f.mul_(grad_f)
+        return product.sum(0)
+    inputs_f, grads_f = _grouped(x_f, kernel_f), _grouped(grad_f, kernel_f)
+    if is_batched(grad_f):
+        return (inputs_f[:, :, None] * grads_f[:, :, :, None]).sum(0)
+    return torch.einsum("bgihw,bgohw->goihw", inputs_f, grads_f)
 
 
 def _grouped(spectrum_f: Tensor, kernel_f: Tensor) -> Tensor:
@@ -245,16 +273,18 @@ def _num_outputs(kernel_f: Tensor, mix_out: Tensor | None) -> int:
     return kernel_f.shape[0] * (kernel_f.shape[1] if kernel_f.ndim == 5 else 1)
 
 
-def _parts(x: Tensor, kernel_f: Tensor, frame: Frame) -> Iterator[slice]:
+def _parts(x: Tensor, kernel_f: Tensor, frame: Frame) -> list[slice]:
     """Slices of the batch; on a CPU their spectra stay in its cache from one step to the next."""
-    size, stop = max(1, len(x)), len(x)
-    if takes_cpu_ways(x):
-        # Products over pairs of channels have a blocking of their own, and want many images.
-        budget = _CHUNK_BYTES if kernel_f.ndim == 3 else _PAIRWISE_CHUNK_BYTES
-        image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
-        size = max(1, budget // max(1, image * kernel_f.real.element_size()))
-        stop = min(stop, size * max_chunks())
-    return (slice(start, start + size) for start in range(0, stop, size))
+    if x.shape[0] == 0:
+        return []
+    if not takes_cpu_ways(x):
+        return [slice(None)]  # the compiler does not know how many there are
+    # Products over pairs of channels have a blocking of their own, and want many images.
+    budget = _CHUNK_BYTES if kernel_f.ndim == 3 else _PAIRWISE_CHUNK_BYTES
+    image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
+    size = max(1, budget // max(1, image * kernel_f.real.element_size()))
+    stop = min(x.shape[0], size * max_chunks())
+    return [slice(start, start + size) for start in range(0, stop, size)]
 
 
 def _synthesise(
@@ -276,8 +306,8 @@ def _mix(x: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
         return x
     values = torch.view_as_real(x) if x.is_complex() else x
-    mixed = weight @ values.reshape(len(x), len(weight), weight.shape[2], -1)
-    mixed = mixed.reshape(len(x), -1, *values.shape[2:])
+    mixed = weight @ values.reshape(x.shape[0], weight.shape[0], weight.shape[2], -1)
+    mixed = mixed.reshape(x.shape[0], -1, *values.shape[2:])
     return torch.view_as_complex(mixed) if x.is_complex() else mixed
 
 
@@ -285,7 +315,7 @@ def _mix_gradient(x: Tensor, grad: Tensor, groups: int) -> Tensor:
     """The gradient of a 1x1 convolution's weight; complex inputs stand for pairs of reals."""
     inputs, grads = (
         (torch.view_as_real(t) if t.is_complex() else t).reshape(
-            len(t), groups, t.shape[1] // groups, -1
+            t.shape[0], groups, t.shape[1] // groups, -1
         )
         for t in (x, grad)
     )

@@ -4,13 +4,16 @@ Nothing here changes a result outside of these contexts.
 """
 
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.fx import Proxy
 from torch.overrides import TorchFunctionMode
 
 own_cache: ContextVar[dict[Any, tuple[Tensor, ...]] | None] = ContextVar("own_cache", default=None)
@@ -27,9 +30,79 @@ def takes_cpu_ways(x: Tensor) -> bool:
     return x.device.type == "cpu" and not _as_on_gpu.get()
 
 
+def in_jit_trace() -> bool:
+    """Whether `torch.jit.trace` records what is done."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return tracing
+
+
+def is_recorded() -> bool:
+    """Whether what is done is recorded, to be done again later with other values."""
+    if torch.compiler.is_compiling() or in_jit_trace():
+        return True
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def in_torch_func() -> bool:
+    """Whether a transform of `torch.func`, such as `vmap` or `grad`, is at work."""
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether a tensor stands for several, which tensors that stand for one have no room for.
+
+    As upstream gradients do in `torch.func.vmap`, and with `is_grads_batched` and `vectorize`.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    old_way: bool = torch._C._functorch.is_legacy_batchedtensor(tensor)  # knows few functions
+    return old_way or in_torch_func()
+
+
+def takes_single_steps(*tensors: Tensor | None) -> bool:
+    """Whether torch itself has to see each step: to transform, derive or record it."""
+    if in_jit_trace() or in_torch_func():
+        return True
+    return any(t is not None and has_tangent(t) for t in tensors)
+
+
+def has_tangent(tensor: Tensor) -> bool:
+    """Whether a derivative goes along with the tensor, in forward mode."""
+    return forward_ad.unpack_dual(tensor).tangent is not None
+
+
 def max_chunks() -> int:
     """How many chunks of a batch are worked on: but for a trace, however many there are."""
     return _chunk_limit.get()
+
+
+def fixed_sizes() -> AbstractContextManager[object]:
+    """Within it, `torch.jit.trace` does not warn that sizes become constants."""
+    return _quiet_trace() if in_jit_trace() else nullcontext()
+
+
+@contextmanager
+def _quiet_trace() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        yield
+
+
+def as_leaf(module: nn.Module, x: object) -> Any:
+    """A call of the module as one node of a graph, if `torch.fx` is tracing; otherwise None.
+
+    Raises:
+        RuntimeError: The graph is the module's own.
+    """
+    if not isinstance(x, Proxy):
+        return None
+    tracer: Any = x.tracer
+    path = tracer.path_of_module(module)
+    if not path:
+        name = type(module).__name__
+        raise RuntimeError(f"torch.fx does not look into {name}: trace nn.Sequential(layer)")
+    return tracer.create_proxy("call_module", path, (x,), {})
 
 
 @contextmanager

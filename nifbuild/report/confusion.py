@@ -1,19 +1,19 @@
 """The confusion matrix of an evaluation, as a picture and as a table."""
 
-import csv
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.report.output_file import output_problem
+from nifbuild.report.output_file import require_files, write_table, written_file
+from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_OPTION = "--confusion"
 _ENDINGS = (".png", ".svg", ".pdf", ".csv")
 _COUNTED_CLASSES = 20
 """Up to so many classes each cell shows its count."""
@@ -26,42 +26,34 @@ _NO_SHARE = "0.85"
 """Grey of the row of a class without images."""
 
 
-def require_writable(paths: Sequence[Path]) -> None:
+def require_writable(paths: Sequence[Path], *, overwrite: bool = False) -> None:
     """Raises SpecError for each file whose ending is unknown, or which cannot be written."""
-    found = [output_problem("--confusion", path, _ENDINGS) for path in paths]
-    if problems := [problem for problem in found if problem is not None]:
-        raise SpecError(problems)
+    require_files(_OPTION, paths, _ENDINGS, overwrite=overwrite)
 
 
-def save_confusion(result: Mapping[str, Any], path: Path) -> None:
+def save_confusion(result: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> None:
     """Writes the confusion matrix to a file: .csv is a table of counts, others are pictures.
 
     Args:
         result: What `evaluate_run` gave.
         path: The file.
+        overwrite: Replace the one that is there.
 
     Raises:
         RunError: If it cannot be written.
     """
-    try:
+    with written_file(_OPTION, path, overwrite=overwrite) as file:
         if path.suffix.lower() == ".csv":
-            _write_csv(result, path)
+            write_table(file, _rows(result))
         else:
-            plot_confusion(result).savefig(path, dpi=200)
-    except OSError as error:
-        what = f"cannot write to {path}: {error.strerror}"
-        raise RunError(
-            Problem(what, fix="write elsewhere: --confusion FILE", code="write")
-        ) from error
+            plot_confusion(result).savefig(file, dpi=200)
 
 
-def _write_csv(result: Mapping[str, Any], path: Path) -> None:
+def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[object]]:
     names = [entry["name"] for entry in result["per_class"]]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["true \\ predicted", *names])
-        for name, counts in zip(names, result["confusion_matrix"], strict=True):
-            writer.writerow([name, *counts])
+    yield ["true \\ predicted", *names]
+    for name, counts in zip(names, result["confusion_matrix"], strict=True):
+        yield [name, *counts]
 
 
 def plot_confusion(result: Mapping[str, Any]) -> "Figure":
@@ -113,12 +105,12 @@ def _shares(row: Sequence[int]) -> list[float]:
 
 
 def _label(text: str) -> str:
-    """A name as matplotlib draws it: one short line, in which a dollar is no mathematics."""
+    """A name as matplotlib draws it, on one short line."""
     text = " ".join(text.split())
     if len(text) > _MAX_LABEL:
         half = _MAX_LABEL // 2
         text = f"{text[:half]}…{text[-half:]}"
-    return text.replace("$", r"\$")
+    return in_plot(text)
 
 
 def _inches(label: str) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 
 
 def measure_saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor]) -> int:
@@ -58,13 +58,14 @@ def profiled(call: Callable[[], object]) -> list[Any]:
     """The profiler's events of a call on the CPU, its allocations among them."""
     # The profiler's library tells people on stderr when it starts and stops, unless told not to.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    # Of torch's two ways to ask it, `torch.profiler` first loads the compiler, for seconds.
+    with profile(profile_memory=True) as recorded:
         result = call()
         del result
-    # `recorded.events()` only has sums for each operation; the allocations in their order are one
-    # level below.
-    assert recorded.profiler is not None and recorded.profiler.kineto_results is not None
-    return list(recorded.profiler.kineto_results.events())
+    # `recorded.function_events` only has sums for each operation; the allocations in their order
+    # are one level below.
+    assert recorded.kineto_results is not None
+    return list(recorded.kineto_results.events())
 
 
 def running_peak(events: Iterable[Any], *, before: int = 0, since_ns: int = 0) -> int:

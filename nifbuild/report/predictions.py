@@ -1,16 +1,15 @@
 """The classes of image files for people, as JSON, and as CSV."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.report.output_file import output_problem
+from nifbuild.report.output_file import require_files, write_table, written_file
+from nifbuild.shown import shown
+from nifbuild.terminal import Console, Table
 from nifbuild.train.predict import Prediction
+
+_OPTION = "--csv"
 
 
 def print_predictions(found: Sequence[Prediction]) -> None:
@@ -21,11 +20,11 @@ def print_predictions(found: Sequence[Prediction]) -> None:
         for index, (name, share) in enumerate(prediction.classes):
             table.add_row("" if index else prediction.image, name, f"{share:.2%}")
     if table.rows:
-        Console(highlight=False, markup=False).print(table)
+        Console().print(table)
     failed = [prediction for prediction in found if prediction.error]
-    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    errors = Console(stderr=True, soft_wrap=True)
     for prediction in failed:
-        errors.print(f"error: {prediction.image}: {prediction.error}")
+        errors.print(shown(f"error: {prediction.image}: {prediction.error}"))
     if failed:
         errors.print(f"{len(failed)} of {len(found)} images could not be predicted")
 
@@ -49,13 +48,12 @@ def as_document(found: Sequence[Prediction], run: Path) -> dict[str, Any]:
     }
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, *, overwrite: bool = False) -> None:
     """Raises SpecError unless a table can be written to the file."""
-    if problem := output_problem("--csv", path, (".csv",)):
-        raise SpecError(problem)
+    require_files(_OPTION, [path], (".csv",), overwrite=overwrite)
 
 
-def save_predictions(found: Sequence[Prediction], path: Path) -> None:
+def save_predictions(found: Sequence[Prediction], path: Path, *, overwrite: bool = False) -> None:
     """Writes a row for each image: its path, classes with probabilities, and the error.
 
     Raises:
@@ -63,14 +61,10 @@ def save_predictions(found: Sequence[Prediction], path: Path) -> None:
     """
     top = max(len(prediction.classes) for prediction in found)
     ranks = [name for i in range(1, top + 1) for name in (f"class_{i}", f"probability_{i}")]
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", *ranks, "error"])
-            for prediction in found:
-                cells = [cell for ranked in prediction.classes for cell in ranked]
-                empty = [""] * (len(ranks) - len(cells))
-                writer.writerow([prediction.image, *cells, *empty, prediction.error])
-    except OSError as error:
-        what = f"cannot write to {path}: {error.strerror}"
-        raise RunError(Problem(what, fix="write elsewhere: --csv FILE", code="write")) from error
+    rows: list[Sequence[object]] = [["image", *ranks, "error"]]
+    for prediction in found:
+        cells = [cell for ranked in prediction.classes for cell in ranked]
+        empty = [""] * (len(ranks) - len(cells))
+        rows.append([prediction.image, *cells, *empty, prediction.error])
+    with written_file(_OPTION, path, overwrite=overwrite) as file:
+        write_table(file, rows)

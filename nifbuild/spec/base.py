@@ -66,8 +66,13 @@ def _collapse(value: tuple[int, int]) -> int | list[int]:
     return value[0] if value[0] == value[1] else list(value)
 
 
-PositiveInt = Annotated[int, Field(ge=1, le=10**12)]
-NonNegativeInt = Annotated[int, Field(ge=0, le=10**12)]
+LARGEST = 10**12
+"""Largest number of a spec. Products of two of them are no float infinity, and fit into float32."""
+
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST)]
+PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=LARGEST)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 _PAIR = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, listing, suggestion, told
 from nifbuild.spec.expressions import is_expression, substitute
 from nifbuild.spec.ops import OPS
 from nifbuild.spec.source import List, Map, Node, Scalar
@@ -67,14 +67,20 @@ class Block:
             scope: What the values given in the call may refer to.
             variables: What defaults may refer to, besides the arguments before them.
         """
-        problems = []
+        problems: list[Problem] = []
         given = {k: substitute(v, scope) for k, v in call.entries.items() if k not in CALL_KEYS}
-        listed = f"arguments of {self.name}: {', '.join(self.arguments) or 'none'}"
-        for key in given:
-            if key not in self.arguments:
-                fix = suggestion(key, self.arguments, listed)
-                what = f"block '{self.name}' has no argument '{key}'"
-                problems.append(Problem(what, call.key_marks[key], key, fix, "unknown-field"))
+        listed = f"arguments of {self.name}: {listing(self.arguments)}"
+        problems += told(
+            Problem(
+                f"block '{self.name}' has no argument '{key}'",
+                call.key_marks[key],
+                key,
+                suggestion(key, self.arguments, listed),
+                "unknown-field",
+            )
+            for key in given
+            if key not in self.arguments
+        )
         bound: dict[str, Node] = {}
         for key, declared in self.arguments.items():
             word = declared.value if isinstance(declared, Scalar) else None
@@ -94,7 +100,7 @@ class Block:
             if not all(_fits(part, kind) for part in parts or (value,)):
                 problems.append(self._wrong_type(key, kind, value))
         if problems:
-            raise SpecError(problems)
+            raise SpecError(told(problems))
         return bound
 
     def _wrong_type(self, key: str, kind: str, value: Node) -> Problem:

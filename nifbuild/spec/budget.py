@@ -10,6 +10,8 @@ from nifbuild.spec.base import Spec
 _COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_LARGEST = 10**18
+"""Largest amount of anything."""
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -36,7 +38,10 @@ def _parse(text: str, units: dict[str, int], expected: str) -> int:
     if found is None or found[2] not in {*units, ""}:
         known = ", ".join(unit for unit in units if unit)
         raise ValueError(f"expected {expected}, got '{text}' (units: {known})")
-    return round(float(found[1]) * units.get(found[2], 1))
+    amount = float(found[1]) * units.get(found[2], 1)
+    if amount > _LARGEST:
+        raise ValueError(f"expected {expected}, got more than {_LARGEST:.0e}")
+    return round(amount)
 
 
 def _count(value: object) -> object:
@@ -47,8 +52,9 @@ def _bytes(value: object) -> object:
     return parse_bytes(value) if isinstance(value, str) else value
 
 
-Count = Annotated[int, Field(ge=0), BeforeValidator(_count, json_schema_input_type=int | str)]
-Bytes = Annotated[int, Field(ge=0), BeforeValidator(_bytes, json_schema_input_type=int | str)]
+_Amount = Annotated[int, Field(ge=0, le=_LARGEST)]
+Count = Annotated[_Amount, BeforeValidator(_count, json_schema_input_type=_Amount | str)]
+Bytes = Annotated[_Amount, BeforeValidator(_bytes, json_schema_input_type=_Amount | str)]
 
 
 class BudgetSpec(Spec):

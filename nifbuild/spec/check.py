@@ -7,9 +7,20 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from nifbuild.errors import Mark, Problem, did_you_mean, suggestion
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion, told
 from nifbuild.spec.base import FORMS, field_names, fields
-from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, Variable, at, plain
+from nifbuild.spec.source import (
+    MAX_NUMBER,
+    List,
+    Map,
+    Node,
+    Scalar,
+    TreePath,
+    Variable,
+    plain,
+    require_bounded,
+    resolve_scalar,
+)
 
 _adapter = cache(TypeAdapter)
 
@@ -26,6 +37,10 @@ def check(kind: Any, tree: Node, prefix: str = "") -> tuple[Any, list[Problem]]:
         The validated value, or None, and all problems.
     """
     try:
+        require_bounded(tree, "variables and patches")
+    except SpecError as error:
+        return None, list(error.problems)
+    try:
         return _adapter(kind).validate_json(json.dumps(plain(tree))), []
     except ValidationError as error:
         found: dict[tuple[TreePath, str], list[dict[str, Any]]] = {}
@@ -35,34 +50,34 @@ def check(kind: Any, tree: Node, prefix: str = "") -> tuple[Any, list[Problem]]:
             group = "unknown" if detail["type"] == "extra_forbidden" else "value"
             found.setdefault((path, group), []).append(dict(detail))
         _drop_consequences(found)
-        problems = [_problem(kind, tree, path, d, prefix) for (path, _), d in found.items()]
-        origins = [_origin(tree, path) for path, _ in found]
-        return None, _merged(problems, origins)
+        causes: dict[object, list[tuple[TreePath, str]]] = {}
+        for path, group in found:
+            causes.setdefault(_cause(tree, path, group), []).append((path, group))
+        return None, told(
+            _with_cause(cause, _problem(kind, tree, keys[0][0], found[keys[0]], prefix), tree, keys)
+            for cause, keys in causes.items()
+        )
 
 
-def _origin(tree: Node, path: TreePath) -> Variable | None:
-    node = at(tree, path)
-    return node.origin if isinstance(node, Scalar) else None
+def _cause(tree: Node, path: TreePath, group: str) -> object:
+    """What findings share that one edit mends: a variable, or a place where ops repeat."""
+    node, _, mark = _place(tree, path)
+    if group == "value" and isinstance(node, Scalar) and node.origin is not None:
+        return node.origin
+    return (mark, node.mark, group, path[-1:])
 
 
-def _merged(problems: list[Problem], origins: list[Variable | None]) -> list[Problem]:
-    """One problem for all that one variable causes, and for all repetitions of one op."""
-    groups: dict[object, list[Problem]] = {}
-    for problem, origin in zip(problems, origins, strict=True):
-        groups.setdefault(origin or (problem.where, problem.what), []).append(problem)
-    return [
-        _caused_by(origin, group) if isinstance(origin, Variable) else group[0]
-        for origin, group in groups.items()
-    ]
-
-
-def _caused_by(variable: Variable, problems: list[Problem]) -> Problem:
-    """The variable is what has to be edited; the first value that it spoils tells why."""
-    first, others = problems[0], len({problem.where for problem in problems}) - 1
+def _with_cause(
+    cause: object, first: Problem, tree: Node, found: list[tuple[TreePath, str]]
+) -> Problem:
+    """A variable is what has to be edited; the first value that it spoils tells why."""
+    if not isinstance(cause, Variable):
+        return first
+    others = len({_place(tree, path)[0].mark for path, _ in found}) - 1
     place = f"used at {first.where}" + (f", and at {others} more" if others else "")
     fix = "\n".join(filter(None, (first.fix, place)))
     what = f"{first.path}: {first.what}"
-    return Problem(what, variable.mark, f"vars.{variable.name}", fix, first.code)
+    return Problem(what, cause.mark, f"vars.{cause.name}", fix, first.code)
 
 
 def _drop_consequences(found: dict[tuple[TreePath, str], Any]) -> None:
@@ -111,9 +126,11 @@ def _problem(
     if kind == "value_error":
         return Problem(_sentence(details[0]["msg"]), node.mark, name, "", "value")
     words = [w for d in details for w in _words(d)]
-    fix = did_you_mean(str(node.value), words) if isinstance(node, Scalar) else ""
     what = f"expected {' or '.join(expected)}, got {_shown(node)}"
-    fix = fix or _type_hint(node, details) or _about_field(root, details[0]["loc"])
+    fix = _type_hint(node, details)
+    if not fix and isinstance(node, Scalar):
+        fix = did_you_mean(str(node.value), words)
+    fix = fix or _about_field(root, details[0]["loc"])
     return Problem(what, node.mark, name, fix, "value")
 
 
@@ -155,7 +172,8 @@ def _expected(detail: dict[str, Any]) -> str:
     }
     if kind in comparisons:
         words, key = comparisons[kind]
-        return f"{words} {context[key]:g}"
+        limit = context[key]
+        return f"{words} {limit:,}" if isinstance(limit, int) else f"{words} {limit:g}"
     if kind in ("literal_error", "enum"):
         return str(context["expected"]).replace("'", "")
     names = {
@@ -186,6 +204,8 @@ def _expected(detail: dict[str, Any]) -> str:
         return f"{'at least' if few else 'at most'} {count} entries"
     if kind == "string_too_short":
         return "text that is not empty"
+    if kind == "string_too_long":
+        return f"text of at most {context['max_length']} characters"
     message: str = detail["msg"].removeprefix("Input should be ")
     return message[0].lower() + message[1:]
 
@@ -196,12 +216,25 @@ def _words(detail: dict[str, Any]) -> list[str]:
     return str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
 
 
+_NOT_OF_TYPE: dict[type, set[str]] = {
+    bool: {"bool_type", "bool_parsing"},
+    int: {"int_type", "int_parsing", "int_from_float", "pair_type", "float_type", "float_parsing"},
+    float: {"float_type", "float_parsing"},
+}
+
+
 def _type_hint(node: Node, details: list[dict[str, Any]]) -> str:
     value = node.value if isinstance(node, Scalar) else None
     kinds = {detail["type"] for detail in details}
-    if isinstance(value, str) and kinds & {"bool_type", "bool_parsing"}:
-        return "write true or false"
-    return ""
+    if not isinstance(value, str) or kinds <= {"string_pattern_mismatch", "string_too_long"}:
+        return ""
+    meant = resolve_scalar(value)
+    wanted = [kind for kind in (bool, int, float) if kinds & _NOT_OF_TYPE[kind]]
+    if type(meant) in wanted or any(value in _words(detail) for detail in details):
+        return f"write {value} without quotes"
+    if len(value) > MAX_NUMBER and value.strip("-+.").isdecimal():
+        return f"a number has at most {MAX_NUMBER} characters"
+    return "write true or false" if bool in wanted else ""
 
 
 def _shown(node: Node) -> str:

@@ -9,7 +9,8 @@ instead of inheriting its fields.
 from collections.abc import Sequence
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, SpecError, suggestion
+from nifbuild.errors import Mark, Problem, SpecError, listing, suggestion
+from nifbuild.spec.file_text import require_printable
 from nifbuild.spec.source import (
     MAX_DEPTH,
     List,
@@ -20,8 +21,15 @@ from nifbuild.spec.source import (
     at,
     load,
     parse,
+    path_key,
     replace_at,
+    require_bounded,
 )
+
+MAX_FILES = 64
+"""Most files that a spec may extend, directly or not; one that is named again counts again."""
+_SHOWN = 100
+"""Characters of a flag that errors show."""
 
 _IDENTITY = {"data": "source", "optimizer": "name", "schedule": "name"}
 """Mappings that are replaced, not merged, when this field of theirs differs."""
@@ -39,37 +47,54 @@ def compose(path: Path, data: Path | None = None, overrides: Sequence[str] = ())
         SpecError: If a file is missing or malformed, files extend each other in a circle, or an
             override is malformed.
     """
-    tree = _load_extended(path, ())
+    tree = _Files().read(path)
     if data is not None:
         tree = tree.with_entry("data", *data_section(data))
     for override in overrides:
         tree = _with_override(tree, override)
+    require_bounded(tree, "files and flags")
     return tree
 
 
-def _load_extended(path: Path, chain: tuple[Path, ...]) -> Map:
-    resolved = path.resolve()
-    own = load(path)
-    chain = (*chain, resolved)
-    base: Map | None = None
-    for entry in _extends(own):
+class _Files:
+    """Reads a file with all that it extends."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def read(self, path: Path, chain: tuple[Path, ...] = (), named: Mark | None = None) -> Map:
+        """The file merged over those that it extends.
+
+        Args:
+            path: The file.
+            chain: Those that led to it, each named by the one before.
+            named: Where the last of them names it.
+        """
+        own = load(path)
+        resolved = path.resolve()  # once it is known that there is such a file
+        if resolved in chain:
+            circle = " -> ".join(file.name for file in (*chain, resolved))
+            what = f"the files extend each other in a circle: {circle}"
+            raise SpecError(Problem(what, named, "extends", code="extends-cycle"))
+        chain = (*chain, resolved)
+        base: Map | None = None
+        for entry in _extends(own):
+            loaded = self._extended(entry, chain)
+            base = loaded if base is None else merge(base, loaded)
+        own = own.without("extends")
+        return own if base is None else merge(base, own)
+
+    def _extended(self, entry: Scalar, chain: tuple[Path, ...]) -> Map:
         target = Path(entry.mark.file).parent / str(entry.value)
-        if target.resolve() in chain:
-            circle = " -> ".join(p.name for p in (*chain, target.resolve()))
-            problem = Problem(
-                f"the files extend each other in a circle: {circle}",
-                entry.mark,
-                path="extends",
-                code="extends-cycle",
-            )
-            raise SpecError(problem)
+        self.count += 1
+        if self.count > MAX_FILES:
+            what = f"a spec extends at most {MAX_FILES} files, those that they extend included"
+            fix = "join some of them; a file that is named again counts again"
+            raise SpecError(Problem(what, entry.mark, "extends", fix, "too-large"))
         try:
-            loaded = _load_extended(target, chain)
+            return self.read(target, chain, entry.mark)
         except SpecError as error:
             raise SpecError([_named_by(p, entry, target) for p in error.problems]) from None
-        base = loaded if base is None else merge(base, loaded)
-    own = own.without("extends")
-    return own if base is None else merge(base, own)
 
 
 def _extends(tree: Map) -> list[Scalar]:
@@ -79,8 +104,6 @@ def _extends(tree: Map) -> list[Scalar]:
         if not isinstance(entry, Scalar) or not isinstance(entry.value, str):
             fix = "write `extends: other.yaml` or a list of files"
             raise SpecError(Problem("not a file name", entry.mark, "extends", fix, "type"))
-    if len(entries) > MAX_DEPTH:
-        raise SpecError(Problem("too many files", tree.key_marks["extends"], "extends"))
     return [entry for entry in entries if isinstance(entry, Scalar)]
 
 
@@ -119,7 +142,7 @@ def data_section(path: Path) -> tuple[Node, Mark]:
     Raises:
         SpecError: If the file is missing or malformed, has none, or has other sections too.
     """
-    file = _load_extended(path, ())
+    file = _Files().read(path)
     node = file.get("data")
     if node is None:
         fix = "such a file starts with `data:`, as specs/data/cifar10.yaml does"
@@ -138,7 +161,9 @@ def data_section(path: Path) -> tuple[Node, Mark]:
 
 
 def _with_override(tree: Map, override: str) -> Map:
-    mark = Mark(f"--set {override}")
+    shown = override if len(override) <= _SHOWN else f"{override[:_SHOWN]} ..."
+    mark = Mark(f"--set {shown}")
+    require_printable(override, mark.file, flag=True)
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
         fix = "write --set train.epochs=3"
@@ -158,7 +183,11 @@ def with_value(tree: Map, name: str, value: Node, mark: Mark) -> Map:
     Raises:
         SpecError: If there is no such place.
     """
-    keys: list[str | int] = [int(k) if k.isdecimal() else k for k in name.split(".")]
+    words = name.split(".")
+    if len(words) > MAX_DEPTH:
+        what = f"a path of {len(words):,} names; a spec has at most {MAX_DEPTH} levels"
+        raise SpecError(Problem(what, mark, code="override"))
+    keys = [path_key(word) for word in words]
     if keys[0] in ("extends", "patch"):
         by = "a flag" if mark.line == 0 else "a path"
         fix = "write it in a file" if mark.line == 0 else "write a fragment: {patch: [...]}"
@@ -182,7 +211,7 @@ def _check_variable(tree: Map, name: str, mark: Mark) -> None:
     known = tree.get("vars")
     names = list(known.entries) if isinstance(known, Map) else []
     if name not in names:
-        listed = f"variables of this spec: {', '.join(names) or 'none'}"
+        listed = f"variables of this spec: {listing(names)}"
         fix = suggestion(name, names, listed)
         problem = Problem(f"no variable '{name}'", mark, f"vars.{name}", fix, "unknown-variable")
         raise SpecError(problem)

@@ -10,13 +10,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nifbuild.errors import suggestion
-from nifbuild.spec.base import Spec, finding
+from nifbuild.spec.base import LARGEST, PositiveInt, Spec, finding
 from nifbuild.spec.splits import USUAL_NAMES, SplitName, Splits
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
-Positive = Annotated[int, Field(ge=1)]
+Alpha = Annotated[float, Field(ge=0, le=1000)]
+Pixels = Annotated[int, Field(ge=1, le=2**16)]
+_MAX_DRAWN = 10**9
+"""Most pixels that are drawn for one data set; each takes 8 bytes for a while."""
 Files = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
@@ -26,8 +29,22 @@ class RandAugment(Spec):
     num_ops: Annotated[int, Field(ge=1, le=14)] = 2
     """Operations applied one after another to each image, drawn for each image anew."""
 
-    magnitude: Annotated[float, Field(ge=0, le=30)] = 9
-    """Strength of every operation, from 0 (the weakest) to 30 (the strongest)."""
+    magnitude: Annotated[float, Field(ge=0, le=1000)] = 9
+    """Strength of every operation, from 0 (no change but of contrast by autocontrast and equalize)
+    to `max_magnitude` (the strongest: 30 degrees, a shear of 0.3, colours by a factor of 1.9)."""
+
+    max_magnitude: Annotated[float, Field(ge=1, le=1000)] = 30
+    """What `magnitude` counts up to. 30: as in torchvision (`num_magnitude_bins=31`), where 9 is
+    three tenths of the strongest. 10: as in the paper and in timm (`rand-m9`), where 9 is nine
+    tenths."""
+
+    @model_validator(mode="after")
+    def _magnitude_within(self) -> Self:
+        if self.magnitude > self.max_magnitude:
+            what = f"the strongest magnitude is {self.max_magnitude:g}, not {self.magnitude:g}"
+            fix = f"write {self.max_magnitude:g} or less, or count further: `max_magnitude: ...`"
+            raise finding(what, fix, at=("magnitude",))
+        return self
 
 
 class Augment(Spec):
@@ -37,7 +54,7 @@ class Augment(Spec):
     device that trains.
     """
 
-    crop: Annotated[int, Field(ge=0)] = 0
+    crop: Annotated[int, Field(ge=0, le=1024)] = 0
     """Pixels of black added on each side before a crop of the original size at a random place;
     CIFAR's recipe is 4. 0: off."""
 
@@ -55,12 +72,12 @@ class Augment(Spec):
     """Probability that a rectangle of 2 to 33 % of the image is set to the mean colour
     (arXiv 1708.04896). 0: off."""
 
-    mixup: Annotated[float, Field(ge=0)] = 0.0
+    mixup: Alpha = 0.0
     """Alpha of the Beta distribution from which the share of another image of the batch, blended
     into each, is drawn (arXiv 1710.09412). Targets are blended alike. 0: off. With `cutmix` too,
     each batch gets one of the two, at random."""
 
-    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Alpha = 0.0
     """Alpha of the Beta distribution from which the area of the rectangle, replaced by that of
     another image of the batch, is drawn (arXiv 1905.04899). Targets are blended by area. 0: off."""
 
@@ -78,10 +95,10 @@ class Augment(Spec):
 class Normalize(Spec):
     """Fixed statistics, in units where black is 0 and white is 1."""
 
-    mean: tuple[float, ...]
+    mean: tuple[Annotated[float, Field(ge=-10, le=10)], ...]
     """Subtracted from each channel; one number for each channel, or one for all."""
 
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    std: tuple[Annotated[float, Field(ge=1e-6, le=10)], ...]
     """Divides each channel; one number for each channel, or one for all."""
 
 
@@ -91,13 +108,13 @@ class Limit(Spec):
     A smaller limit with the same seed gives a subset of a larger one.
     """
 
-    train: Positive | None = None
+    train: PositiveInt | None = None
     """Training images, counted after validation was set aside. Null: all."""
 
-    validation: Positive | None = None
+    validation: PositiveInt | None = None
     """Validation images. Null: all."""
 
-    test: Positive | None = None
+    test: PositiveInt | None = None
     """Test images. Null: all."""
 
 
@@ -119,10 +136,10 @@ class CommonData(Spec):
     """Fixes which images are set aside and kept. Not the seed of training: runs that differ in that
     one see the same split."""
 
-    num_classes: Positive | None = None
+    num_classes: PositiveInt | None = None
     """An assertion: data with another number of classes is an error. Null: as the data says."""
 
-    size: tuple[Positive, Positive] | None = None
+    size: tuple[Pixels, Pixels] | None = None
     """Height and width, in pixels, that this data wants of the model's input. Null: the
     architecture's own."""
 
@@ -216,11 +233,11 @@ class DistantPairData(CommonData):
     source: Literal["distant_pair"]
     """Which kind of source this is."""
 
-    distance: Annotated[int, Field(ge=2)]
+    distance: Annotated[int, Field(ge=2, le=LARGEST)]
     """Pixels from one mark to the other in the class `near`; a window of `distance` + 1 sees both
     of them."""
 
-    size: tuple[Positive, Positive] = (32, 32)
+    size: tuple[Pixels, Pixels] = (32, 32)
     """Height and width of the images, in pixels, and of the model's input: nothing is resized. Both
     are at least 4 * distance - 1."""
 
@@ -246,6 +263,15 @@ class DistantPairData(CommonData):
         return self
 
     @model_validator(mode="after")
+    def _memory_holds_them(self) -> Self:
+        pixels = self.images * self.size[0] * self.size[1]
+        if pixels > _MAX_DRAWN:
+            what = f"{self.images:,} images of {self.size[0]:,} x {self.size[1]:,} pixels are more "
+            fix = "draw fewer of them: `images: ...`, or smaller ones"
+            raise finding(f"{what}than {_MAX_DRAWN:,} pixels", fix, at=("images",))
+        return self
+
+    @model_validator(mode="after")
     def _two_classes(self) -> Self:
         if self.num_classes not in (None, 2):
             what = f"the data has 2 classes, not {self.num_classes}"
@@ -266,16 +292,17 @@ class ImageFolderData(NamedSplits):
     """Which kind of source this is."""
 
     path: Name
-    """A folder with `train/` and perhaps `test/`, `val/` or `validation/`, each of which has a
-    folder for each class; or a folder of class folders, which is then split."""
+    """A folder with `train/` and perhaps `test/`, `val/` or `validation/`, in capitals or not, each
+    of which has a folder for each class; or a folder of class folders, which is then split. What
+    is left out, such as files whose suffix is no image's, is counted and said."""
 
 
 class FileData(Table):
     """A source that is read from files."""
 
     files: Annotated[dict[SplitName, Files], Field(min_length=1)]
-    """For each split, a path, a pattern such as `train-*.parquet`, or a list of these. Splits have
-    the usual names, or those that `splits` gives."""
+    """For each split, a path, a pattern such as `train-*.parquet` (`**`: any folders), or a list of
+    these. Splits have the usual names, or those that `splits` gives."""
 
     @model_validator(mode="after")
     def _every_split_is_used(self) -> Self:

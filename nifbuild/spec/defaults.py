@@ -1,5 +1,7 @@
 """The `defaults` section: values for the fields that ops leave out."""
 
+from collections.abc import Iterator
+
 from nifbuild.errors import Problem, did_you_mean, suggestion
 from nifbuild.spec.base import field_names
 from nifbuild.spec.ops import OPS, Op
@@ -31,18 +33,17 @@ def op_class_of(node: Map) -> type[Op] | None:
     return kinds.get(kind) if kind is not None else None
 
 
-def check_defaults(defaults: Map) -> list[Problem]:
+def check_defaults(defaults: Map) -> Iterator[Problem]:
     """Problems in the keys of `defaults`: names that are no op, fields that no kind has."""
-    problems = []
     for name, fields in defaults.entries.items():
         mark = defaults.key_marks[name]
         if name not in OPS:
             fix = did_you_mean(name, OPS) or f"ops: {', '.join(OPS)}"
-            problems.append(Problem(f"unknown op '{name}'", mark, "defaults", fix, "unknown-op"))
+            yield Problem(f"unknown op '{name}'", mark, "defaults", fix, "unknown-op")
             continue
         if not isinstance(fields, Map):
             what = "the defaults of an op are a mapping of fields"
-            problems.append(Problem(what, fields.mark, f"defaults.{name}", code="type"))
+            yield Problem(what, fields.mark, f"defaults.{name}", code="type")
             continue
         allowed = {f for c in OPS[name].values() for f in field_names(c)} - {"op", "id", "from"}
         for key in fields.entries:
@@ -50,7 +51,5 @@ def check_defaults(defaults: Map) -> list[Problem]:
                 listed = f"fields of {name}: {', '.join(sorted(allowed))}"
                 fix = suggestion(key, allowed, listed)
                 what = f"unknown field '{key}'"
-                problems.append(
-                    Problem(what, fields.key_marks[key], f"defaults.{name}", fix, "unknown-field")
-                )
-    return problems
+                mark = fields.key_marks[key]
+                yield Problem(what, mark, f"defaults.{name}", fix, "unknown-field")

@@ -11,6 +11,7 @@ from nifbuild.spec.base import NonNegativeInt, PositiveInt, PositivePair, Spec, 
 from nifbuild.spec.budget import BudgetSpec
 from nifbuild.spec.data import DataSpec
 from nifbuild.spec.ops import OpUnion
+from nifbuild.spec.select import Selector
 from nifbuild.spec.training import TrainSpec
 
 
@@ -59,13 +60,13 @@ class RunSpec(Spec):
 class Patch(Spec):
     """A change of the ops that a selector finds."""
 
-    match: Annotated[str, Field(min_length=1)] = "**"
+    match: Selector = "**"
     """Module path of the ops: `*` stands for anything within one name, `**` for any number of
     names."""
 
     where: dict[str, Any] = {}
     """Values that fields of the op must have, defaults included; also `in_channels`, the channels
-    of its input."""
+    of its input. `groups: depthwise` also finds the number that says the same."""
 
     set: dict[str, Any] = Field(min_length=1)
     """Fields to set. A new `op` or `kind` drops the fields that it does not have."""

@@ -4,9 +4,18 @@ What remains are the ops of `nifbuild.spec.ops` with plain values, each still at
 was written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion
+from nifbuild.errors import (
+    MAX_PROBLEMS,
+    Mark,
+    Problem,
+    SpecError,
+    did_you_mean,
+    listing,
+    more_problems,
+    suggestion,
+)
 from nifbuild.spec.base import field_names
 from nifbuild.spec.blocks import REPEAT_KEYS, Block, Scope
 from nifbuild.spec.expressions import interpolate, is_expression, names_within, substitute
@@ -27,6 +36,17 @@ class _TooLarge(SpecError):
     """Ends the expansion at once, where other problems are collected."""
 
 
+class _Found(dict[Problem, None]):
+    """The distinct problems, in the order in which they were found."""
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Takes some in; ends the expansion where there are very many."""
+        for problem in problems:
+            if len(self) >= MAX_PROBLEMS and problem not in self:
+                raise _TooLarge(more_problems(problem.where))
+            self[problem] = None
+
+
 def expand_model(model: Node, blocks: Map, scope: Scope) -> tuple[List, list[Problem]]:
     """The model with blocks, repeats and variables written out.
 
@@ -37,21 +57,20 @@ def expand_model(model: Node, blocks: Map, scope: Scope) -> tuple[List, list[Pro
     expander = _Expander(blocks, scope)
     try:
         items = expander.body(model, scope, "model")
+        if not expander.problems:
+            for name in blocks.entries:
+                if name not in expander.used:
+                    expander.check_unused(name)
     except _TooLarge as error:
-        expander.problems += error.problems
-        items = [_identity(model.mark)]
-    if not expander.problems:
-        for name in blocks.entries:
-            if name not in expander.used:
-                expander.check_unused(name)
-    return List(tuple(items), model.mark), list(dict.fromkeys(expander.problems))
+        return List((_identity(model.mark),), model.mark), [*expander.problems, *error.problems]
+    return List(tuple(items), model.mark), list(expander.problems)
 
 
 class _Expander:
     def __init__(self, blocks: Map, variables: Scope) -> None:
         self.blocks = blocks
         self.variables = variables
-        self.problems: list[Problem] = []
+        self.problems = _Found()
         self.used: set[str] = set()
         self.stack: list[str] = []
         self.count = 0
@@ -72,12 +91,12 @@ class _Expander:
             except _TooLarge:
                 raise
             except SpecError as error:
-                self.problems += error.problems
+                self.problems.add(error.problems)
                 result.append(_identity(entry.mark))
         self.depth -= 1
         if not entries:
             fix = "write an op; `identity` does nothing"
-            self.problems.append(Problem("no ops here", node.mark, where, fix, "empty"))
+            self.problems.add([Problem("no ops here", node.mark, where, fix, "empty")])
             result.append(_identity(node.mark))
         return result
 
@@ -112,8 +131,7 @@ class _Expander:
         name = given.value if isinstance(given, Scalar) else None
         if not isinstance(name, str) or (name not in OPS and name not in self.blocks.entries):
             names = [*OPS, *self.blocks.entries]
-            blocks = ", ".join(self.blocks.entries) or "none"
-            listed = f"ops: {', '.join(OPS)}\nblocks of this spec: {blocks}"
+            listed = f"ops: {', '.join(OPS)}\nblocks of this spec: {listing(self.blocks.entries)}"
             fix = suggestion(str(name), names, listed)
             raise _problem(f"unknown op '{name}'", given.mark, "model", fix, "unknown-op")
         return name
@@ -128,7 +146,7 @@ class _Expander:
                 word = given.value if isinstance(given, Scalar) else "a collection"
                 fix = suggestion(str(word), kinds, f"kinds: {', '.join(kinds)}")
                 what = f"unknown kind '{word}'"
-                self.problems.append(Problem(what, given.mark, "kind", fix, "unknown-kind"))
+                self.problems.add([Problem(what, given.mark, "kind", fix, "unknown-kind")])
                 node = _as_first_kind(node, list(classes.values()))
         op_class = next(iter(classes.values()))
         for key, value in node.entries.items():
@@ -223,7 +241,7 @@ class _Expander:
         try:
             block = Block(name, self.blocks.entries[name], self.blocks.key_marks[name])
         except SpecError as error:
-            self.problems += error.problems
+            self.problems.add(error.problems)
             return
         ops = _ops_within(block.body)
         known = {*self.variables, *block.arguments, *(node.text("index") for node in ops)}
@@ -233,11 +251,11 @@ class _Expander:
                 try:
                     self.name_of(node, {})
                 except SpecError as error:
-                    self.problems += error.problems
+                    self.problems.add(error.problems)
             for missing in sorted(names_within(node) - known):
                 what = f"unknown variable ${missing} in block '{name}'"
                 fix = did_you_mean(missing, {*self.variables, *block.arguments})
-                self.problems.append(Problem(what, node.mark, name, fix, "unknown-variable"))
+                self.problems.add([Problem(what, node.mark, name, fix, "unknown-variable")])
 
 
 def _differs(name: Node | None, index: str) -> bool:

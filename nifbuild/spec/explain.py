@@ -11,7 +11,7 @@ from nifbuild.spec.check import dotted
 from nifbuild.spec.document import RunSpec
 from nifbuild.spec.graph import Node
 from nifbuild.spec.resolve import Resolved
-from nifbuild.spec.source import Map, Scalar, TreePath, at
+from nifbuild.spec.source import Map, Scalar, TreePath, at, path_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def explain(resolved: Resolved, path: str) -> list[Origin]:
     module, _, field = path.rpartition(".")
     if module in modules and field in _fields(modules[module]):
         return [_field_origin(resolved, modules[module], field)]
-    keys = tuple(int(k) if k.isdecimal() else k for k in re.findall(r"[^.\[\]]+", path))
+    keys = tuple(path_key(word) for word in re.findall(r"[^.\[\]]+", path))
     value: Any = resolved.spec.model_dump(mode="json", by_alias=True)
     try:
         for key in keys:

@@ -5,16 +5,33 @@ walked over a short list of allowed forms; nothing is ever evaluated as code.
 """
 
 import ast
+import itertools
 import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 
-from nifbuild.errors import Mark, Problem, SpecError, suggestion
-from nifbuild.spec.source import MAX_NODES, List, Map, Node, Scalar, ScalarValue, Variable
+from nifbuild.errors import Mark, Problem, SpecError, listing, suggestion
+from nifbuild.spec.source import (
+    List,
+    Map,
+    Node,
+    Scalar,
+    ScalarValue,
+    Variable,
+    require_bounded,
+)
 
 MAX_LENGTH = 200
+"""Longest expression."""
+MAX_NAME_LENGTH = 1000
+"""Longest text that names with variables in them come to."""
+_MAX_DIGITS = 15
+"""Most digits to round to, as many as a float has."""
+_MAX_PLACES = 20
+"""Most places that a value remembers to be computed from."""
 MAX_MAGNITUDE = 10**15
 """Largest result; a width or a count beyond it is a slip."""
 
@@ -50,25 +67,28 @@ def variables(tree: Map) -> dict[str, Node]:
         raise _invalid_variables(
             "vars is a mapping of names to values", node.mark, "write vars: {width: 64}"
         )
-    waiting = dict(node.entries)
-    for name in waiting:
+    for name in node.entries:
         if not name.isidentifier():
             fix = "use letters, digits and underscores"
             what = f"'{name}' is not a variable name"
             raise _invalid_variables(what, node.key_marks[name], fix)
+    needs = {
+        name: sorted(names_within(value) & node.entries.keys())
+        for name, value in node.entries.items()
+    }
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        circle = sorted(set(error.args[1]), key=list(node.entries).index)
+        what = f"variables refer to each other in a circle: {', '.join(circle)}"
+        fix = "give one of them a value without the others"
+        raise _invalid_variables(what, node.key_marks[circle[0]], fix) from None
     done: dict[str, Node] = {}
-    while waiting:
-        ready = [n for n, value in waiting.items() if not names_within(value) & waiting.keys()]
-        if not ready:
-            circle = ", ".join(sorted(waiting))
-            mark = node.key_marks[next(iter(waiting))]
-            what = f"variables refer to each other in a circle: {circle}"
-            raise _invalid_variables(what, mark, "give one of them a value without the others")
-        for name in ready:
-            value = substitute(waiting.pop(name), done)
-            if isinstance(value, Scalar) and value.origin is None:
-                value = replace(value, origin=Variable(name, value.mark))
-            done[name] = value
+    for name in order:
+        value = substitute(node.entries[name], done)
+        if isinstance(value, Scalar) and value.origin is None:
+            value = replace(value, origin=Variable(name, value.mark))
+        done[name] = value
     return done
 
 
@@ -90,10 +110,7 @@ def substitute(node: Node, scope: Mapping[str, Node]) -> Node:
     else:
         entries = {key: substitute(value, scope) for key, value in node.entries.items()}
         result = Map(entries, node.key_marks, node.mark)
-    if result.num_nodes > MAX_NODES:
-        what = f"variables expand to more than {MAX_NODES:,} values"
-        fix = "let fewer lists hold lists of other variables"
-        raise SpecError(Problem(what, node.mark, fix=fix, code="too-large"))
+    require_bounded(result, "variables")
     return result
 
 
@@ -107,8 +124,7 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
     text = str(node.value).strip()
     for name in sorted(names_within(node)):
         if name not in scope:
-            known = ", ".join(sorted(scope)) or "none"
-            fix = suggestion(name, scope, f"variables here: {known}")
+            fix = suggestion(name, scope, f"variables here: {listing(sorted(scope))}")
             problem = Problem(
                 f"unknown variable ${name}", node.mark, fix=fix, code="unknown-variable"
             )
@@ -131,7 +147,8 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
 def _made_of(used: Sequence[Node], value: ScalarValue, mark: Mark) -> Scalar:
     """The value of the expression at `mark`, which remembers what it was computed from."""
     via = (m for n in used for m in (n.mark, *(n.via if isinstance(n, Scalar) else ())))
-    return Scalar(value, mark, via=tuple(dict.fromkeys(via)), origin=_origin(used))
+    places = tuple(itertools.islice(dict.fromkeys(via), _MAX_PLACES))
+    return Scalar(value, mark, via=places, origin=_origin(used))
 
 
 def _origin(values: Sequence[Node]) -> Variable | None:
@@ -153,16 +170,22 @@ def interpolate(node: Scalar, scope: Mapping[str, Node]) -> Scalar:
     """Text in which each `$name` and each `$($i + 1)` stands for its value, as ids may have.
 
     Raises:
-        SpecError: As `evaluate`; also if a value is no whole number or text.
+        SpecError: As `evaluate`; also if a value is no whole number or text, or all is too long.
     """
+    length = len(str(node.value))
 
     def written(found: re.Match[str]) -> str:
+        nonlocal length
         value = evaluate(Scalar(found[1] or found[0], node.mark), scope)
         content = value.value if isinstance(value, Scalar) else None
         if isinstance(content, bool) or not isinstance(content, int | str):
             what = f"'{found[0]}' is no whole number or text, and cannot be a part of a name"
             fix = "use a variable that holds one"
             raise SpecError(Problem(what, node.mark, fix=fix, code="expression"))
+        length += len(str(content))
+        if length > MAX_NAME_LENGTH:
+            what = f"a name of more than {MAX_NAME_LENGTH:,} characters"
+            raise SpecError(Problem(what, node.mark, fix="shorten it", code="expression"))
         return str(content)
 
     return Scalar(_INSERTION.sub(written, str(node.value)), node.mark)
@@ -177,10 +200,17 @@ def round_to(value: Number, divisor: int) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
+def _round(value: Number, digits: Number = 0) -> Number:
+    """Python's own, which computes a power of ten of as many digits as it is told."""
+    if abs(digits) > _MAX_DIGITS:
+        raise ValueError(f"round to at most {_MAX_DIGITS} digits")
+    return round(value, int(digits)) if digits else round(value)
+
+
 _FUNCTIONS: dict[str, Callable[..., Number]] = {
     "min": min,
     "max": max,
-    "round": round,
+    "round": _round,
     "floor": math.floor,
     "ceil": math.ceil,
     "round_to": round_to,
@@ -234,7 +264,7 @@ class _Evaluator:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 origin = found.origin if isinstance(found, Scalar) else None
                 raise _ExpressionError(f"{_written(node)} is not a number", origin)
-            return value
+            return self.bounded(value)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -self.number(node.operand)
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:

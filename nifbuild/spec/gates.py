@@ -26,6 +26,9 @@ ACCURACIES = ("top1", "top5")
 MEASURED = (*ACCURACIES, "loss", "effective_size")
 """Metrics that training gives, another value for each seed; the others are known before."""
 
+COSTS = ("params", "macs", "train_peak_bytes", "inference_peak_bytes")
+"""Metrics that are known before training."""
+
 _BYTES = ("train_peak_bytes", "inference_peak_bytes")
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(pp|%|)")
 Amount = str | int | float
@@ -60,6 +63,11 @@ class GateSpec(Spec):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Of the one-sided bound on the mean over seeds, where the metric is measured."""
 
+    spread: Amount | None = None
+    """What `nifbuild ablate plan` assumes of a measured metric: its standard deviation over seeds,
+    or, with `versus`, that of the differences seed by seed, such as `0.4pp`. Null: that of the
+    seeds that are done."""
+
     where: dict[str, str | int | float | bool] = {}
     """Labels of the variants that it is for, by axis. Empty: all but the baseline, or, without
     `versus: baseline`, all."""
@@ -79,6 +87,11 @@ class GateSpec(Spec):
         """The one limit that it sets, in plain units."""
         name = self._given()[0]
         return parse_amount(self.metric, name, getattr(self, name))
+
+    @property
+    def assumed_spread(self) -> float | None:
+        """`spread` in plain units."""
+        return None if self.spread is None else parse_amount(self.metric, "margin", self.spread)
 
     def __str__(self) -> str:
         name, amount = self._given()[0], getattr(self, self._given()[0])
@@ -114,9 +127,18 @@ class GateSpec(Spec):
             self.limit  # noqa: B018  # its own parser says what is wrong
         except ValueError as error:
             raise finding(str(error), at=(given[0],)) from None
-        if not self.measured and "confidence" in self.model_fields_set:
-            what = f"{self.metric} is the same for all seeds: no confidence enters"
-            raise finding(what, "leave it out", at=("confidence",))
+        if not self.measured:
+            for name in ("confidence", "spread"):
+                if name in self.model_fields_set:
+                    what = f"{self.metric} is the same for all seeds: no {name} enters"
+                    raise finding(what, "leave it out", at=(name,))
+            return self
+        try:
+            spread = self.assumed_spread
+        except ValueError as error:
+            raise finding(str(error), at=("spread",)) from None
+        if spread is not None and spread <= 0:
+            raise finding(f"a standard deviation is above 0, not {self.spread}", at=("spread",))
         return self
 
 

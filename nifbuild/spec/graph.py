@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.errors import Mark, Problem, SpecError, told
 from nifbuild.spec.names import POSITION, Leaf, Level, module_names, why_unknown
 from nifbuild.spec.ops import AnyOp, Layer, Merge, Shape, ShapeError, Structure, Value
 from nifbuild.spec.source import List, TreePath, at, plain
 from nifbuild.spec.source import Node as TreeNode
 
+MAX_VALUES = 10**10
+"""Most values that an image may have on its way; a batch of them is still within 64 bits."""
 INPUT = -1
 """The node that stands for the model's input."""
 
@@ -72,6 +74,11 @@ def lower(model: tuple[AnyOp, ...], input_shape: Shape, tree: TreeNode) -> Graph
     Raises:
         SpecError: If shapes do not fit, a reference or an id is wrong, or an output goes unused.
     """
+    if input_shape.num_elements > MAX_VALUES:
+        sizes = [at(tree, ("input", name)) for name in ("size", "channels")]
+        mark = next((size.mark for size in sizes if size is not None), None)
+        what, fix = _too_many_values(f"an input of {input_shape}", input_shape)
+        raise SpecError(Problem(what, mark, "input", fix, "too-large"))
     builder = _Builder(model, input_shape, tree)
     output = builder.ops(model, ("model",), builder.input)
     names = module_names(builder.root, tree)
@@ -96,6 +103,11 @@ class _Draft:
     where: TreePath
 
 
+def _too_many_values(name: str, shape: Shape) -> tuple[str, str]:
+    what = f"{name} has {shape.num_elements:,} values, and an image at most {MAX_VALUES:,}"
+    return what, "use fewer channels or smaller images"
+
+
 def _placed(drafts: list[_Draft]) -> list[_Draft]:
     """The drafts with ops that know their place among those of their class."""
     counts = Counter(type(draft.op) for draft in drafts)
@@ -113,14 +125,14 @@ def _placed(drafts: list[_Draft]) -> list[_Draft]:
 def _refuse_unused(graph: Graph, tree: TreeNode) -> None:
     """With `from:` the op before may go unused: its weights would never learn anything."""
     used = {graph.output, *(i for node in graph.nodes for i in node.inputs)}
-    problems = []
-    for index, node in enumerate(graph.nodes):
-        if index not in used:
-            place = at(tree, node.where)
-            fix = "refer to it by a later `from`, or leave the op out"
-            what = "nothing takes the output of this op"
-            mark = place.mark if place is not None else None
-            problems.append(Problem(what, mark, node.path, fix, "unused-output"))
+    unused = (node for index, node in enumerate(graph.nodes) if index not in used)
+    what = "nothing takes the output of this op"
+    fix = "refer to it by a later `from`, or leave the op out"
+    places = ((node.path, at(tree, node.where)) for node in unused)
+    problems = told(
+        Problem(what, place.mark if place is not None else None, path, fix, "unused-output")
+        for path, place in places
+    )
     if problems:
         raise SpecError(problems)
 
@@ -175,6 +187,8 @@ class _Builder:
             if field and not error.field:
                 error.field = field
             raise
+        if shape.num_elements > MAX_VALUES:
+            raise ShapeError(*_too_many_values(f"the output of {shape}", shape), field)
         index = len(self.drafts)
         sources = tuple(value.node for value in inputs)
         self.drafts.append(_Draft(op, sources, shapes, shape, self.where))

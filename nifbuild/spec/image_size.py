@@ -2,11 +2,11 @@
 
 import re
 
-_SIZE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
+_SIZE = re.compile(r"([1-9][0-9]{0,5})(?:x([1-9][0-9]{0,5}))?")
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Height and width in pixels: `224` (a square) or `224x192`.
+    """Height and width in pixels, below a million: `224` (a square) or `224x192`.
 
     Raises:
         ValueError: It is neither.

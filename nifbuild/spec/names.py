@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nifbuild.errors import Mark, Problem, SpecError, suggestion
+from nifbuild.errors import Mark, Problem, SpecError, suggestion, told
 from nifbuild.spec.ops import AnyOp, Value
 from nifbuild.spec.source import Map, TreePath, at
 from nifbuild.spec.source import Node as TreeNode
@@ -94,7 +94,7 @@ def module_names(root: Level, tree: TreeNode) -> dict[int, str]:
     problems: list[Problem] = []
     _name(root, "", names, problems, tree)
     if problems:
-        raise SpecError(problems)
+        raise SpecError(told(problems))
     return names
 
 

@@ -1,6 +1,6 @@
 """Which blocks are computed again in the backward pass: `train.gradient_checkpointing`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nifbuild.errors import Problem, did_you_mean
 from nifbuild.spec.graph import Graph
@@ -22,7 +22,7 @@ def recomputed_blocks(graph: Graph, selectors: Sequence[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_recomputed(graph: Graph, selectors: Sequence[str], tree: Map) -> list[Problem]:
+def check_recomputed(graph: Graph, selectors: Sequence[str], tree: Map) -> Iterator[Problem]:
     """A problem for each selector that finds no block, with what is close.
 
     Args:
@@ -31,7 +31,6 @@ def check_recomputed(graph: Graph, selectors: Sequence[str], tree: Map) -> list[
         tree: The spec's values with their places.
     """
     blocks = _blocks(graph)
-    problems = []
     for index, selector in enumerate(selectors):
         pattern = path_pattern(selector)
         if any(map(pattern.fullmatch, blocks)):
@@ -43,8 +42,7 @@ def check_recomputed(graph: Graph, selectors: Sequence[str], tree: Map) -> list[
             fix = f"what is computed again is a block of several layers\n{_listed(blocks)}"
         place = at(tree, (*_FIELD, index)) or at(tree, _FIELD)
         mark = place.mark if place is not None else None
-        problems.append(Problem(what, mark, ".".join(_FIELD), fix, "gradient-checkpointing"))
-    return problems
+        yield Problem(what, mark, ".".join(_FIELD), fix, "gradient-checkpointing")
 
 
 def _listed(blocks: Sequence[str]) -> str:

@@ -6,9 +6,19 @@ This is the whole way from text to nodes, in order; each stage stands in a modul
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, RunError, SpecError, did_you_mean, suggestion
+from nifbuild.errors import (
+    MAX_PROBLEMS,
+    Mark,
+    Problem,
+    RunError,
+    SpecError,
+    did_you_mean,
+    suggestion,
+    told,
+)
 from nifbuild.spec.canonical import canonical_text
 from nifbuild.spec.check import check
 from nifbuild.spec.compose import compose
@@ -18,33 +28,37 @@ from nifbuild.spec.document import Patch, RunSpec, SpecFile
 from nifbuild.spec.expand import expand_model
 from nifbuild.spec.expressions import names_within, substitute, variables
 from nifbuild.spec.graph import Graph, lower
+from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
 from nifbuild.spec.recompute import check_recomputed
-from nifbuild.spec.source import List, Map, Scalar, at, parse, plain, replace_at
+from nifbuild.spec.source import List, Map, Scalar, at, parse, plain
 from nifbuild.spec.source import Node as TreeNode
 
 _AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
 """Sections that only help to write a spec; nothing of them remains in a resolved one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resolved:
     """A spec that is ready to be built.
 
     Attributes:
         spec: The typed sections.
         graph: The model's nodes with their shapes.
-        text: The spec written out, as YAML that loads to the same `Resolved`.
         tree: The values with the places where they were written, those under `defaults` included.
         source: The composed tree that this was resolved from.
     """
 
     spec: RunSpec
     graph: Graph
-    text: str
     tree: Map
     source: Map
+
+    @cached_property  # writing YAML takes longer than all checks
+    def text(self) -> str:
+        """The spec written out, as YAML that loads to the same `Resolved`."""
+        return canonical_text(self.spec)
 
     @property
     def name(self) -> str:
@@ -136,13 +150,13 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     Raises:
         SpecError: With all problems found, each with its place.
     """
-    problems = _unknown_sections(source)
+    problems = told(_unknown_sections(source))
     scope = variables(source)
-    problems += _unused_variables(source)
+    problems += told(_unused_variables(source))
     blocks, found = _section(source, "blocks")
     problems += found
     defaults, found = _section(source, "defaults")
-    problems += found + check_defaults(defaults)
+    problems += found + told(check_defaults(defaults))
     patch_tree = _substituted(source, "patch", scope)
     patches, found = check(tuple[Patch, ...], patch_tree, "patch")
     problems += found
@@ -158,8 +172,8 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     model, found = _model(source, blocks, scope)
     problems += found
     # Sections with problems of their own are not checked twice.
-    told = ("data",) if data is None else ()
-    rest = substitute(tree.without("model", *told), scope)
+    read = ("data",) if data is None else ()
+    rest = substitute(tree.without("model", *read), scope)
     filled = substitute(defaults, scope)
     assert isinstance(rest, Map) and isinstance(filled, Map)  # substitution keeps their kind
     defaults = filled
@@ -178,10 +192,12 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
             raise SpecError(found)
 
     _check_output(spec, graph, tree, num_classes)
-    problems = check_recomputed(graph, spec.train.gradient_checkpointing, full)
+    problems = told(check_recomputed(graph, spec.train.gradient_checkpointing, full))
+    too_few = too_few_images(graph, spec.train.images_at_once, full)
+    problems += [too_few] if too_few is not None else []
     if problems:
         raise SpecError(problems)
-    return Resolved(spec, graph, canonical_text(spec), full, source)
+    return Resolved(spec, graph, full, source)
 
 
 def _reading_order(problem: Problem) -> tuple[str, int, int]:
@@ -199,19 +215,17 @@ def _one_for_each_variable(problems: list[Problem], source: Map) -> list[Problem
     return list(kept.values())
 
 
-def _unknown_sections(source: Map) -> list[Problem]:
+def _unknown_sections(source: Map) -> Iterator[Problem]:
     names = list(SpecFile.model_fields)
-    problems = []
     for key in source.entries:
         if key not in names:
             listed = f"sections: {', '.join(names)}"
             fix = suggestion(key, names, listed)
             mark = source.key_marks[key]
-            problems.append(Problem(f"unknown section '{key}'", mark, key, fix, "unknown-field"))
-    return problems
+            yield Problem(f"unknown section '{key}'", mark, key, fix, "unknown-field")
 
 
-def _unused_variables(source: Map) -> list[Problem]:
+def _unused_variables(source: Map) -> Iterator[Problem]:
     """A variable of this file or of a flag that nothing uses is most often another one misspelt.
 
     Those of extended files may have served what this one replaces. Where it is the name in use that
@@ -219,18 +233,16 @@ def _unused_variables(source: Map) -> list[Problem]:
     """
     declared = source.get("vars")
     if not isinstance(declared, Map):
-        return []
+        return
     used = names_within(source)
-    unknown = used - set(declared.entries) - _block_arguments(source)
-    problems = []
+    unknown = sorted(used - set(declared.entries) - _block_arguments(source))[:MAX_PROBLEMS]
     for name in declared.entries:
         mark = declared.key_marks[name]
         own = mark.line == 0 or mark.file == source.mark.file
         if own and name not in used and not did_you_mean(name, unknown):
             fix = did_you_mean(name, used) or f"write ${name} where it should stand"
             what = f"nothing uses the variable '{name}'"
-            problems.append(Problem(what, mark, f"vars.{name}", fix, "unused-variable"))
-    return problems
+            yield Problem(what, mark, f"vars.{name}", fix, "unused-variable")
 
 
 def _block_arguments(source: Map) -> set[str]:
@@ -286,9 +298,12 @@ def _adopted(
             claimed = at(source, ("data", "num_classes")) if num_classes is None else None
             problems.append(_class_conflict(assumed, known, claimed))
         scope = {**scope, "num_classes": Scalar(known, place)}
-    if data.size is not None:
+    images = tree.get("input") or Map({}, {}, place)
+    if isinstance(images, Scalar):  # it may be a variable that holds a mapping
+        images = substitute(images, scope)
+    if data.size is not None and isinstance(images, Map):  # else the check of `input` tells of it
         size = List(tuple(Scalar(extent, place) for extent in data.size), place)
-        assumed = at(tree, ("input", "size"))
+        assumed = images.get("size")
         if assumed is not None and _insists(assumed, place):
             given = plain(substitute(assumed, scope))
             if not _is_size(given):
@@ -297,15 +312,13 @@ def _adopted(
                 what = f"input.size is {given}, and the data wants {list(data.size)}"
                 fix = "leave one of the two out"
                 problems.append(Problem(what, assumed.mark, "input.size", fix, "conflict"))
-        changed = replace_at(tree, ("input", "size"), size)
-        assert isinstance(changed, Map)
-        tree = changed
+        tree = tree.with_entry("input", images.with_entry("size", size, place))
     return scope, tree, problems
 
 
 def _is_size(value: object) -> bool:
-    extents = value if isinstance(value, list) else [value]
-    return all(type(extent) is int for extent in extents)
+    extents = value if isinstance(value, list) else [value, value]
+    return len(extents) == 2 and all(type(extent) is int for extent in extents)
 
 
 def _class_conflict(assumed: TreeNode, known: int, claimed: TreeNode | None) -> Problem:

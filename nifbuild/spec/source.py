@@ -2,26 +2,36 @@
 
 Every value keeps the file, line and column where it was written, through merging, substitution and
 patching, so that any later error can point at the line to edit. Scalars follow YAML 1.2: `1e-3` is
-a number, `on` and `no` are strings. Duplicate keys, tags, merge keys, endless aliases and absurd
-nesting are refused.
+a number, `on` and `no` are strings. Duplicate keys, tags, merge keys, endless aliases, absurd
+nesting and size, and characters that no editor shows are refused.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.spec.file_text import FORBIDDEN, forbidden, read_text, require_printable
 
 MAX_DEPTH = 64
 """Deepest nesting that a spec may have."""
 MAX_NODES = 200_000
 """Most values that a spec may hold once aliases, blocks and repeats are written out."""
-MAX_BYTES = 4 * 2**20
-"""Largest file that is read as a spec."""
+MAX_KEYS = 10_000
+"""Most keys that one mapping may have."""
+MAX_NUMBER = 40
+"""Most characters of a number."""
+MAX_TEXT = 10_000
+"""Most characters that one value may have."""
+MAX_KEY = 500
+"""Most characters that a key may have, as many as a reference to an op."""
+_TEXT_OF_A_NODE = 100
+"""Characters that count as one value more, so that a few long texts cannot grow without bound."""
 
 ScalarValue = None | bool | int | float | str
 
@@ -47,9 +57,19 @@ class Scalar:
 
     value: ScalarValue
     mark: Mark
-    num_nodes: int = 1
     via: tuple[Mark, ...] = field(default=(), compare=False, repr=False)
     origin: Variable | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def num_nodes(self) -> int:
+        """What it counts as: 1, and more for a long text."""
+        text = self.value if isinstance(self.value, str) else ""
+        return 1 + len(text) // _TEXT_OF_A_NODE
+
+    @property
+    def depth(self) -> int:
+        """Levels of collections within it: none."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +79,10 @@ class List:
     items: tuple["Node", ...]
     mark: Mark
     num_nodes: int = field(init=False)
+    depth: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "num_nodes", 1 + sum(item.num_nodes for item in self.items))
+        _measure(self, self.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +93,10 @@ class Map:
     key_marks: dict[str, Mark]
     mark: Mark
     num_nodes: int = field(init=False)
+    depth: int = field(init=False)
 
     def __post_init__(self) -> None:
-        size = 1 + sum(node.num_nodes for node in self.entries.values())
-        object.__setattr__(self, "num_nodes", size)
+        _measure(self, self.entries.values())
 
     def get(self, key: str) -> "Node | None":
         """The value of `key`, or None."""
@@ -101,28 +122,37 @@ Node = Scalar | List | Map
 TreePath = tuple[str | int, ...]
 
 
+def _measure(collection: List | Map, inner: Collection[Node]) -> None:
+    """Writes down how many values a new collection holds, and how deep."""
+    size = 1 + sum([node.num_nodes for node in inner])
+    object.__setattr__(collection, "num_nodes", size)
+    depth = 1 + max([node.depth for node in inner], default=0)
+    object.__setattr__(collection, "depth", depth)
+
+
+def require_bounded(node: Node, by: str) -> None:
+    """Raises SpecError where a tree has grown beyond what a spec may hold.
+
+    Args:
+        node: The tree.
+        by: What it has grown by, such as `variables`.
+    """
+    if node.num_nodes > MAX_NODES:
+        what = f"{by} expand to more than {MAX_NODES:,} values"
+        fix = "let fewer lists hold lists of other variables"
+        raise SpecError(Problem(what, node.mark, fix=fix, code="too-large"))
+    if node.depth > MAX_DEPTH:
+        what = f"{by} nest values more than {MAX_DEPTH} levels deep"
+        raise SpecError(Problem(what, node.mark, fix="use fewer levels", code="too-large"))
+
+
 def load(path: Path) -> Map:
     """Reads a YAML file.
 
     Raises:
         SpecError: If the file cannot be read, is not YAML, or is not a mapping.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise SpecError(_missing_file(path)) from None
-    except OSError as error:
-        what = f"cannot read the file: {error.strerror}"
-        raise SpecError(Problem(what, Mark(str(path)), code="unreadable-file")) from None
-    if len(content) > MAX_BYTES:
-        what = f"the file has {len(content):,} bytes; a spec has at most {MAX_BYTES:,}"
-        raise SpecError(Problem(what, Mark(str(path)), code="too-large"))
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        what = f"the file is not UTF-8 text (byte {error.start})"
-        raise SpecError(Problem(what, Mark(str(path)), code="yaml")) from None
-    node = parse(text, str(path))
+    node = parse(read_text(path), str(path))
     if not isinstance(node, Map):
         found = "a list" if isinstance(node, List) else "empty" if node.value is None else "a value"
         problem = Problem(
@@ -135,26 +165,20 @@ def load(path: Path) -> Map:
     return node
 
 
-def _missing_file(path: Path) -> Problem:
-    folder = path.parent
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    what = "no such file" if folder.is_dir() else f"no such file: there is no folder {folder}"
-    return Problem(what, Mark(str(path)), fix=did_you_mean(path.name, names), code="missing-file")
-
-
+@lru_cache(maxsize=8)
 def parse(text: str, file: str, flag: bool = False) -> Node:
     """Parses YAML text; `flag` gives every value the place `file`, which is a command-line flag.
+
+    The last few trees are kept: a command looks at a file more than once.
 
     Raises:
         SpecError: With the place, if the text is not the YAML that specs may use.
     """
+    require_printable(text, file, flag)
     try:
         return _Builder(file, flag).build(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         raise SpecError(_syntax_problem(error, text, file, flag)) from None
-    except yaml.YAMLError as error:  # a character that YAML does not allow has no mark
-        what = " ".join(str(error).split())
-        raise SpecError(Problem(what, Mark(file), code="yaml")) from None
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str, flag: bool) -> Problem:
@@ -187,6 +211,7 @@ class _Builder:
         self.flag = flag
         self.anchors: dict[str, Node | None] = {}
         self.count = 0
+        """Values so far, those that aliases stand for included; keys are none."""
 
     def build(self, events: Iterator[Any]) -> Node:
         root: Node | None = None
@@ -226,17 +251,28 @@ class _Builder:
             if target is None:
                 known = event.anchor in self.anchors
                 what = "contains itself" if known else "is not defined above"
-                raise self.problem(event, f"the alias *{event.anchor} {what}")
-            self.count += target.num_nodes
-            if self.count > MAX_NODES:
-                raise self.problem(event, f"aliases expand to more than {MAX_NODES:,} values")
+                name = str(event.anchor)[:MAX_KEY]
+                raise self.problem(event, f"the alias *{name} {what}")
+            self.count += target.num_nodes - 1
+            self.refuse_excess(event, "aliases expand to")
             return target
         self.refuse_tag(event)
-        self.count += 1
+        if len(event.value) > MAX_TEXT:
+            what = f"a text of {len(event.value):,} characters; a value has at most {MAX_TEXT:,}"
+            raise self.problem(event, what, "is a quote missing?", "too-large")
+        if found := FORBIDDEN.search(event.value):  # written as an escape
+            raise self.problem(event, forbidden(found[0]), "leave it out")
         value = resolve_scalar(event.value) if event.implicit[0] else event.value
         return Scalar(value, self.mark(event))
 
+    def refuse_excess(self, event: Any, how: str = "this file has") -> None:
+        if self.count > MAX_NODES:
+            raise self.problem(event, f"{how} more than {MAX_NODES:,} values", code="too-large")
+
     def place(self, parent: "_Open", node: Node, event: Any) -> None:
+        if not parent.is_map or parent.key is not None:
+            self.count += node.num_nodes if isinstance(node, Scalar) else 1
+            self.refuse_excess(event)
         if not parent.is_map:
             parent.items.append(node)
         elif parent.key is None:
@@ -244,6 +280,9 @@ class _Builder:
                 raise self.problem(event, "a key must be a single word or number")
             # The key as it is written: `0:` names a module "0".
             key = str(event.value)
+            if len(key) > MAX_KEY:
+                what = f"a key of {len(key):,} characters; it has at most {MAX_KEY}"
+                raise self.problem(event, what, "is a colon or a quote missing?", "too-large")
             if key == "<<":
                 fix = "use `extends`, `defaults` or a block with arguments"
                 raise self.problem(event, "merge keys (<<) are not supported", fix)
@@ -253,6 +292,9 @@ class _Builder:
                     event, f"the key '{key}' is given twice", f"it stands first at line {first}",
                     code="duplicate-key",
                 )  # fmt: skip
+            if len(parent.key_marks) >= MAX_KEYS:
+                what = f"a mapping of more than {MAX_KEYS:,} keys"
+                raise self.problem(event, what, code="too-large")
             parent.key = key
             parent.key_marks[key] = node.mark
         else:
@@ -270,7 +312,8 @@ class _Builder:
     def refuse_tag(self, event: Any) -> None:
         if event.tag is not None and event.tag != "!":
             fix = "a spec is plain data: leave the tag out"
-            raise self.problem(event, f"the tag {event.tag} is not allowed", fix)
+            tag = str(event.tag)[:MAX_KEY]
+            raise self.problem(event, f"the tag {tag} is not allowed", fix)
 
 
 @dataclass
@@ -308,7 +351,7 @@ def resolve_scalar(text: str) -> ScalarValue:
     if text in _WORDS:
         return _WORDS[text]
     # Longer digit strings are not numbers that a spec means, and int() is quadratic in them.
-    if len(text) <= 40:
+    if len(text) <= MAX_NUMBER:
         if _INT.fullmatch(text):
             return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
         if _FLOAT.fullmatch(text):
@@ -323,6 +366,12 @@ def plain(node: Node) -> Any:
     if isinstance(node, List):
         return [plain(item) for item in node.items]
     return {key: plain(value) for key, value in node.entries.items()}
+
+
+def path_key(word: str) -> str | int:
+    """One word of a path as people write it: a position in a list, or else a key."""
+    # No list is as long as a number of more digits says, and int() refuses thousands of them.
+    return int(word) if word.isdecimal() and len(word) < 10 else word
 
 
 def at(node: Node, path: TreePath) -> Node | None:

@@ -1,5 +1,7 @@
 """What a source's splits are called, and which of them is for what."""
 
+import re
+import unicodedata
 from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
@@ -15,6 +17,23 @@ USUAL_NAMES: dict[Role, tuple[str, ...]] = {
     "validation": ("validation", "val", "valid", "dev"),
     "test": ("test", "testing"),
 }
+
+
+_ENDINGS = "(set|split|data|images|imgs)?"
+
+
+def same_name(name: str) -> str:
+    """What two names have in common that differ in case, or in how Unicode writes them."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def role_meant(name: str) -> Role | None:
+    """The role that the name of a folder such as `seg_train`, `Test-Images` or `val2017` means."""
+    words = re.findall(r"[^\W\d_]+", same_name(name))
+    for role, names in USUAL_NAMES.items():
+        if any(re.fullmatch(f"({'|'.join(names)}){_ENDINGS}", word) for word in words):
+            return role
+    return None
 
 
 class Splits(Spec):
@@ -52,13 +71,19 @@ class Splits(Spec):
     def roles(self, available: Collection[str]) -> dict[Role, str]:
         """The source's name of the split for each role that the source can fill.
 
-        Names given here are taken as they are, whether the source has them or not.
+        Names given here are taken as they are, whether the source has them or not; the usual ones
+        in capitals, too.
         """
         roles = self.named
         for role, names in USUAL_NAMES.items():
             if role not in roles:
-                free = [name for name in names if name in available and name not in roles.values()]
-                roles |= {role: free[0]} if free else {}
+                free = [name for name in available if name not in roles.values()]
+                ranked = {
+                    name: names.index(same_name(name)) for name in free if same_name(name) in names
+                }
+                if ranked:
+                    # As it is written above, where the source has that, too.
+                    roles[role] = min(ranked, key=lambda name: (ranked[name], name not in names))
         if not roles and len(available) == 1:
             roles["train"] = next(iter(available))
         if "test" not in roles and "validation" in roles and self.validation is None:

@@ -64,7 +64,8 @@ class StudySpec(Spec):
     """Combinations to add: a label for every axis; of an axis that is a path, any value."""
 
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
-    """Seeds of training; each variant is trained once with each."""
+    """Seeds of training; each variant is trained once with each. Choose how many before results are
+    seen, as `nifbuild ablate plan` tells: a gate does not pass on seeds added or left out later."""
 
     baseline: str | dict[str, Label] | None = None
     """What the others are compared with: a label (of one axis; the other labels stay the same), or
@@ -97,6 +98,12 @@ class Variant:
         spec = self.resolved.spec
         train = spec.train.model_copy(update={"seed": seed})
         return canonical_text(spec.model_copy(update={"train": train}))
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether some of its filters are as large as the image, so that their size is measured."""
+        nodes = self.resolved.graph.nodes
+        return any(node.op.dense_params(*node.input_shapes) is not None for node in nodes)
 
     def matches(self, labels: Labels) -> bool:
         """Whether it has all these labels."""
@@ -139,6 +146,16 @@ class Study:
 
     def variants_of(self, gate: GateSpec) -> list[Variant]:
         """Those that a gate is for."""
+        without = self.without_sizes(gate)
+        return [variant for variant in self._named_by(gate) if variant not in without]
+
+    def without_sizes(self, gate: GateSpec) -> list[Variant]:
+        """Those that it would be for if they had filters whose size is measured."""
+        if gate.metric != "effective_size":
+            return []
+        return [variant for variant in self._named_by(gate) if not variant.has_sizes]
+
+    def _named_by(self, gate: GateSpec) -> list[Variant]:
         where = {axis: label_of(value) for axis, value in gate.where.items()}
         named = [variant for variant in self.variants if variant.matches(where)]
         if gate.versus == "baseline":

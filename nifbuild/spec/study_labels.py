@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from nifbuild.errors import Mark, Problem, suggestion
 from nifbuild.spec.check import dotted
 from nifbuild.spec.document import SpecFile
+from nifbuild.spec.gates import GateSpec
 from nifbuild.spec.source import List, Map, Node, Scalar, at, plain
 from nifbuild.spec.study import MAX_VARIANTS, Study, StudySpec, label_of
 
+_WITHOUT_SIZES = "has no filters as large as the image, whose size could be measured"
 _NOT_IN_FRAGMENTS = ("extends", "name", "version")
 
 
@@ -161,9 +163,18 @@ class LabelReader:
                 continue
             found = study.variants_of(gate)
             if not found and not self.problems:
-                self._problem("it is for no variant", path)
+                self._problem("it is for no variant", path, self._why_none(study, gate))
             for variant in found if compares else ():
-                if study.baseline_of(variant) is None:
-                    fix = "include its baseline, or choose variants with `where`"
+                fix = "include its baseline, or choose variants with `where`"
+                baseline = study.baseline_of(variant)
+                if baseline is None:
                     what = f"{variant.name} has no baseline in this study"
                     self._problem(what, (*path, "versus"), fix)
+                elif gate.metric == "effective_size" and not baseline.has_sizes:
+                    what = f"{baseline.name}, the baseline of {variant.name}, {_WITHOUT_SIZES}"
+                    fix = "give a fixed limit, `max` or `min`, without `versus`"
+                    self._problem(what, (*path, "metric"), fix)
+
+    def _why_none(self, study: Study, gate: GateSpec) -> str:
+        without = study.without_sizes(gate)
+        return f"{', '.join(v.name for v in without)}: each {_WITHOUT_SIZES}" if without else ""

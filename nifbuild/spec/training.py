@@ -4,13 +4,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from nifbuild.spec.base import Spec, text_like
+from nifbuild.spec.base import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Spec,
+    text_like,
+)
+from nifbuild.spec.select import MAX_SELECTORS, Selector
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Epochs = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+MAX_BATCH = 10**7
+"""Most images of a batch."""
+
+Selectors = Annotated[tuple[Selector, ...], Field(strict=False, max_length=MAX_SELECTORS)]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -18,10 +26,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class OwnSettings(Spec):
     """Settings of the optimizer for some of the weights."""
 
-    lr_factor: Rate = 1.0
+    lr_factor: PositiveFloat = 1.0
     """Multiplies the learning rate, at every step of the schedule."""
 
-    weight_decay: Decay | None = None
+    weight_decay: NonNegativeFloat | None = None
     """Takes the place of the optimizer's. Biases and all vectors get none here, too. Null: the
     optimizer's."""
 
@@ -35,7 +43,7 @@ class OwnSettings(Spec):
 class ParameterGroup(OwnSettings):
     """Weights that are trained with settings of their own."""
 
-    match: Annotated[str, Field(min_length=1)]
+    match: Selector
     """Selector of weights, or of modules with all their weights: `*` stands for anything within one
     name, `**` for any number of names."""
 
@@ -46,10 +54,10 @@ class Optimizer(Spec):
     name: str
     """Which optimizer this is."""
 
-    lr: Rate
+    lr: PositiveFloat
     """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
 
-    weight_decay: Decay
+    weight_decay: NonNegativeFloat
     """How weights are kept small."""
 
     filters: OwnSettings | None = None
@@ -58,7 +66,9 @@ class Optimizer(Spec):
     beside them. A model without such filters takes no notice, so that one recipe serves every kind
     of convolution. Null: as all weights."""
 
-    groups: Annotated[tuple[ParameterGroup, ...], Field(strict=False)] = ()
+    groups: Annotated[
+        tuple[ParameterGroup, ...], Field(strict=False, max_length=MAX_SELECTORS)
+    ] = ()
     """Settings for weights by name. The first group that selects a weight counts, before
     `filters`."""
 
@@ -69,10 +79,10 @@ class Sgd(Optimizer):
     name: Literal["sgd"]
     """Which optimizer this is."""
 
-    lr: Rate = 0.1
+    lr: PositiveFloat = 0.1
     """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
 
-    weight_decay: Decay = 5e-4
+    weight_decay: NonNegativeFloat = 5e-4
     """L2 penalty, added to the gradient. Biases and the scales and offsets of normalisation (all
     vectors) get none."""
 
@@ -89,27 +99,27 @@ class AdamW(Optimizer):
     name: Literal["adamw"] = "adamw"
     """Which optimizer this is."""
 
-    lr: Rate = 1e-3
+    lr: PositiveFloat = 1e-3
     """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
 
-    weight_decay: Decay = 0.05
+    weight_decay: NonNegativeFloat = 0.05
     """Share of a weight, times the learning rate, taken off at each step. Biases and the scales and
     offsets of normalisation (all vectors) get none."""
 
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay rates of the running means of the gradient and of its square."""
 
-    eps: Rate = 1e-8
+    eps: PositiveFloat = 1e-8
     """Added to the denominator."""
 
 
 class EarlyStopping(Spec):
     """When to end a run before its last epoch. The schedule is that of all `epochs`."""
 
-    patience: Positive
+    patience: PositiveInt
     """Epochs without improvement after which training ends, at the next evaluation."""
 
-    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    min_delta: NonNegativeFloat = 0.0
     """How much better than at the last improvement the monitored figure must be to count as one: a
     share of the images for `top1` (0.001: a tenth of a point), nats for `loss`."""
 
@@ -117,7 +127,7 @@ class EarlyStopping(Spec):
 class Schedule(Spec):
     """The field of every schedule."""
 
-    warmup_epochs: Epochs | None = None
+    warmup_epochs: NonNegativeFloat | None = None
     """Epochs in which the learning rate rises linearly from near 0 to its peak; may be a fraction.
     Null: a twentieth of all epochs."""
 
@@ -145,7 +155,7 @@ class Step(Schedule):
     name: Literal["step"]
     """Which schedule this is."""
 
-    at_epochs: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    at_epochs: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     """Epochs after which the learning rate is multiplied by `factor`, counted from the start."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -187,7 +197,7 @@ class InitSpec(Spec):
     `state_dict` or `model`), a run directory, or one of a run's checkpoints; relative to the
     working directory."""
 
-    skip: Annotated[tuple[str, ...], Field(strict=False)] = ()  # a list, once it is no longer JSON
+    skip: Selectors = ()  # a list, once it is no longer JSON
     """Selectors of weights, or of modules with all their weights, that start freshly drawn whatever
     the file has: `*` stands for anything within one name, `**` for any number of names."""
 
@@ -199,15 +209,16 @@ def _init_from(value: object) -> object:
 class TrainSpec(Spec):
     """How a model is trained. Every field has a default that suits small images."""
 
-    epochs: Positive = 50
+    epochs: PositiveInt = 50
     """Passes over the training images. Images that do not fill a last batch wait for the next
-    epoch's order."""
+    epoch's order. A run may be resumed with another number: from there on, its learning rate is
+    that of the schedule over so many."""
 
-    batch_size: Positive = 128
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 128
     """Images for each step of the optimizer, over all processes and micro-batches together: results
     do not depend on how many processes share them."""
 
-    accumulate: Positive = 1
+    accumulate: PositiveInt = 1
     """Micro-batches into which each batch is cut to save memory; their gradients are averaged
     before the step. Batch normalisation sees one micro-batch at a time."""
 
@@ -229,12 +240,12 @@ class TrainSpec(Spec):
     """Share of each target that is spread evenly over all classes while training; evaluation uses
     the labels as they are. 0: none."""
 
-    kernel_spread: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    kernel_spread: NonNegativeFloat = 0.0
     """Weight of a penalty on filters as large as the image that reach far: it is added to the loss,
     times the mean over layers and filters of sum |k| r^2 / sum |k|, where r is a tap's distance
     from the centre in halves of the image. 0: none."""
 
-    clip_norm: Rate | None = None
+    clip_norm: PositiveFloat | None = None
     """Largest norm of the gradient of all parameters together; longer ones are scaled down. Null:
     no limit."""
 
@@ -255,7 +266,7 @@ class TrainSpec(Spec):
     """Compile the training step with `torch.compile`. Where that fails, a warning says why and
     training goes on without it."""
 
-    gradient_checkpointing: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    gradient_checkpointing: Selectors = ()
     """Selectors of blocks, as in `["layer1.*", "layer2.*"]`, that keep only their input for the
     backward pass and are computed again there: less memory for about a third more time, the same
     results. A block is a name that holds others; `*` stands for anything within one name, `**` for
@@ -267,7 +278,7 @@ class TrainSpec(Spec):
     statistics are evaluated."""
 
     device: Annotated[
-        str, text_like(r"^(auto|cpu|mps|cuda(:\d+)?)$", "auto, cpu, cuda, cuda:1 or mps")
+        str, text_like(r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$", "auto, cpu, cuda, cuda:1 or mps")
     ] = "auto"
     """`auto` (a CUDA GPU, else `mps`, else `cpu`), `cpu`, `cuda`, `cuda:1` (the second GPU) or
     `mps`."""
@@ -279,15 +290,15 @@ class TrainSpec(Spec):
     """Use only operations whose result is the same each time on a GPU; an operation that has no
     such form is an error. Slower; on a CPU results repeat anyway."""
 
-    evaluate_every: Positive = 1
+    evaluate_every: PositiveInt = 1
     """Epochs between evaluations; the last epoch is always evaluated. They use the validation
     split, or the test split where there is none."""
 
-    checkpoint_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    checkpoint_every: PositiveFloat = 1.0
     """Epochs between checkpoints; 0.25 saves four times in each. The best, the last, and the state
     at an interruption are saved in any case."""
 
-    keep: Positive = 2
+    keep: PositiveInt = 2
     """Newest checkpoints to keep; the best one is kept beside them."""
 
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
@@ -305,6 +316,11 @@ class TrainSpec(Spec):
     select: Literal["best", "last"] = "best"
     """The checkpoint whose figures are the run's result. `best` is by validation; without a
     validation split it is the last one, as choosing by test images would flatter the result."""
+
+    @property
+    def images_at_once(self) -> int:
+        """Images that pass through the model at once, over all processes: a micro-batch."""
+        return self.batch_size // self.accumulate
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:

@@ -1,14 +1,19 @@
 """Data loaders, prepared so that a batch holds the same images on any number of processes."""
 
 import signal
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from nifbuild.data import ImageSet
 from nifbuild.errors import Problem, SpecError
+from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.training import TrainSpec
+
+if TYPE_CHECKING:
+    from nifbuild.spec.resolve import Resolved
 
 T = TypeVar("T")
 
@@ -49,7 +54,7 @@ def evaluation_batches(
 
 def micro_batch_size(spec: TrainSpec) -> int:
     """Images that pass through the model at once, over all processes; evaluation uses it too."""
-    return spec.batch_size // spec.accumulate
+    return spec.images_at_once
 
 
 def check_batch_size(spec: TrainSpec, images: int, processes: int) -> None:
@@ -83,6 +88,19 @@ def check_batch_size(spec: TrainSpec, images: int, processes: int) -> None:
                 code="batch-size",
             )
         )
+
+
+def check_statistics(resolved: "Resolved", processes: int) -> None:
+    """Raises SpecError where each process has too few images for batch normalisation by itself.
+
+    For all of them together the spec has been checked.
+    """
+    spec = resolved.spec.train
+    images = spec.images_at_once if spec.sync_batch_norm else spec.images_at_once // processes
+    problem = too_few_images(resolved.graph, images, resolved.tree)
+    if problem is not None:
+        fix = f"{problem.fix}\nor set train.sync_batch_norm: {processes} processes share a batch"
+        raise SpecError(replace(problem, fix=fix))
 
 
 def _prepared(

@@ -1,10 +1,8 @@
 """All that a run needs to go on as if it had never stopped, to and from bytes."""
 
-import difflib
 import io
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,10 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.errors import Problem, SpecError
+from nifbuild.spec.same_training import load_stored, training_changes
+from nifbuild.train.intact import AVERAGE, WEIGHTS, reading, require_saved
+from nifbuild.train.restore import read_safetensors, require_fit
 from nifbuild.train.sharding import load_optimizer_shares, load_shares, whole, whole_state
 
 
@@ -65,23 +66,36 @@ class Progress:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to continue: a change of any makes it another run."""
+    """What must be the same for a run to continue: a change of any makes it another run.
+
+    Of the spec, what `nifbuild.spec.same_training` leaves free may change.
+
+    Attributes:
+        spec: The resolved spec, written out.
+        world_size: Number of processes.
+        precision: As in the spec.
+        data: Fingerprint of the data.
+        init: Fingerprint of the weights that training started from.
+        device: Kind of device: `cpu`, `cuda` or `mps`.
+    """
 
     spec: str
     world_size: int
     precision: str
     data: str
     init: str | None = None
+    device: str | None = None
 
     def require_same(self, saved: dict[str, Any]) -> None:
         """Raises SpecError that shows each difference from what a checkpoint holds."""
-        problems = []
-        if saved["spec"] != self.spec:
-            changes = _spec_changes(saved["spec"], self.spec)
-            problems.append(_refusal("the spec has changed", changes))
+        problems = self._problems_of_spec(saved["spec"])
+        # Runs of older versions do not tell, unless their spec does.
+        if saved.get("device") is None:
+            saved = {**saved, "device": _kind_of_device(saved["spec"]) or self.device}
         for name, label in (
             ("world_size", "number of processes"),
             ("precision", "precision"),
+            ("device", "kind of device"),
             ("data", "data's fingerprint"),
             ("init", "fingerprint of the weights to start from"),
         ):
@@ -91,15 +105,33 @@ class Identity:
         if problems:
             raise SpecError(problems)
 
+    def require_same_spec(self, saved: str) -> None:
+        """Raises SpecError where a stored spec trains something else."""
+        if problems := self._problems_of_spec(saved):
+            raise SpecError(problems)
+
+    def _problems_of_spec(self, saved: str) -> list[Problem]:
+        changes = training_changes(saved, self.spec)
+        return [_refusal("the spec has changed", changes)] if changes else []
+
+    def is_same(self, saved: dict[str, Any]) -> bool:
+        """Whether a checkpoint that holds `saved` is of a run that may continue as this one."""
+        try:
+            self.require_same(saved)
+        except SpecError:
+            return False
+        return True
+
+
+def _kind_of_device(spec: str) -> str | None:
+    stored = load_stored(spec)
+    name = "auto" if stored is None else stored.spec.train.device
+    return None if name == "auto" else name.partition(":")[0]
+
 
 def _refusal(what: str, difference: str) -> Problem:
     fix = f"{difference}\nundo the change, or start another run with --out DIR or --overwrite"
     return Problem(f"cannot resume: {what} since the run was started", fix=fix, code="resume")
-
-
-def _spec_changes(was: str, now: str) -> str:
-    lines = difflib.unified_diff(was.splitlines(), now.splitlines(), "run", "now", "", "", 1, "")
-    return "\n".join(lines)
 
 
 def pack(
@@ -113,9 +145,9 @@ def pack(
 
     Where weights are shared out over processes, every process has to call it.
     """
-    files = {"model.safetensors": weights_bytes(module)}
+    files = {WEIGHTS: weights_bytes(module)}
     if average is not None:
-        files["ema.safetensors"] = weights_bytes(average)
+        files[AVERAGE] = weights_bytes(average)
     state = {
         "optimizer": whole_state(optimizer.state_dict()),
         "scaler": optimizer.scaler.state_dict() if optimizer.scaler is not None else None,
@@ -137,13 +169,17 @@ def unpack(
     Raises:
         RunError: If a file is missing or damaged.
     """
-    load_weights(module, checkpoint / "model.safetensors")
+    load_weights(module, checkpoint, WEIGHTS)
     if average is not None:
-        load_weights(average, checkpoint / "ema.safetensors")
+        load_weights(average, checkpoint, AVERAGE)
     path = checkpoint / "optimizer.pt"
-    with _reading(path):
-        # Nothing but tensors and plain containers is unpickled.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    require_saved(checkpoint, path)
+    with reading(path):
+        try:
+            # Nothing but tensors and plain containers is unpickled.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError("it is damaged") from error  # torch advises to load it without safety
         load_optimizer_shares(optimizer, state["optimizer"])
         if optimizer.scaler is not None:
             optimizer.scaler.load_state_dict(state["scaler"])
@@ -156,14 +192,18 @@ def forget_state(optimizer: AcceleratedOptimizer) -> None:
         optimizer.scaler.load_state_dict(type(optimizer.scaler)().state_dict())
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads a safetensors file into a module of the same architecture.
+def load_weights(module: nn.Module, checkpoint: Path, name: str) -> None:
+    """Loads one of a checkpoint's files of weights.
 
     Raises:
-        RunError: If the file is missing, damaged, or of another architecture.
+        RunError: If it is missing, damaged, or for another model.
     """
-    with _reading(path):
-        load_shares(module, safetensors.torch.load_file(path))
+    path = checkpoint / name
+    require_saved(checkpoint, path)
+    with reading(path):
+        weights = read_safetensors(path)[1]
+        require_fit(weights, module.state_dict())
+        load_shares(module, weights)
 
 
 def weights_bytes(module: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -175,15 +215,3 @@ def weights_bytes(module: nn.Module, metadata: Mapping[str, str] | None = None) 
     }
     content: bytes = safetensors.torch.save(state, metadata={"format": "pt", **(metadata or {})})
     return content
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # torch and safetensors raise types of their own
-        reason = str(error) or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it is damaged"  # torch's own words advise to load it without safety
-        fix = "if an older checkpoint is there, delete this one and --resume"
-        raise RunError(Problem(f"cannot load {path}: {reason}", fix=fix, code="load")) from error

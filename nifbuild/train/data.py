@@ -6,6 +6,7 @@ from accelerate import Accelerator
 
 from nifbuild.data import Catalog, ImageData, open_data
 from nifbuild.errors import Problem, SpecError
+from nifbuild.shown import shown
 from nifbuild.train.progress import Reporter
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ def colours(resolved: "Resolved") -> Literal[1, 3]:
     return _COLOURS[resolved.spec.input.channels]
 
 
-def warn_unreadable(data: ImageData, report: Reporter, listed: str = "") -> None:
-    """Says which images were left out, as `unreadable: skip` wants; `listed`: where to find all."""
+def warn_left_out(data: ImageData, report: Reporter, listed: str = "") -> None:
+    """Says what is not used, and which images cannot be read; `listed`: where to find all."""
+    for note in data.notes:
+        report.warning(note)
     count = len(data.unreadable)
     if not count:
         return
-    names = [f"{image}: {reason}" for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
+    names = [shown(f"{image}: {reason}") for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
     if count > len(names):
         names.append(f"and {count - len(names):,} more{listed}")
     left = "1 image is" if count == 1 else f"{count:,} images are"
@@ -91,4 +94,5 @@ def describe_data(data: ImageData) -> dict[str, Any]:
             {"split": split, "image": image, "reason": reason}
             for split, image, reason in data.unreadable
         ],
+        "notes": list(data.notes),
     }

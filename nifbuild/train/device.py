@@ -9,8 +9,9 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin
 
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.training import Precision
+from nifbuild.train.processes import local_processes, require_consistent, world_size
 from nifbuild.train.seeds import derive_seed
 from nifbuild.train.sharding import share_out
 
@@ -41,7 +42,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _check_processes(device: torch.device, gpus: int) -> None:
-    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+    local = local_processes()
     if local == 1:
         return
     if device.type == "mps":
@@ -101,27 +102,43 @@ def accelerator_on(
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     _forget_accelerator()
-    accelerator = Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision=_MIXED_PRECISION[precision],
-        dataloader_config=DataLoaderConfiguration(
-            split_batches=True,
-            use_seedable_sampler=True,
-            data_seed=derive_seed(seed, "order"),
-            non_blocking=device.type == "cuda",
-        ),
-        # The last batch of an epoch is cut into micro-batches like any other.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(
-            num_steps=accumulate, sync_with_dataloader=False
-        ),
-    )
-    share_out(accelerator)
+    with _meeting():
+        accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision=_MIXED_PRECISION[precision],
+            dataloader_config=DataLoaderConfiguration(
+                split_batches=True,
+                use_seedable_sampler=True,
+                data_seed=derive_seed(seed, "order"),
+                non_blocking=device.type == "cuda",
+            ),
+            # The last batch of an epoch is cut into micro-batches like any other.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(
+                num_steps=accumulate, sync_with_dataloader=False
+            ),
+        )
+        share_out(accelerator)
     try:
         yield accelerator
     finally:
         # Also closes the process group; without that, gloo sometimes aborts at exit.
         accelerator.end_training()
         _forget_accelerator()
+
+
+@contextmanager
+def _meeting() -> Iterator[None]:
+    """Where processes cannot meet, or Accelerate cannot read its environment, one clear error."""
+    require_consistent()
+    try:
+        yield
+    except (ImportError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        meets = f", or meet the other processes at {place}" if world_size() > 1 else ""
+        what = f"Accelerate cannot start{meets}: {reason}"
+        fix = "is one of the environment variables ACCELERATE_*, MASTER_* or OMP_* to blame?"
+        raise RunError(Problem(what, fix=fix, code="launcher")) from error
 
 
 def _forget_accelerator() -> None:

@@ -19,11 +19,11 @@
 
 The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
 written aside, flushed to disk and renamed, and old ones go after that, renamed before they are
-removed: at every moment there is a complete one, and none that only looks like one.
+removed: at every moment there is a complete one, and none that only looks like one. What of all
+this is told to be the run's, and may be deleted, stands in `nifbuild.train.ownership`.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -31,22 +31,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.train.documents import Document, as_json, read_document
+from nifbuild.spec.resolve import load_spec
+from nifbuild.train.documents import FINGERPRINTS, Document, as_json, read_document, read_lines
 from nifbuild.train.lock import locked
-
-_FILES = (
-    "spec.yaml",
-    "environment.json",
-    "data.json",
-    "init.json",
-    "shrink.json",
-    "metrics.jsonl",
-    "metrics.json",
-    "best.json",
+from nifbuild.train.ownership import (
+    FILES,
+    FOLDERS,
+    SHARED_FOLDERS,
+    IsOwn,
+    entries,
+    holds_run,
+    is_checkpoint,
+    is_own_checkpoint,
+    require_own,
+    step_of,
+    unfinished,
 )
-_FOLDERS = ("checkpoints", "tensorboard", "wandb", "analysis", "finetuned")
-_WRITING = ".writing_"
-_REMOVING = ".removing_"
+from nifbuild.train.writing import remove_folder, write_atomically, write_folder, write_problem
 
 
 class RunDirectory:
@@ -63,16 +64,31 @@ class RunDirectory:
         return self.path / "spec.yaml"
 
     @property
+    def described(self) -> Path:
+        """The description of the data, which every checkpoint relies on."""
+        return self.path / "data.json"
+
+    @property
     def checkpoints(self) -> list[Path]:
-        """The complete checkpoints, oldest first."""
-        return sorted(p for p in (self.path / "checkpoints").glob("step_*") if p.is_dir())
+        """The complete checkpoints, oldest first; copies under other names are none.
+
+        Raises:
+            RunError: If their folder cannot be read.
+        """
+        found = [path for path in entries(self.path / "checkpoints") if is_checkpoint(path)]
+        return sorted(found, key=lambda path: step_of(path) or 0)
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint of an optimizer step lies."""
         return self.path / "checkpoints" / f"step_{step:08d}"
 
-    def find_checkpoint(self, which: str = "best") -> Path:
-        """The `best` or the `last` checkpoint; without a validation split both are the last.
+    def find_checkpoint(self, which: str = "selected") -> Path:
+        """One of the checkpoints.
+
+        Args:
+            which: `best` on validation; `last`; or `selected`: the one that the run's figures are
+                of, which is what `train.select` says until there are some. Without a validation
+                split all are the last.
 
         Raises:
             RunError: If there is none.
@@ -80,30 +96,30 @@ class RunDirectory:
         checkpoints = self.checkpoints
         if not checkpoints:
             self.require_run()
+            self.require_none_lost()
             raise RunError(f"{self.path} has no checkpoint yet", fix="train it first: --resume")
+        if which == "selected":
+            if (result := self.result()) is not None:
+                return self.named_checkpoint(result)
+            which = load_spec(self.spec).spec.train.select
         best = self._read("best.json")
         if which == "last" or best is None:
             return checkpoints[-1]
-        path = self.path / "checkpoints" / str(best["checkpoint"])
-        if path not in checkpoints:
-            raise RunError(
-                f"{path} is missing, although best.json names it",
-                fix="copy it back, or use --checkpoint last",
-            )
+        return self.named_checkpoint(best, "best.json")
+
+    def named_checkpoint(self, document: Document, file: str = "metrics.json") -> Path:
+        """The checkpoint that one of the run's files names.
+
+        Raises:
+            RunError: It is missing.
+        """
+        path = self.path / "checkpoints" / str(document["checkpoint"])
+        if path not in self.checkpoints:
+            what = f"{path} is missing, although {file} names it"
+            raise RunError(Problem(what, fix="copy it back, or use --checkpoint last", code="load"))
         return path
 
-    @staticmethod
-    def evaluated_weights(checkpoint: Path) -> Path:
-        """The weights that evaluation uses: the moving average where there is one."""
-        average = checkpoint / "ema.safetensors"
-        return average if average.exists() else checkpoint / "model.safetensors"
-
     # Starting
-
-    @property
-    def holds_run(self) -> bool:
-        """Whether there is a run, complete or not."""
-        return any((self.path / name).exists() for name in (*_FILES, *_FOLDERS))
 
     def require_run(self) -> None:
         """Raises SpecError unless this is a run directory."""
@@ -127,23 +143,23 @@ class RunDirectory:
             fix = f"finish it: nifbuild train {self.spec} --out {self.path} --resume"
             raise SpecError(Problem(what, fix=fix, code="unfinished-run"))
 
-    def require_free(self, *, overwrite: bool) -> None:
+    def require_free(self, *, overwrite: bool, resume: bool = False) -> None:
         """Makes sure that a run can be written here.
 
+        Args:
+            overwrite: Whether a run that is there may be deleted.
+            resume: Whether it may be continued, which deletes nothing.
+
         Raises:
-            SpecError: Where a run is there that must not be overwritten, or a file is in the way.
-            RunError: If that cannot be told, as the folder is another user's.
+            SpecError: Where a run is there and neither is allowed, or something else is in the way.
+            RunError: If that cannot be told.
         """
         with self.writing():
-            in_the_way = [
-                p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()
-            ]
-            holds_run = self.holds_run
-        if in_the_way:
-            what = f"{in_the_way[0]} is a file, and a run is a directory"
-            fix = "write elsewhere with --out DIR"
-            raise SpecError(Problem(what, fix=fix, code="not-a-folder"))
-        if holds_run and not overwrite:
+            self._require_no_file_in_the_way()
+            begun = holds_run(self.path)
+            if begun and overwrite:
+                require_own(self.path)
+        if begun and not (overwrite or resume):
             raise SpecError(
                 Problem(
                     f"{self.path} already holds a run",
@@ -152,6 +168,28 @@ class RunDirectory:
                     code="run-exists",
                 )
             )
+
+    def _require_no_file_in_the_way(self) -> None:
+        for path in (self.path, *self.path.parents):
+            if path.is_dir() or not (path.exists() or path.is_symlink()):
+                continue
+            kind = "a file" if path.exists() else "a link to what is not there"
+            what, fix = f"{path} is {kind}, and a run is a directory", "write elsewhere: --out DIR"
+            raise SpecError(Problem(what, fix=fix, code="not-a-folder"))
+
+    def require_none_lost(self) -> None:
+        """Raises RunError where a checkpoint was saved, and none is there."""
+        starts = self.starts()
+        saved = [name for start in starts if (name := start.get("first_checkpoint"))]
+        # Starts of older versions do not tell; some of their checkpoints are told of elsewhere.
+        if not saved and any("first_checkpoint" not in start for start in starts):
+            saved = [f"step_{step:08d}" for line in self.metrics() if (step := line.get("step"))]
+        if not saved and (best := self._read("best.json")) is not None:
+            saved = [best["checkpoint"]]
+        if saved and not self.checkpoints:
+            what = f"{self.path / 'checkpoints'} holds no checkpoint, although {saved[0]} was saved"
+            fix = "bring them back, or start anew with --overwrite, which deletes what is left"
+            raise RunError(Problem(what, fix=fix, code="no-checkpoint"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -165,40 +203,79 @@ class RunDirectory:
                 stack.enter_context(locked(self.path))
             yield
 
-    def create(self, *, overwrite: bool) -> None:
-        """Makes the directory, for a run from the beginning.
+    def create(self, *, overwrite: bool) -> list[str]:
+        """Makes the directory, for a run from the beginning; `add_start` has to follow.
+
+        Returns:
+            The folders of a run that was there which stay, as others than nifbuild write to them.
 
         Raises:
-            SpecError: If it holds a run and `overwrite` is false.
+            SpecError: If it holds a run and `overwrite` is false, or what is no run's.
             RunError: If it cannot be written.
         """
         self.require_free(overwrite=overwrite)
         with self.writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-            # Checkpoints first: a kill on the way must leave none for --resume to go on from.
-            for name in _FOLDERS:
-                _remove_folder(self.path / name)
-            for name in _FILES:
-                (self.path / name).unlink(missing_ok=True)
-            self.remove_unfinished()
-            (self.path / "checkpoints").mkdir()
+            is_there = holds_run(self.path)
+            if is_there:
+                self._clear()
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return [name for name in SHARED_FOLDERS if is_there and (self.path / name).exists()]
+
+    def _clear(self) -> None:
+        # Checkpoints first: a kill on the way must leave none for --resume to go on from.
+        for name in FOLDERS:
+            remove_folder(self.path / name)
+        self.remove_unfinished()
+        # Last what tells that it is a run: a kill before must leave what can be overwritten.
+        for name in sorted(FILES, key=("spec.yaml", "environment.json").count):
+            (self.path / name).unlink(missing_ok=True)
+
+    def begin_again(self) -> None:
+        """Readies a run that has saved no checkpoint for its beginning."""
+        with self.writing():
+            (self.path / "checkpoints").mkdir(exist_ok=True)
+        self.remove_unfinished()
+        self.rewind_metrics(0)
 
     def describe(self, spec_text: str, data: Document, init: Document | None) -> None:
         """Writes what the run is about: the spec, the data, the checkpoint it starts from."""
         with self.writing():
-            _write_atomically(self.spec, spec_text.encode())
+            write_atomically(self.spec, spec_text.encode())
             self._write_json("data.json", data)
             if init is not None:
                 self._write_json("init.json", init)
 
-    def add_start(self, environment: Document) -> None:
-        """Adds an entry to `environment.json`: the run was started, or resumed, like this."""
+    def update_spec(self, spec_text: str) -> None:
+        """Writes the spec that a run goes on with."""
         with self.writing():
-            self._write_json("environment.json", {"starts": [*self.starts(), environment]})
+            write_atomically(self.spec, spec_text.encode())
+
+    def add_start(self, environment: Document) -> None:
+        """Adds an entry to `environment.json`: the run was started, or resumed, like this.
+
+        Before all else of a run, as it tells that the directory is one.
+        """
+        entry = {**environment, "first_checkpoint": None}
+        with self.writing():
+            self._write_json("environment.json", {"starts": [*self.starts(), entry]})
+
+    def _note_checkpoint(self, name: str) -> None:
+        """Notes that this start has saved one: it is told apart from a run that never did."""
+        with contextlib.suppress(RunError):  # a file that was damaged meanwhile is no reason to end
+            starts = self.starts()
+            if starts and starts[-1].get("first_checkpoint", name) is None:
+                starts[-1]["first_checkpoint"] = name
+                self._write_json("environment.json", {"starts": starts})
 
     # Checkpoints
 
-    def save_checkpoint(self, step: int, files: Mapping[str, bytes], progress: Document) -> Path:
+    def save_checkpoint(
+        self,
+        step: int,
+        files: Mapping[str, bytes],
+        progress: Document,
+        is_own: IsOwn = lambda identity: True,
+    ) -> Path:
         """Writes a checkpoint, complete or not at all.
 
         Args:
@@ -206,13 +283,24 @@ class RunDirectory:
                 checkpoint is there already, only the progress is replaced.
             files: Content by name.
             progress: Content of `progress.json`.
+            is_own: Whether an identity is this run's.
+
+        Raises:
+            RunError: It cannot be written, or something else is in its place.
         """
         final = self.checkpoint_path(step)
         with self.writing():
             if not final.exists():
-                _write_folder(final, {**files, "progress.json": as_json(progress)})
+                write_folder(final, {**files, "progress.json": as_json(progress)})
+            elif is_checkpoint(final) and is_own((saved := self.progress(final))["identity"]):
+                # What was saved stays; another way to the same weights may write them otherwise.
+                kept = {FINGERPRINTS: saved[FINGERPRINTS]} if FINGERPRINTS in saved else {}
+                write_atomically(final / "progress.json", as_json({**progress, **kept}))
             else:
-                _write_atomically(final / "progress.json", as_json(progress))
+                what, fix = f"{final} is in the way", "move it away, then continue with --resume"
+                what += f": it is not this run's checkpoint of step {step}"
+                raise RunError(Problem(what, fix=fix, code="write"))
+            self._note_checkpoint(final.name)
         return final
 
     def point_to_best(self, best: Document) -> None:
@@ -220,23 +308,29 @@ class RunDirectory:
         with self.writing():
             self._write_json("best.json", best)
 
-    def prune(self, keep: int, best_step: int | None) -> None:
-        """Deletes all but the newest `keep` checkpoints and the best one."""
+    def prune(
+        self, keep: int, best_step: int | None, is_own: IsOwn = lambda identity: True
+    ) -> None:
+        """Deletes all but the newest `keep` checkpoints and the best one.
+
+        Args:
+            keep: How many.
+            best_step: Of the best one.
+            is_own: Whether an identity is this run's: checkpoints of another run stay.
+        """
         best = None if best_step is None else self.checkpoint_path(best_step)
         for path in self.checkpoints[:-keep]:
-            if path != best:
+            if path != best and is_own_checkpoint(path, is_own):
                 with contextlib.suppress(OSError):  # it costs room, and no more
-                    _remove_folder(path)
+                    remove_folder(path)
 
     def remove_unfinished(self) -> None:
         """Deletes what a crash left of files and folders that were being written or removed."""
-        for prefix in (_WRITING, _REMOVING):
-            for folder in (self.path, self.path / "checkpoints", *self.checkpoints):
-                for path in folder.glob(f"{prefix}*"):
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink(missing_ok=True)
+        for path in list(unfinished(self.path)):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def progress(self, checkpoint: Path) -> Document:
         """The content of a checkpoint's `progress.json`."""
@@ -252,20 +346,20 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def metrics(self) -> list[Document]:
-        """The lines of `metrics.jsonl`; a last one that a crash cut short is left out."""
+        """The lines of `metrics.jsonl`; a last one that a crash cut short is left out.
+
+        Raises:
+            RunError: If it cannot be read.
+        """
         path = self.path / "metrics.jsonl"
-        lines = []
-        for line in path.read_text().splitlines() if path.exists() else ():
-            with contextlib.suppress(json.JSONDecodeError):
-                lines.append(json.loads(line))
-        return [line for line in lines if isinstance(line, dict) and "epoch" in line]
+        return read_lines(path) if path.exists() or path.is_symlink() else []
 
     def rewind_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs after the given number: they will be written again."""
         kept = [line for line in self.metrics() if line["epoch"] <= epochs]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         with self.writing():
-            _write_atomically(self.path / "metrics.jsonl", text.encode())
+            write_atomically(self.path / "metrics.jsonl", text.encode())
             (self.path / "metrics.json").unlink(missing_ok=True)
 
     def finish(self, figures: Document) -> None:
@@ -299,16 +393,16 @@ class RunDirectory:
             SpecError: If this is not a run directory.
         """
         self.require_run()
-        return read_document(self.path / "data.json")
+        return read_document(self.described)
 
     # Reading and writing
 
     def _read(self, name: str) -> Document | None:
         path = self.path / name
-        return read_document(path) if path.exists() else None
+        return read_document(path) if path.exists() or path.is_symlink() else None
 
     def _write_json(self, name: str, document: Document) -> None:
-        _write_atomically(self.path / name, as_json(document))
+        write_atomically(self.path / name, as_json(document))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -319,66 +413,7 @@ class RunDirectory:
             raise RunError(self._write_problem(error)) from error
 
     def _write_problem(self, error: OSError) -> Problem:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room" if full else "make it writable"
         saved: list[Path] = []
-        with contextlib.suppress(OSError):  # a folder that cannot be entered
+        with contextlib.suppress(RunError):  # a folder that cannot be entered
             saved = self.checkpoints
-        if saved:
-            fix = f"{saved[-1].name} is intact: {remedy}, then continue with --resume"
-        else:
-            fix = f"{remedy}, then start again with --resume; or write elsewhere with --out DIR"
-        reason = error.strerror or str(error)
-        return Problem(f"cannot write to {self.path}: {reason}", fix=fix, code="write")
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{_WRITING}{path.name}")
-    try:
-        _write_file(temporary, content)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _write_folder(final: Path, files: Mapping[str, bytes]) -> None:
-    temporary = final.with_name(f"{_WRITING}{final.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        for name, content in files.items():
-            _write_file(temporary / name, content)
-        _flush_folder(temporary)
-        temporary.rename(final)
-        _flush_folder(final.parent)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _remove_folder(path: Path) -> None:
-    """Removes a folder, renamed before: a kill on the way must not leave half of it as a whole."""
-    if path.exists():
-        removed = path.with_name(f"{_REMOVING}{path.name}")
-        if removed.exists():  # an earlier kill
-            shutil.rmtree(removed)
-        path.rename(removed)
-        shutil.rmtree(removed)
-
-
-def _flush_folder(path: Path) -> None:
-    """Makes the names in a folder durable, where the system knows how."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        return write_problem(self.path, error, saved[-1].name if saved else None)

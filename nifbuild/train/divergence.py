@@ -1,13 +1,13 @@
 """Training that has diverged: the layer in which a value was first not finite.
 
 Nothing watches while training goes well. Once a loss, or the weights to be saved, are not finite,
-the weights have long been spoilt; but a run repeats itself bit for bit from its last checkpoint, or
-from its beginning. So the steps since then are done once more with hooks on every module. That
-takes as long as they took; Ctrl-C ends the search.
+the weights have long been spoilt; but on one device a run repeats itself bit for bit from its last
+checkpoint, or from its beginning. So the steps since then are done once more with hooks on every
+module. That takes as long as they took; Ctrl-C ends the search.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nifbuild.errors import Problem, RunError
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluate import evaluate
+from nifbuild.train.restore import non_finite
 
 if TYPE_CHECKING:
     from nifbuild.train.loop import Trainer
@@ -75,14 +76,6 @@ class Diverged(RunError):
         else:
             what = f"{what}; no checkpoint was saved"
         super().__init__(Problem(what, path=origin.path if origin else "", fix=fix, code="loss"))
-
-
-def non_finite(tensors: Iterable[tuple[str, Tensor]]) -> tuple[str, str] | None:
-    """The name of the first tensor that is not finite everywhere, and its first such value."""
-    for name, tensor in tensors:
-        if tensor.is_floating_point() and not (finite := tensor.detach().isfinite()).all():
-            return name, str(tensor.detach()[~finite][0].item())
-    return None
 
 
 def require_finite(module: nn.Module, step: int, directory: RunDirectory) -> None:

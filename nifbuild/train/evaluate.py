@@ -1,5 +1,6 @@
 """Accuracy and loss of a model on a split, each image counted once on any number of processes."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from nifbuild.errors import Problem, RunError
 from nifbuild.train.calibration import Calibration
 
 
@@ -34,6 +36,18 @@ class Figures:
     calibration_error: float
     class_accuracy: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
+
+    def require_finite(self, split: str) -> "Figures":
+        """These figures, if the model's outputs were numbers.
+
+        Raises:
+            RunError: They were not, so that the class of an image is anybody's guess.
+        """
+        if not math.isfinite(self.loss):
+            what = f"the model's outputs on {split} are not finite: the loss is {self.loss}"
+            fix = "evaluate at the size and in the precision that it was trained with"
+            raise RunError(Problem(what, fix=fix, code="not-finite"))
+        return self
 
     def as_document(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Plain data for JSON."""

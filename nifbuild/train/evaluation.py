@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from nifbuild.train.batches import micro_batch_size
-from nifbuild.train.data import load_images, warn_unreadable
+from nifbuild.train.data import load_images, warn_left_out
 from nifbuild.train.device import resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluator import Evaluator, chosen_split, evaluated_data
@@ -22,7 +22,7 @@ def evaluate_run(
     directory: str | os.PathLike[str],
     *,
     split: str | None = None,
-    checkpoint: Which = "best",
+    checkpoint: Which = "selected",
     data: str | os.PathLike[str] | None = None,
     size: Size | None = None,
     device: str | None = None,
@@ -70,7 +70,7 @@ def evaluate_at_sizes(
     sizes: Sequence[Size] | None,
     *,
     split: str | None = None,
-    checkpoint: Which = "best",
+    checkpoint: Which = "selected",
     data: str | os.PathLike[str] | None = None,
     device: str | None = None,
     batch_size: int | None = None,
@@ -99,7 +99,7 @@ def evaluate_at_sizes(
         for size in sizes:
             images = load_images(catalog, trained.resolved, ready.accelerator, report, size)
             if not results:  # the same ones at each size
-                warn_unreadable(images, report)
+                warn_left_out(images, report)
             started = time.monotonic()
             figures = Evaluator(ready, images, batch_size, report).figures(ready.module, role)
             seconds = time.monotonic() - started
@@ -108,6 +108,7 @@ def evaluate_at_sizes(
                     "name": trained.resolved.name,
                     "split": role,
                     "data": None if data is None else str(data),
+                    "fingerprint": images.fingerprint,
                     "size": list(size),
                     **figures.as_document(trained.class_names),
                     "checkpoint": trained.checkpoint.name,

@@ -16,7 +16,7 @@ from nifbuild.spec.data import Normalize
 from nifbuild.spec.data_file import load_data
 from nifbuild.spec.splits import Role
 from nifbuild.train.batches import evaluation_batches, micro_batch_size
-from nifbuild.train.data import load_images, warn_unreadable
+from nifbuild.train.data import load_images, warn_left_out
 from nifbuild.train.device import resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluate import Figures, evaluate
@@ -43,10 +43,14 @@ class Evaluator:
     report: Reporter
 
     def figures(self, model: nn.Module, split: Role) -> Figures:
-        """Accuracy and loss on all images of a split; moves the model to where images lie."""
+        """Accuracy and loss on all images of a split; moves the model to where images lie.
+
+        Raises:
+            RunError: The model's outputs are not finite.
+        """
         batches = self._batches(split, self.batch_size)
         self.report.evaluating(split, len(batches))
-        return evaluate(
+        figures = evaluate(
             self.ready.place.module(model),
             batches,
             self.ready.place.evaluation_input,
@@ -54,6 +58,7 @@ class Evaluator:
             len(self.images.class_names),
             self.report.batch,
         )
+        return figures.require_finite(split)
 
     def inputs(self, split: Role, count: int) -> Tensor:
         """The first images of a split as models take them: normalised, on their device."""
@@ -98,7 +103,7 @@ def evaluator_on(
     with ExitStack() as stack:
         ready = stack.enter_context(inference(trained, place, size))
         images = load_images(catalog, trained.resolved, ready.accelerator, report)
-        warn_unreadable(images, report)
+        warn_left_out(images, report)
         yield Evaluator(ready, images, size, report)
 
 

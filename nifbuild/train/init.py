@@ -15,6 +15,7 @@ from nifbuild.errors import Problem, SpecError, did_you_mean
 from nifbuild.nn.global_conv import GlobalConv2d
 from nifbuild.spec.select import select_weights
 from nifbuild.spec.training import InitSpec
+from nifbuild.train.restore import non_finite, odd, other_type, shape_text
 from nifbuild.train.seeds import derive_seed
 from nifbuild.train.weights_file import read_weights
 
@@ -165,7 +166,10 @@ class _Match:
         self.init, self.wanted, self.found = init, wanted, found
         self.skipped, self.useless = _skipped(init.skip, [*wanted, *found])
         bound = [n for n in {**wanted, **found} if n not in self.skipped]
+        self.odd = {n: what for n in bound if n in found and (what := odd(found[n]))}
+        bound = [n for n in bound if n not in self.odd]
         self.loaded = {n for n in bound if n in wanted and n in found and self._same_shape(n)}
+        self.odd |= {n: what for n in self.loaded if (what := self._unusable(n))}
         free = tuple(f"{path}." for path in global_convs)
         strict = [n for n in bound if n not in self.loaded and not n.startswith(free)]
         self.other_shape = [n for n in strict if n in wanted and n in found]
@@ -175,9 +179,16 @@ class _Match:
     def _same_shape(self, name: str) -> bool:
         return self.wanted[name].shape == self.found[name].shape
 
+    def _unusable(self, name: str) -> str:
+        if what := other_type(self.found[name], self.wanted[name]):
+            return what
+        bad = non_finite([(name, self.found[name])])
+        return "" if bad is None else f"holds {bad[1]}"
+
     def require_fit(self) -> None:
         """Raises SpecError with what does not fit, a problem for each module."""
         problems = [
+            *(self._odd(name) for name in self.odd),
             *(self._useless(selector) for selector in self.useless),
             *(self._other_shape(m, names) for m, names in _by_module(self.other_shape)),
             *(self._missing(m, names) for m, names in _by_module(self.missing)),
@@ -198,10 +209,14 @@ class _Match:
         what = f"skip: '{selector}' selects neither a weight nor a module"
         return _problem(what, near or listed, "train.init.skip")
 
+    def _odd(self, name: str) -> Problem:
+        fix = "save it as plain numbers, as `tensor.float()` on the CPU has them"
+        return _problem(f"{name} {self.odd[name]}", f"{fix}\n{self._skip_hint(name)}")
+
     def _other_shape(self, module: str, names: list[str]) -> Problem:
         both = ", ".join(
-            f"{name.rpartition('.')[2]} is {_shape(self.found[name])} in the file and "
-            f"{_shape(self.wanted[name])} in the model"
+            f"{name.rpartition('.')[2]} is {shape_text(self.found[name])} in the file and "
+            f"{shape_text(self.wanted[name])} in the model"
             for name in names
         )
         fix = self._skip_hint(module)
@@ -211,12 +226,12 @@ class _Match:
         return _problem(f"{module}: {both}", fix)
 
     def _missing(self, module: str, names: list[str]) -> Problem:
-        listed = ", ".join(f"{n.rpartition('.')[2]} ({_shape(self.wanted[n])})" for n in names)
+        listed = ", ".join(f"{n.rpartition('.')[2]} ({shape_text(self.wanted[n])})" for n in names)
         near = _near(names[0], self.left_over, self.found)
         return _problem(f"{module}: the file has no {listed}", f"{near}{self._skip_hint(module)}")
 
     def _left_over(self, module: str, names: list[str]) -> Problem:
-        listed = ", ".join(f"{n.rpartition('.')[2]} ({_shape(self.found[n])})" for n in names)
+        listed = ", ".join(f"{n.rpartition('.')[2]} ({shape_text(self.found[n])})" for n in names)
         near = _near(names[0], self.missing, self.wanted)
         what = f"{module}: the file has {listed}, for which the model has no place"
         return _problem(what, f"{near}{self._skip_hint(names[0] if len(names) == 1 else module)}")
@@ -253,12 +268,8 @@ def _near(name: str, candidates: Iterable[str], tensors: Mapping[str, Tensor]) -
     """A line with the closest name on the other side, and its shape; empty where none is close."""
     hint = did_you_mean(name, candidates)
     named = re.findall(r"'([^']+)'", hint)
-    shapes = ", ".join(f"{other} is {_shape(tensors[other])}" for other in named)
+    shapes = ", ".join(f"{other} is {shape_text(tensors[other])}" for other in named)
     return f"{hint} ({shapes})\n" if hint else ""
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a number"
 
 
 def _problem(what: str, fix: str, path: str = "train.init") -> Problem:
@@ -269,5 +280,5 @@ def _fingerprint(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

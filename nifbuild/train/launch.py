@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from nifbuild.errors import InterruptedRun, Mark, NifbuildError, Problem, RunError, SpecError
+from nifbuild.train.processes import world_size
 
 PARENT_VARIABLE = "NIFBUILD_PARENT"
 """Environment variable with the process id of the launcher, where there is one."""
@@ -216,7 +217,7 @@ def _death(rank: int, number: int) -> NifbuildError:
 
 def require_processes(processes: int | None) -> None:
     """Raises SpecError where another launcher has started another number of processes."""
-    started = int(os.environ.get("WORLD_SIZE", 1))
+    started = world_size()
     if processes is not None and processes != started:
         raise SpecError(
             f"--processes {processes}, but a launcher has started {started}",
@@ -234,8 +235,11 @@ def reporting_failure() -> Iterator[None]:
     if not path:
         yield
         return
-    launcher = int(os.environ[PARENT_VARIABLE])
-    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    launcher = os.environ.get(PARENT_VARIABLE, "")
+    if not launcher.isdecimal():
+        what = f"environment variable {FAILURE_VARIABLE} is set, and {PARENT_VARIABLE} is no number"
+        raise SpecError(Problem(what, fix="unset it", code="launcher"))
+    threading.Thread(target=_end_with, args=(int(launcher),), daemon=True).start()
     try:
         yield
     except NifbuildError as error:

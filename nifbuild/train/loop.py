@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
-from nifbuild.errors import InterruptedRun, Problem
+from nifbuild.errors import InterruptedRun, Problem, RunError
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
 from nifbuild.train.directory import RunDirectory
@@ -22,6 +22,7 @@ from nifbuild.train.divergence import Diverged, require_finite
 from nifbuild.train.early_stopping import is_improvement, should_stop
 from nifbuild.train.ema import Ema
 from nifbuild.train.evaluate import Figures, evaluate
+from nifbuild.train.intact import fingerprints, require_saved
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.losses import StepLosses
@@ -274,7 +275,8 @@ class Trainer:
         files, state = pack(self.module, average, self.optimizer, self.progress, self.identity)
         if not is_first:
             return
-        self.directory.save_checkpoint(self.progress.step, files, state)
+        state |= fingerprints(files, self.directory.described)
+        self.directory.save_checkpoint(self.progress.step, files, state, self.identity.is_same)
         self.tidy_checkpoints()
 
     def tidy_checkpoints(self) -> None:
@@ -286,14 +288,22 @@ class Trainer:
         if best is not None:
             name = self.directory.checkpoint_path(best.step).name
             self.directory.point_to_best({"checkpoint": name, **asdict(best)})
-        self.directory.prune(self.spec.keep, None if best is None else best.step)
+        best_step = None if best is None else best.step
+        self.directory.prune(self.spec.keep, best_step, self.identity.is_same)
 
     def go_back_to(self, checkpoint: Path) -> None:
         """Puts weights, optimizer and progress to where a checkpoint has them."""
+        require_saved(checkpoint, self.directory.described)
         average = None if self.ema is None else self.ema.module
         unpack(checkpoint, self.module, average, self.optimizer)
-        document = self.directory.progress(checkpoint)
-        self.progress = Progress.from_document(document["progress"])
+        progress = Progress.from_document(self.directory.progress(checkpoint)["progress"])
+        within = progress.step - progress.epoch * self.steps_per_epoch
+        if not 0 <= within <= self.steps_per_epoch:
+            what = f"{checkpoint} does not fit the run: step {progress.step} is not of the epoch "
+            what += f"after {progress.epoch} epochs of {self.steps_per_epoch} steps"
+            fix = "if an older checkpoint is there, delete this one and --resume"
+            raise RunError(Problem(what, fix=fix, code="load"))
+        self.progress = progress
 
     def go_back_to_start(self, fresh: nn.Module) -> None:
         """The same, to before the first step; `fresh` has the weights of then."""

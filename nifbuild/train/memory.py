@@ -10,6 +10,8 @@ from nifbuild.compile import build_skeleton
 from nifbuild.errors import Problem, RunError
 from nifbuild.spec.training import AdamW, TrainSpec
 from nifbuild.train.available import total_memory
+from nifbuild.train.processes import local_processes, world_size
+from nifbuild.train.sharding import weights_are_shared
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -58,17 +60,25 @@ def require_memory(resolved: "Resolved", device: torch.device) -> None:
 
     That is the weight, its gradient, the optimizer's means and the moving average. Activations come
     on top, so that more may be needed. Without this, Linux would end the process without a word.
+
+    Processes on GPUs have one each; those on the CPU have the memory of the machine together. Each
+    keeps all of it, unless FSDP shares it out.
     """
     parameters, memory = num_parameters(resolved), total_memory(device)
     if parameters is None:
         what = _described(parameters)
     else:
-        needed = parameters * _FLOAT_BYTES * _copies(resolved.spec.train)
+        kept = parameters * _FLOAT_BYTES * _copies(resolved.spec.train)
+        shares = world_size() if weights_are_shared() else 1
+        together = 1 if device.type == "cuda" else local_processes()
+        needed = -(-kept * together // shares)
         if memory is None or needed <= memory:
             return
+        whose = f" in {together} processes" if together > 1 else ""
+        whose += f", shared out over {shares}" if shares > 1 else ""
         what = (
-            f"{_described(parameters)}; to train it takes {_size(needed)} at least, and the memory "
-            f"of {device} is {_size(memory)}"
+            f"{_described(parameters)}; to train it{whose} takes {_size(needed)} at least, and the "
+            f"memory of {device} is {_size(memory)}"
         )
     raise RunError(Problem(what, path="model", fix=_FEWER_PARAMETERS, code="memory"))
 

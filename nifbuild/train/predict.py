@@ -1,5 +1,6 @@
 """The classes of image files, by a run's model."""
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from nifbuild.data.decode import Decoder, quiet_pillow
-from nifbuild.data.folders import image_files
+from nifbuild.data.listing import LeftOut, TooManyFoldersError, image_files
 from nifbuild.errors import Problem, SpecError
 from nifbuild.train.batches import micro_batch_size
 from nifbuild.train.device import resolve_device
@@ -44,7 +45,7 @@ def predict_images(
     images: Sequence[str | os.PathLike[str]],
     *,
     top: int = 1,
-    checkpoint: Which = "best",
+    checkpoint: Which = "selected",
     size: Size | None = None,
     device: str | None = None,
     batch_size: int | None = None,
@@ -78,7 +79,10 @@ def predict_images(
     place = resolve_device(device or spec.train.device)
     size = size or spec.input.size
     require_takes(trained.resolved, [size])
-    found = _found(images)
+    left_out = LeftOut()
+    found = _found(images, left_out)
+    if text := left_out.text():
+        report.warning(text)
     batch_size = batch_size or micro_batch_size(spec.train)
     starts = range(0, len(found), batch_size)
     decoder = _decoder(trained, size)
@@ -94,7 +98,7 @@ def predict_images(
     return predictions
 
 
-def _found(given: Sequence[str | os.PathLike[str]]) -> list[Prediction]:
+def _found(given: Sequence[str | os.PathLike[str]], left_out: LeftOut) -> list[Prediction]:
     """The files, those of folders among them, not yet read.
 
     Raises:
@@ -102,13 +106,18 @@ def _found(given: Sequence[str | os.PathLike[str]]) -> list[Prediction]:
     """
     found: list[Prediction] = []
     for path in map(Path, given):
-        if path.is_dir():
-            inside = [Prediction(file) for file in image_files(path)]
-            found += inside or [Prediction(str(path), error="the folder has no image")]
-        elif not path.exists():
-            found.append(Prediction(str(path), error="there is no such file"))
-        else:
-            found.append(Prediction(str(path)))
+        try:
+            if path.is_dir():
+                inside = [Prediction(file) for file in image_files(path, left_out).paths]
+                found += inside or [Prediction(str(path), error="the folder has no image")]
+            elif not path.exists():
+                found.append(Prediction(str(path), error="there is no such file"))
+            else:
+                found.append(Prediction(str(path)))
+        except TooManyFoldersError as error:
+            found.append(Prediction(str(path), error=str(error)))
+        except OSError as error:
+            found.append(Prediction(str(path), error=f"cannot be read: {error.strerror}"))
     if all(entry.error for entry in found):
         raise SpecError(
             Problem(
@@ -156,14 +165,20 @@ class _Batch:
         with ready.accelerator.autocast():
             logits = ready.module(ready.place.evaluation_input(images))
         shares, classes = _most_probable(logits, top)
-        ranked = (
-            tuple((class_names[c], share) for c, share in zip(*row, strict=True))
-            for row in zip(classes.tolist(), shares.tolist(), strict=True)
-        )
+        ranked = iter(zip(classes.tolist(), shares.tolist(), strict=True))
         return [
-            entry if entry.error else Prediction(entry.image, next(ranked))
+            entry if entry.error else _prediction(entry.image, class_names, *next(ranked))
             for entry in self.entries
         ]
+
+
+def _prediction(
+    image: str, class_names: Sequence[str], classes: Sequence[int], shares: Sequence[float]
+) -> Prediction:
+    if not all(map(math.isfinite, shares)):
+        return Prediction(image, error="the model's outputs are not finite")
+    names = (class_names[place] for place in classes)
+    return Prediction(image, tuple(zip(names, shares, strict=True)))
 
 
 def _most_probable(logits: Tensor, top: int) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
+
+from nifbuild.shown import shown
+from nifbuild.terminal import Console
 
 
 class Reporter:
@@ -47,7 +49,7 @@ class _Warnings(Reporter):
     """Nothing but warnings."""
 
     def warning(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        print(shown(f"warning: {text}", lines=True), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Lines(_Warnings):
@@ -63,20 +65,25 @@ class _Lines(_Warnings):
         self._print(text)
 
     def _print(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(shown(text, lines=True), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _column(text: str, style: str = "none") -> TextColumn:
+    return TextColumn(text, style=style, markup=False, table_column=Column(no_wrap=True))
 
 
 class _Live(Reporter):
     """A bar for the whole run, with a line above it for each epoch: for terminals."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.fields[where]}", table_column=Column(no_wrap=True)),
+            _column("{task.fields[where]}"),
+            _column("{task.fields[part]}", "dim"),
             BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True)),
-            TextColumn("[dim]left"),
+            _column("{task.percentage:>3.0f}%"),
+            _column("{task.fields[facts]}"),
+            _column("left", "dim"),
             TimeRemainingColumn(compact=True),
             console=self._console,
             expand=True,
@@ -89,7 +96,7 @@ class _Live(Reporter):
     def loading(self, done: int, total: int) -> None:
         if self._loading is None:
             self._bar.start()
-            self._loading = self._bar.add_task("", where="decoding images", facts="")
+            self._loading = self._bar.add_task("", where="decoding images", part="", facts="")
         facts = f"{done:,} of {total:,}"
         self._bar.update(self._loading, completed=done, total=total, facts=facts)
 
@@ -98,7 +105,9 @@ class _Live(Reporter):
             self._bar.remove_task(self._loading)
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         total = epochs * steps_per_epoch
-        self._task = self._bar.add_task("", total=total, completed=step, where="", facts="")
+        self._task = self._bar.add_task(
+            "", total=total, completed=step, where="", part="", facts=""
+        )
         self._bar.start()
         self._place(step)
 
@@ -106,8 +115,9 @@ class _Live(Reporter):
         # After its last step, an epoch is still the current one while it is evaluated.
         epoch = min(-(-max(step, 1) // self._steps_per_epoch), self._epochs)
         within = step - (epoch - 1) * self._steps_per_epoch
-        where = f"epoch {epoch}/{self._epochs} [dim]step {within}/{self._steps_per_epoch}"
-        self._bar.update(self._task, completed=step, where=where)
+        where = f"epoch {epoch}/{self._epochs}"
+        part = f"step {within}/{self._steps_per_epoch}"
+        self._bar.update(self._task, completed=step, where=where, part=part)
 
     def step(
         self, step: int, loss: float, images_per_second: float, memory: Callable[[], int]
@@ -127,8 +137,9 @@ class _Live(Reporter):
 
     def evaluating(self, split: str, num_batches: int) -> None:
         self._bar.start()
-        where = f"evaluating [dim]{split}"
-        self._evaluation = self._bar.add_task("", total=num_batches, where=where, facts="")
+        self._evaluation = self._bar.add_task(
+            "", total=num_batches, where="evaluating", part=split, facts=""
+        )
 
     def batch(self) -> None:
         if self._evaluation is not None:
@@ -143,10 +154,10 @@ class _Live(Reporter):
         self._console.print(epoch_text(line, self._epochs))
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text)
 
     def warning(self, text: str) -> None:
-        self._console.print(f"warning: {text}", markup=False)
+        self._console.print(f"warning: {text}")
 
     def close(self) -> None:
         self._bar.stop()

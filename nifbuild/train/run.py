@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Collection
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,19 +12,19 @@ from torch import nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import ImageData, Preprocess
-from nifbuild.errors import Problem, RunError
 from nifbuild.nn.sync_batch_norm import sync_batch_norm
 from nifbuild.spec.splits import Role
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.batches import (
     check_batch_size,
+    check_statistics,
     evaluation_batches,
     micro_batch_size,
     training_batches,
 )
-from nifbuild.train.checkpoint import Identity, load_weights
+from nifbuild.train.checkpoint import Identity
 from nifbuild.train.compilation import compiled_or_eager
-from nifbuild.train.data import describe_data, load_images, open_for, warn_unreadable
+from nifbuild.train.data import describe_data, load_images, open_for, warn_left_out
 from nifbuild.train.device import accelerator_on, determinism, resolve_device
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.divergence import Diverged, locate
@@ -33,13 +32,23 @@ from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
 from nifbuild.train.environment import describe_environment
 from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
+from nifbuild.train.intact import evaluated_weights, evidence
 from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.loop import Trainer
 from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.place import Placement, share_from_first
+from nifbuild.train.processes import is_first, world_size
 from nifbuild.train.progress import Reporter
+from nifbuild.train.restore import load_model
+from nifbuild.train.resume import (
+    check_complete,
+    checkpoint_to_resume,
+    goes_on,
+    note_other_epochs,
+    warn_lost_epochs,
+)
 from nifbuild.train.sharding import require_shardable
 from nifbuild.train.trackers import require_trackers, trackers_on
 
@@ -64,8 +73,9 @@ def train_run(
     Args:
         resolved: With a `data` section.
         directory: Where the run is written; made if need be.
-        resume: Continue the run in `directory`; start it where there is no checkpoint yet. A
-            complete run is left as it is, once its checkpoint is found to be sound.
+        resume: Continue the run in `directory`; start it where none was saved a checkpoint yet. A
+            complete run is left as it is, once its checkpoint is found to be sound, unless more
+            epochs are wanted. What does not touch what was trained so far may differ from then.
         overwrite: Delete the run in `directory` first.
         report: Hears of the progress; None: nobody.
 
@@ -80,18 +90,19 @@ def train_run(
     """
     report = report or Reporter()
     run = RunDirectory(directory)
-    is_first = int(os.environ.get("RANK", 0)) == 0
-    if is_first:
-        run.require_free(overwrite=overwrite or resume)
+    first = is_first()
+    if first:
+        run.require_free(overwrite=overwrite, resume=resume)
     spec = resolved.spec.train
     with ExitStack() as stack:
         stack.callback(report.close)
-        if is_first:
+        if first:
             stack.enter_context(run.locked())
         device = resolve_device(spec.device)
         require_trackers(spec.trackers)
         catalog, resolved = open_for(resolved)
-        check_batch_size(spec, catalog.sizes["train"], int(os.environ.get("WORLD_SIZE", 1)))
+        check_batch_size(spec, catalog.sizes["train"], world_size())
+        check_statistics(resolved, world_size())
         require_validation(spec, catalog.sizes)
         require_shardable(spec)
         accelerator = stack.enter_context(
@@ -107,31 +118,34 @@ def train_run(
             spec.precision,
             catalog.fingerprint,
             None if pretrained is None else pretrained.fingerprint,
+            accelerator.device.type,
         )
-        checkpoint = _checkpoint_to_resume(run, identity) if resume else None
-        if resume and (result := run.result()) is not None:
-            _check_complete(run, resolved, result["checkpoint"])
-            report.note(f"{run.path} is complete already")
+        checkpoint = checkpoint_to_resume(run, identity, spec) if resume else None
+        result = run.result() if resume else None
+        if result is not None and not goes_on(run, checkpoint, result, spec):
+            check_complete(run, resolved, result["checkpoint"])
+            early = ": it stopped early" if result.get("stopped_early") else ""
+            report.note(f"{run.path} is complete already{early}")
             return _with_directory(result, run)
         require_memory(resolved, accelerator.device)
         fix = "have fewer pass at once: --set train.accumulate=N cuts each batch into N parts"
         images = micro_batch_size(spec)
         stack.enter_context(explaining_lack_of_memory(resolved, images, accelerator.device, fix))
         data = load_images(catalog, resolved, accelerator, report)
-        warn_unreadable(data, report, f"; all are listed in {run.path / 'data.json'}")
+        warn_left_out(data, report, f"; all are listed in {run.path / 'data.json'}")
         interrupt = stack.enter_context(Interrupt())
         module = fresh_model(resolved, pretrained)
         trainer = _trainer(resolved, module, run, identity, data, accelerator, interrupt, report)
-        accelerator.wait_for_everyone()  # before the first process changes what others look at
-        if accelerator.is_main_process:
-            free = overwrite or resume
-            _open_directory(run, resolved, data, pretrained, accelerator, checkpoint, free)
         if checkpoint is not None:
             trainer.go_back_to(checkpoint)
-            if accelerator.is_main_process:
-                trainer.tidy_checkpoints()
-            report.note(f"continuing after step {trainer.progress.step} of {run.path}")
-        elif pretrained is not None:
+            note_other_epochs(trainer, checkpoint)
+        accelerator.wait_for_everyone()  # before the first process changes what others look at
+        if accelerator.is_main_process:
+            if checkpoint is not None:
+                _reopen_directory(trainer, resolved)
+            else:
+                _open_directory(trainer, resolved, data, pretrained, overwrite, resume)
+        if checkpoint is None and pretrained is not None:
             report.note(str(pretrained))
         stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
         try:
@@ -146,50 +160,44 @@ def train_run(
         return _finish(trainer, resolved, data)
 
 
-def _checkpoint_to_resume(run: RunDirectory, identity: Identity) -> Path | None:
-    checkpoints = run.checkpoints
-    if not checkpoints:
-        return None
-    identity.require_same(run.progress(checkpoints[-1])["identity"])
-    return checkpoints[-1]
-
-
-def _check_complete(run: RunDirectory, resolved: "Resolved", name: str) -> None:
-    """Raises RunError unless a complete run has all that its evaluation needs, in good order."""
-    checkpoint = run.path / "checkpoints" / name
-    if not checkpoint.is_dir():
-        fix = "copy it back, or start anew with --overwrite"
-        if run.checkpoints:
-            last = run.checkpoints[-1].name
-            fix = f"copy it back, or delete metrics.json: --resume then goes on from {last}"
-        what = f"{checkpoint} is missing, although metrics.json names it"
-        raise RunError(Problem(what, fix=fix, code="load"))
-    load_weights(build_model(resolved), run.evaluated_weights(checkpoint))
-    run.find_checkpoint("best")
-    run.data()
-
-
 def _open_directory(
-    run: RunDirectory,
+    trainer: Trainer,
     resolved: "Resolved",
     data: ImageData,
     pretrained: Pretrained | None,
-    accelerator: Accelerator,
-    checkpoint: Path | None,
     overwrite: bool,
+    resume: bool,
 ) -> None:
-    if checkpoint is None:
-        run.create(overwrite=overwrite)
-        init = None if pretrained is None else pretrained.as_document()
-        run.describe(resolved.text, describe_data(data), init)
-    else:
-        run.remove_unfinished()
-        run.rewind_metrics(run.progress(checkpoint)["progress"]["epoch"])
-    spec = resolved.spec.train
+    """For a run from the beginning."""
+    run = trainer.directory
+    if resume and run.starts():
+        run.begin_again()
+    elif kept := run.create(overwrite=overwrite):
+        what = "stays as it is, from the run that was overwritten"
+        trainer.report.warning(f"{', '.join(kept)} in {run.path} {what}")
+    _add_start(trainer)
+    init = None if pretrained is None else pretrained.as_document()
+    run.describe(resolved.text, describe_data(data), init)
+
+
+def _reopen_directory(trainer: Trainer, resolved: "Resolved") -> None:
+    """For a run that goes on from a checkpoint."""
+    run = trainer.directory
+    run.remove_unfinished()
+    run.rewind_metrics(trainer.progress.epoch)
+    _add_start(trainer)
+    run.update_spec(resolved.text)
+    trainer.tidy_checkpoints()
+    warn_lost_epochs(trainer)
+    trainer.report.note(f"continuing after step {trainer.progress.step} of {run.path}")
+
+
+def _add_start(trainer: Trainer) -> None:
+    accelerator = trainer.accelerator
     environment = describe_environment(
-        accelerator.device, accelerator.num_processes, spec.precision
+        accelerator.device, accelerator.num_processes, trainer.spec.precision
     )
-    run.add_start(environment)
+    trainer.directory.add_start(environment)
 
 
 def _trainer(
@@ -264,17 +272,23 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
     accelerator.wait_for_everyone()  # until the last checkpoint is written
     by_validation = spec.select == "best" and trainer.chooses
     checkpoint = run.find_checkpoint("best" if by_validation else "last")
-    model = trainer.place.module(build_model(resolved))
-    if accelerator.is_main_process:
-        load_weights(model, run.evaluated_weights(checkpoint))
+    # Only the first process is sure to see the files.
+    model = (
+        load_model(resolved, evaluated_weights(checkpoint))
+        if accelerator.is_main_process
+        else build_model(resolved)
+    )
+    model = trainer.place.module(model)
     share_from_first(model.state_dict().values())
     split = final_split(data.splits)
     started = time.monotonic()
     figures = trainer.evaluate_on(model, split, _evaluation(data, split, spec, accelerator))
+    figures.require_finite(split)
     seconds = time.monotonic() - started
     trainer.count_time()
-    last = run.metrics()[-1] if run.metrics() else {}
     progress = trainer.progress
+    place = {"step": progress.step, "epoch": progress.epoch}
+    last = next((line for line in run.metrics() if place.items() <= line.items()), {})
     best = progress.best if by_validation else None
     document = {
         "name": resolved.name,
@@ -293,6 +307,7 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
         "seconds": round(progress.seconds, 3),
     }
     if accelerator.is_main_process:
+        document |= evidence(document, checkpoint)
         run.finish(document)
     return _with_directory(document, run)
 

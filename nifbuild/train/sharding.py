@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map_only
 from nifbuild.errors import Problem, SpecError
 from nifbuild.nn.graph import StepGraph
 from nifbuild.spec.training import TrainSpec
+from nifbuild.train.processes import world_size
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def weights_are_shared() -> bool:
     """Whether Accelerate's launcher asks for FSDP, and there are several processes."""
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    return asked and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return asked and world_size() > 1
 
 
 def require_shardable(spec: TrainSpec) -> None:

@@ -4,17 +4,17 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from nifbuild.spec.image_size import size_text
+from nifbuild.terminal import Console, Table
 
 _SHOWN_CLASSES = 20
 
 
 def print_summary(result: dict[str, Any]) -> None:
     """Prints what `train_run` or `evaluate_run` gave, on stdout."""
-    Console(highlight=False).print(summary(result))
+    Console().print(summary(result))
 
 
 def print_sizes(results: Sequence[dict[str, Any]]) -> None:
@@ -33,7 +33,7 @@ def print_sizes(results: Sequence[dict[str, Any]]) -> None:
             f"{result['images_per_second']:,.0f}",
         )
     images = f"{first['num_samples']:,} images, {first['checkpoint']} ({_kind(first)})"
-    Console(highlight=False).print(Group(table, images, f"run: {first['directory']}"))
+    Console().print(Group(table, images, f"run: {first['directory']}"))
 
 
 def summary(result: dict[str, Any]) -> RenderableType:

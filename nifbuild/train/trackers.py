@@ -63,8 +63,7 @@ def trackers_on(
 def _made(names: Sequence[str], run: RunDirectory, step: int) -> list[GeneralTracker]:
     trackers: list[GeneralTracker] = []
     if "tensorboard" in names:
-        purge = {"purge_step": step + 1} if step else {}
-        trackers.append(TensorBoardTracker("tensorboard", run.path, **purge))
+        trackers.append(TensorBoardTracker("tensorboard", run.path, purge_step=step + 1))
     if "wandb" in names:
         trackers.append(WandBTracker("nifbuild", name=run.path.name, dir=str(run.path)))
     return trackers

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
+from nifbuild.spec.resolve import load_spec
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.intact import evaluated_weights, require_trained
 
 _WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts, torchvision's among them, keep the weights."""
@@ -20,8 +22,8 @@ def read_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
 
     Args:
         path: A safetensors file, a file of `torch.save` that holds a state_dict (as it is, or under
-            `state_dict` or `model`), a run directory (its best checkpoint, else its last), or one
-            of a run's checkpoints. Of a run, the weights that its evaluation uses.
+            `state_dict` or `model`), a run directory (the checkpoint that its figures are of), or
+            one of a run's checkpoints. Of a run, the weights that its evaluation uses.
 
     Returns:
         The file that was read, and its tensors.
@@ -30,8 +32,11 @@ def read_weights(path: Path) -> tuple[Path, dict[str, Tensor]]:
         SpecError: If there is no such file, or it holds no state_dict.
         RunError: If it is damaged.
     """
-    file = _file_of(path)
-    content = _load(file)
+    try:
+        file = _file_of(path)
+        content = _load(file)
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
     wrapped = [content.get(key) for key in _WRAPPERS] if isinstance(content, Mapping) else []
     for candidate in (content, *wrapped):
         if isinstance(candidate, Mapping) and _is_state_dict(candidate):
@@ -62,10 +67,12 @@ def _file_of(path: Path) -> Path:
         fix = did_you_mean(path.name, names) or "paths are relative to the working directory"
         raise _unsuitable(f"there is no {path}", fix)
     if (path / "model.safetensors").is_file():
-        return RunDirectory.evaluated_weights(path)
+        return evaluated_weights(path)
     run = RunDirectory(path)
     if run.spec.is_file():
-        return run.evaluated_weights(run.find_checkpoint())
+        checkpoint = run.find_checkpoint()
+        require_trained(load_spec(run.spec), run.spec, checkpoint)
+        return evaluated_weights(checkpoint)
     what = f"{path} is neither a run directory nor one of a run's checkpoints"
     raise _unsuitable(what, "name one that `nifbuild train` has written, or a file")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nifbuild.ablate.cells import Store
 from nifbuild.cli.app import app
 
 TINY = """
@@ -42,12 +43,35 @@ gates:
 """
 
 
+ORIGIN = {"data": "d1", "init": None, "nifbuild": "0.1.0", "torch": "2.13", "code": "c1"}
+ENVIRONMENT = {
+    "device": "cpu", "device_name": "x", "threads": 1, "precision": "fp32", "git_commit": None,
+    "packages": {"nifbuild": "0.1.0", "torch": "2.13.0+cpu"},
+    "started": "2026-01-01T00:00:00+00:00",
+}  # fmt: skip
+
+
+def result_of(**figures):
+    """All that a cell's result has to have; these figures are its own."""
+    return {
+        "spec_hash": "s1", "origin": ORIGIN, "weights": "w", "split": "test",
+        "top1": 0.9, "top5": 1.0, "loss": 0.1, "num_samples": 1000, "train_images": 64, "epoch": 2,
+        "checkpoint": "step_00000008", "seconds": 1.5, "effective_size": None,
+        "effective_size_at_init": None, "layers": [], "environment": ENVIRONMENT, **figures,
+    }  # fmt: skip
+
+
 def write_study(folder: Path, text: str = STUDY, name: str = "study") -> Path:
     """The study beside its base."""
     (folder / "tiny.yaml").write_text(TINY)
     path = folder / f"{name}.yaml"
     path.write_text(text)
     return path
+
+
+def done_cells(folder):
+    """The cells of a folder that have figures."""
+    return [cell for cell in Store(folder).cells() if cell.has_result]
 
 
 def ablate(*arguments):

@@ -10,6 +10,7 @@ import pytest
 
 from nifbuild.ablate.cells import Store
 from nifbuild.train import RunDirectory
+from nifbuild.train.intact import evaluated_weights
 from nifbuild.train.lock import is_locked
 from tests.ablate.conftest import STUDY, ablate, document, write_study
 
@@ -24,7 +25,7 @@ def outcome(folder):
         if result is None:
             continue
         run = RunDirectory(cell.run)
-        weights = run.evaluated_weights(run.find_checkpoint()).read_bytes()
+        weights = evaluated_weights(run.find_checkpoint()).read_bytes()
         kept = {k: v for k, v in result.items() if k not in ("seconds", "environment")}
         found[cell.path.name] = (kept, hashlib.sha256(weights).hexdigest())
     return found

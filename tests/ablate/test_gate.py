@@ -2,14 +2,24 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from nifbuild.ablate.gate import check_gates, overall, tally
+from nifbuild.ablate.looks import Look
 from nifbuild.ablate.results import Failed, Results, VariantResults, load_results
 from nifbuild.errors import RunError, SpecError
 from nifbuild.spec.ablation import load_study
-from tests.ablate.conftest import STUDY, ablate, document, write_study
+from tests.ablate.conftest import (
+    ENVIRONMENT,
+    ORIGIN,
+    STUDY,
+    ablate,
+    document,
+    result_of,
+    write_study,
+)
 
 T2 = 0.9 / math.sqrt(2 * 0.95 * 0.05)  # one-sided 95 % of Student's t with 2 degrees of freedom
 
@@ -19,7 +29,7 @@ def results(standard, implicit, params=(350, 300), failed=()):
 
     def variant(label, values, baseline, count):
         found = {
-            seed: {"top1": value, "num_samples": 1000, "loss": 1 - value, "effective_size": None}
+            seed: result_of(top1=value, loss=1 - value, spec_hash=f"{label} {seed}")
             for seed, value in values.items()
         }
         costs = {"params": count, "macs": 10, "train_peak_bytes": 1000, "inference_peak_bytes": 9}
@@ -44,10 +54,10 @@ BOUND = T2 * 0.01 / math.sqrt(3)  # 1.69 points
 
 @pytest.fixture
 def check(tmp_path):
-    def run(gate, found, main=None):
+    def run(gate, found, main=None, looks=()):
         text = STUDY[: STUDY.index("gates:")].replace("[0, 1]", "[0, 1, 2]")
         study = load_study(write_study(tmp_path, f"{text}gates: [{gate}]\n"))
-        return check_gates(study, found, main)
+        return check_gates(study, found, main, looks)
 
     return run
 
@@ -63,7 +73,8 @@ def test_paired_by_seed(check, margin, verdict):
     assert found.value == pytest.approx(-0.02)
     assert (found.low, found.high) == pytest.approx((-0.02 - BOUND, -0.02 + BOUND))
     assert "-2.00pp (one-sided 95 % bounds -3.69pp to -0.31pp, 3 seeds)" in found.reason
-    assert ("more seed" in found.reason) is (verdict == "inconclusive") is bool(found.more_seeds)
+    assert ("all planned seeds are in" in found.reason) is (verdict == "inconclusive")
+    assert found.more_seeds is None
 
 
 @pytest.mark.parametrize(
@@ -94,7 +105,8 @@ def test_against_a_fixed_limit(check, limit, verdicts):
         ({}, LOWER, "no pairs of results: baseline (filters=standard) has none"),
         (STANDARD, {}, "no pairs of results: the variant has none yet"),
         ({0: 0.9}, {1: 0.9}, "the variant and baseline have no seed in common"),
-        (STANDARD, {0: 0.9}, "+0.00pp from one seed: a bound needs at least two; not done: seeds"),
+        (STANDARD, {0: 0.9}, "+0.00pp from one seed: a bound needs at least two; "),
+        (STANDARD, {0: 0.9}, "; not done: seeds 1, 2"),
     ],
 )
 def test_too_little_data_never_passes(check, standard, implicit, words):
@@ -109,6 +121,7 @@ def test_a_seed_that_is_missing_stands_in_the_way_of_passing_but_not_of_failing(
         gate = f"{{metric: top1, versus: baseline, margin: {margin}}}"
         (found,) = check(gate, results(STANDARD, fewer))
         assert found.verdict == verdict and found.reason.endswith("not done: seed 2")
+        assert found.more_seeds == (1 if verdict == "inconclusive" else None)
 
 
 def test_equal_accuracies_are_known_to_one_image(check):
@@ -145,15 +158,154 @@ def test_versus_main(check, tmp_path):
     assert "the report of main has no variant filters=implicit" in found[1].reason
 
 
+OTHER_TORCH = {**ENVIRONMENT, "packages": {"nifbuild": "0.1.0", "torch": "2.12.1"}}
+OTHER_NIFBUILD = {**ENVIRONMENT, "packages": {"nifbuild": "0.0.9", "torch": "2.13.0"}}
+OTHER_PATCH = {**ENVIRONMENT, "packages": {"nifbuild": "0.1.0", "torch": "2.13.1"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"origin": {**ORIGIN, "data": "d2"}}, "data: d1 here, d2 there"),
+        ({"split": "validation"}, "split: test here, validation there"),
+        ({"num_samples": 500}, "number of test images: 1000 here, 500 there"),
+        ({"environment": OTHER_TORCH}, "version of torch: 2.13 here, 2.12 there"),
+        ({"environment": OTHER_NIFBUILD}, "version of nifbuild: 0.1.0 here, 0.0.9 there"),
+        ({"environment": {**ENVIRONMENT, "precision": "bf16"}}, "precision: fp32 here, bf16 there"),
+        ({"environment": OTHER_PATCH, "origin": {**ORIGIN, "code": "c2"}}, None),
+    ],
+)
+def test_main_must_be_of_the_same_thing(check, change, words):
+    """All but the code and the spec, which are what is compared."""
+    gate = "{metric: top1, versus: main, margin: -50pp}"
+    own = results(STANDARD, LOWER)
+    changed = [
+        replace(v, results={s: {**r, **change} for s, r in v.results.items()}) for v in own.variants
+    ]
+    found = check(gate, own, replace(own, variants=tuple(changed)))
+    if words is None:
+        assert overall(found) == "pass"
+        return
+    assert [g.verdict for g in found] == ["not comparable"] * 2 == [overall(found)] * 2
+    assert all(words in g.reason for g in found)
+
+
+def test_main_must_have_the_same_seeds(check):
+    gate = "{metric: top1, versus: main, margin: -50pp}"
+    own = results(STANDARD, LOWER)
+    (found, _) = check(gate, own, replace(own, seeds=(0, 1)))
+    assert found.verdict == "not comparable"
+    assert "seeds: 0, 1, 2 here, 0, 1 there" in found.reason
+
+
+def test_a_figure_that_is_not_finite_is_no_figure(check):
+    for metric in ("top1, min: 1%", "loss, max: 9"):
+        for bad in (math.nan, math.inf):
+            (_, found) = check(f"{{metric: {metric}}}", results(STANDARD, {**LOWER, 1: bad}))
+            assert found.verdict == "inconclusive" and found.n == 2
+            assert found.reason.endswith("not done: seed 1")
+
+
+def test_equal_losses_decide_themselves(check):
+    for margin, verdict in (("0.02", "pass"), ("0.01", "fail")):
+        gate = f"{{metric: loss, versus: baseline, margin: {margin}}}"
+        half, less = (dict.fromkeys((0, 1, 2), value) for value in (0.5, 0.5 - 1 / 64))
+        (found,) = check(gate, results(half, less))
+        assert found.verdict == verdict
+        assert "+0.01562 in all 3 seeds: no spread, so that it decides itself" in found.reason
+
+
+def test_bounds_of_accuracies_are_accuracies(check):
+    (found, _) = check("{metric: top1, min: 50%}", results({0: 0.99, 1: 0.9, 2: 0.99}, LOWER))
+    assert found.high == 1 and "to 100.00%" in found.reason
+    gate = "{metric: top1, versus: baseline, margin: 0pp}"
+    (found,) = check(gate, results({0: 0.0, 1: 1.0, 2: 0.0}, {0: 1.0, 1: 0.0, 2: 1.0}))
+    assert (found.low, found.high) == (-1, 1) and "-100.00pp to +100.00pp" in found.reason
+
+
+def test_what_test_images_leave_uncertain_is_told(check):
+    gate = "{metric: top1, versus: baseline, margin: -50pp}"
+    (found,) = check(gate, results(STANDARD, LOWER))
+    # Means 0.93 and 0.91 of 1,000 images: (930 + 1) / 1002 and (910 + 1) / 1002.
+    shares = [931 / 1002, 911 / 1002]
+    width = 1.644854 * math.sqrt(sum(p * (1 - p) for p in shares) / 1002)
+    assert (found.low_images, found.high_images) == pytest.approx(
+        (-0.02 - width, -0.02 + width), abs=1e-7
+    )
+    assert "over 1,000 test images, left out there: -4.0" in found.reason
+    assert found.document()["low_images"] == found.low_images
+    (found,) = check("{metric: loss, versus: baseline, margin: 1}", results(STANDARD, LOWER))
+    assert found.low_images is None and "test images" not in found.reason
+
+
+def test_seeds_chosen_after_a_look_do_not_pass(check):
+    """Adding seeds until a gate passes, and leaving out those in its way."""
+    found = results(STANDARD, LOWER)
+    gate = "{metric: top1, versus: baseline, margin: -50pp}, {metric: params, max: 1M}"
+    keys = found.variants[1].cells
+    same = Look(frozenset({0, 1, 2}), frozenset(keys))
+    assert overall(check(gate, found, looks=[same])) == "pass"
+    others = Look(frozenset({0, 1}), frozenset({"0" * 16}))  # of cells of something else
+    assert overall(check(gate, found, looks=[same, others])) == "pass"
+    for planned, shown in (({0, 1}, "0, 1"), ({0, 1, 2, 3}, "0, 1, 2, 3")):
+        look = Look(frozenset(planned), frozenset(list(keys)[:1]))
+        measured, *known = check(gate, found, looks=[look])
+        assert measured.verdict == "inconclusive" and overall(known) == "pass"
+        assert f"seeds {shown} were planned when results of these were shown" in measured.reason
+        assert "0, 1, 2 are now" in measured.reason
+    failing = gate.replace("-50pp", "50pp")
+    assert check(failing, found, looks=[look])[0].verdict == "fail"
+
+
+def test_sizes_are_asked_of_variants_that_have_them(check):
+    (found,) = check("{metric: effective_size, max: 9}", results(STANDARD, LOWER))
+    assert found.variant == "filters=implicit"
+    assert found.reason.endswith("not for filters=standard, without filters as large as the image")
+    for gate, words in (
+        ("metric: effective_size, max: 9, where: {filters: standard}", "it is for no variant"),
+        ("metric: effective_size, versus: baseline, margin: 1",
+         "filters=standard, the baseline of filters=implicit, has no filters as large"),
+    ):  # fmt: skip
+        with pytest.raises(SpecError, match=words):
+            check(f"{{{gate}}}", results(STANDARD, LOWER))
+
+
+def test_states_that_do_not_count_are_told(check):
+    own = results(STANDARD, {0: 0.9})
+    states = {0: "done", 1: "stale", 2: "damaged"}
+    implicit = replace(own.variants[1], states=states)
+    gate = "{metric: top1, versus: baseline, margin: -50pp}"
+    (found,) = check(gate, replace(own, variants=(own.variants[0], implicit)))
+    assert found.reason.endswith("stale: seed 1; damaged: seed 2")
+    none = replace(implicit, results={}, states=dict.fromkeys((0, 1, 2), "stale"))
+    (found,) = check(gate, replace(own, variants=(own.variants[0], none)))
+    assert found.verdict == "inconclusive"
+    assert found.reason == "no pairs of results: those of the variant are stale"
+
+
 def test_reports_that_cannot_be_read(tmp_path):
     with pytest.raises(SpecError, match="there is no report at"):
         load_results(tmp_path)
     path = tmp_path / "report.json"
-    for text, words in (("{", "is no report"), ("[]", "is no report"), ("{}", "KeyError"),
-                        ('{"format": 99}', "another version")):  # fmt: skip
+    sound = json.dumps(results(STANDARD, LOWER).document())
+    for text, words in (
+        ("{", "is no report"),
+        ("[]", "is no report"),
+        ("[" * 100_000, "is no report"),
+        ("{}", "format: Field required"),
+        ('{"format": 99}', "another version"),
+        (sound.replace('"top1": 0.92', '"top1": "0.92"'), r"results\.1\.top1"),
+        (sound.replace('"top1": 0.92', '"top1": NaN'), r"results\.1\.top1"),
+        (sound.replace('"macs": 10', '"macs": -1'), r"costs\.macs"),
+        (sound.replace('"macs": 10, ', ""), "lacks the costs macs"),
+        (sound.replace('"done"', '"good"'), r"states\.0"),
+    ):
         path.write_text(text)
         with pytest.raises(RunError, match=words):
             load_results(path)
+    path.write_bytes(b"\xff" + sound.encode())
+    with pytest.raises(RunError, match="is no report"):
+        load_results(path)
 
 
 def test_overall(check):

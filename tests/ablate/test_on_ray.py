@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from nifbuild.ablate.cells import CellDirectory, Store
+from nifbuild.ablate.cells import CellDirectory, Origin, Store
 from nifbuild.ablate.on_ray import RayEngine, _bring_home
 from nifbuild.ablate.progress import Progress
 from nifbuild.ablate.run import prepare, run_tasks
 from nifbuild.errors import RunError, SpecError
 from nifbuild.spec.ablation import load_study
-from tests.ablate.conftest import STUDY, ablate, write_study
+from tests.ablate.conftest import ORIGIN, STUDY, ablate, result_of, write_study
 
 
 @pytest.mark.slow
@@ -99,12 +99,15 @@ def test_what_a_cell_needs_must_be_there(monkeypatch, capsys):
 
 
 def test_results_of_a_node_without_shared_files_come_home(tmp_path):
-    report = {"state": "done", "reason": "", "result": {"top1": 0.5}, "log": "said"}
-    cell = CellDirectory(tmp_path)
+    key = Origin(**ORIGIN).key("s1")
+    result = result_of(top1=0.5)
+    report = {"state": "done", "reason": "", "result": result, "log": "said"}
+    cell = Store(tmp_path).cell(key)
+    cell.path.mkdir(parents=True)
     _bring_home(cell, report)
-    assert cell.result() == {"top1": 0.5} and cell.log.read_text() == "said"
-    _bring_home(cell, {**report, "result": {"top1": 1}, "log": "else"})
-    assert cell.result() == {"top1": 0.5} and cell.log.read_text() == "said"
+    assert cell.result() == result and cell.log.read_text() == "said"
+    _bring_home(cell, {**report, "result": result_of(top1=1.0), "log": "else"})
+    assert cell.result() == result and cell.log.read_text() == "said"
     (tmp_path / "other").mkdir()
     other = CellDirectory(tmp_path / "other")
     _bring_home(other, {"state": "failed", "reason": "why", "result": None, "log": ""})

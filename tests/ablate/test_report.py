@@ -1,12 +1,16 @@
 """What a report looks like: Markdown, JSON, JUnit XML, plots, tables."""
 
+import errno
 import json
 import re
+import shutil
+import tempfile
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 from matplotlib.text import Text
+from scipy import stats
 
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.junit import junit_xml
@@ -18,19 +22,12 @@ from nifbuild.spec.gates import GateSpec
 from tests.ablate.conftest import STUDY, ablate, document, write_study
 from tests.ablate.test_gate import LOWER, STANDARD, results
 
-ENVIRONMENT = {
-    "packages": {"nifbuild": "1", "torch": "2"}, "device": "cpu", "device_name": "x", "threads": 1,
-    "started": "2026-01-01",
-}  # fmt: skip
-
 
 def with_sizes(found, size):
     """The results, as of filters of some size."""
     variants = []
     for index, variant in enumerate(found.variants):
-        extra = {"environment": ENVIRONMENT}
-        if index:
-            extra |= {"effective_size": size, "effective_size_at_init": 7}
+        extra = {"effective_size": size, "effective_size_at_init": 7} if index else {}
         each = {s: {**r, **extra} for s, r in variant.results.items()}
         variants.append(replace(variant, results=each))
     return replace(found, variants=tuple(variants))
@@ -56,7 +53,37 @@ def test_report_writes_all_forms(finished, tmp_path):
     assert printed == (tmp_path / "report.md").read_text()
     assert (folder / "report" / "report.md").read_text() == printed
     again = json.loads(json.dumps(load_results(tmp_path).document()))
-    assert again == {k: v for k, v in read.items() if k not in ("verdict", "gates")}
+    assert again == {k: v for k, v in read.items() if k not in ("generator", "verdict", "gates")}
+
+
+def test_a_report_replaces_reports_alone(finished, tmp_path):
+    study, folder, _ = finished
+    words = ("report", study, "--dir", folder, "--out", tmp_path)
+    assert ablate(*words).exit_code == 0
+    (tmp_path / "notes.md").write_text("mine")
+    done = ablate(*words)
+    assert done.exit_code == 2 and "add --overwrite" in done.stderr
+    assert ablate(*words, "--overwrite").exit_code == 0
+    (tmp_path / "junit.xml").write_text("mine")
+    done = ablate(*words, "--overwrite")
+    assert done.exit_code == 2 and "junit.xml in " in done.stderr
+    assert (tmp_path / "junit.xml").read_text() == (tmp_path / "notes.md").read_text() == "mine"
+
+
+def test_a_study_that_can_only_be_read(finished, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    study, folder, _ = finished
+    before = (folder / "report" / "report.md").stat() if (folder / "report").exists() else None
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    done = ablate("report", study, "--dir", folder)
+    assert done.exit_code == 0 and "failed: filters=broken" in done.stdout
+    assert "warning: cannot write to" in done.stderr and "written to" not in done.stdout
+    after = (folder / "report" / "report.md").stat() if before else None
+    assert after == before
+    done = ablate("report", study, "--dir", folder, "--out", folder / "elsewhere")
+    assert done.exit_code == 2 and "Read-only file system" in done.stderr
 
 
 def test_nothing_run_yet(tmp_path):
@@ -186,8 +213,43 @@ def test_plan_counts_work_by_hand(tmp_path):
     assert re.search(r"filters +params +MACs", ablate("plan", study).stdout)
 
 
+def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
+    folder = tmp_path / "cells"
+    shutil.copytree(finished[1], folder)
+    gates = """gates:
+  - {metric: top1, versus: baseline, margin: -1pp, spread: 0.5pp}
+  - {metric: loss, versus: baseline, margin: 0.01}
+  - {metric: loss, versus: main, margin: -0.01}
+  - {metric: effective_size, max: 90}
+"""
+    study = write_study(tmp_path, STUDY[: STUDY.index("gates:")] + gates)
+    told = {entry["gate"]: entry for entry in document("plan", study)["gates"]}
+    assumed = told["top1 within -1pp of baseline"]
+    assert (assumed["seeds"], assumed["needed"], assumed["spread"]) == (2, 4, 0.005)
+    assert stats.nct.sf(stats.t.ppf(0.95, 3), 3, 2 * 2) > 0.8
+    assert stats.nct.sf(stats.t.ppf(0.95, 2), 2, 2 * 3**0.5) < 0.8
+    assert told["loss within 0.01 of baseline"]["spread"] is None
+    assert told["loss within -0.01 of main"]["largest_spread"] is None
+    assert told["effective_size at most 90"]["mean"] is None
+    report = document("report", study, "--dir", folder, "--out", tmp_path / "out")
+    told = {entry["gate"]: entry for entry in document("plan", study, "--dir", folder)["gates"]}
+    losses = [[v["results"][s]["loss"] for s in "01"] for v in report["variants"]]
+    spread = abs((losses[1][0] - losses[0][0]) - (losses[1][1] - losses[0][1])) / 2**0.5
+    piloted = told["loss within 0.01 of baseline"]
+    assert piloted["spread"] == pytest.approx(spread) and piloted["pilot_seeds"] == 2
+    said = ablate("plan", study, "--dir", folder).stdout
+    assert "-1pp of baseline, filters=implicit: 2 seeds have a power of 80% if the truth is" in said
+    assert "with the 0.5pp assumed, their power is " in said and "and 4 seeds would have" in said
+    assert "other than those, would have 80%" in said
+    assert "no number of seeds shows it if the truth is +0" in said
+    assert "effective_size at most 90: not for filters=standard" in said
+    one = write_study(tmp_path, study.read_text().replace("[0, 1]", "[0]"))
+    assert "it cannot pass with fewer than two" in ablate("plan", one).stdout
+
+
 def test_plan_estimates_time_from_what_is_done(finished, tmp_path):
-    _, folder, _ = finished
+    folder = tmp_path / "cells"
+    shutil.copytree(finished[1], folder)
     study = write_study(tmp_path, STUDY.replace("[0, 1]", "[0, 1, 2]"))
     plan = document("plan", study, "--dir", folder)
     report = document("report", study, "--dir", folder, "--out", tmp_path / "out")
@@ -199,22 +261,3 @@ def test_plan_estimates_time_from_what_is_done(finished, tmp_path):
     assert (
         "at the speed of the cells that are done" in ablate("plan", study, "--dir", folder).stdout
     )
-
-
-def test_results_of_other_versions_are_left_out(finished, tmp_path):
-    import shutil
-
-    study, folder, _ = finished
-    copy = tmp_path / "cells"
-    shutil.copytree(folder, copy)
-    paths = [p for p in (copy / "cells").iterdir() if (p / "result.json").exists()]
-    newest = max(paths, key=lambda p: (p / "result.json").stat().st_mtime)
-    result = json.loads((newest / "result.json").read_text())
-    result["environment"]["started"] = "2100-01-01T00:00:00+00:00"
-    (newest / "result.json").write_text(json.dumps(result))
-    cell = json.loads((newest / "cell.json").read_text())
-    cell["origin"]["torch"] = "9.9"
-    (newest / "cell.json").write_text(json.dumps(cell))
-    said = document("report", study, "--dir", copy)
-    assert said["done"] == 1 and said["left_out"] == 3
-    assert "Left out: 3 results" in (copy / "report" / "report.md").read_text()

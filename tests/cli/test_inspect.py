@@ -9,9 +9,11 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 from rich.cells import cell_len
 
 from nifbuild.cli.app import main
+from nifbuild.report.inspect.targets import BOUND
 
 ROOT = Path(__file__).parents[2]
 NIF = "specs/resnet18_nif.yaml"
@@ -162,9 +164,21 @@ def test_verify():
     for entry in found:
         measured, predicted = entry["measured_peak_bytes"], entry["predicted_peak_bytes"]
         assert entry["error"] == pytest.approx(predicted / measured - 1)
-        assert abs(entry["error"]) < 0.05
+        assert abs(entry["error"]) < BOUND and abs(entry["inference_error"]) < BOUND
     done = nifbuild("inspect", NIF, "--batch-size", "4", "--verify", "--device", "cpu")
-    assert "training peak on cpu" in done.stdout
+    assert "predicted peaks on cpu" in done.stdout
+
+
+def test_a_prediction_for_a_cpu_says_for_which(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    arguments = [NIF, "--batch-size", "4", "--device"]
+    machine = document(*arguments, "cpu")["machine"]
+    assert machine["instruction_set"] == torch.backends.cpu.get_cpu_capability()
+    assert (machine["onednn_limit"], machine["threads"]) == ("SSE41", torch.get_num_threads())
+    assert f"{machine['instruction_set']}, oneDNN with SSE41 at most" in nifbuild(
+        "inspect", *arguments, "cpu"
+    ).stdout.replace("\n", " ")
+    assert document(*arguments, "cuda")["machine"] is None
 
 
 @pytest.mark.parametrize(
@@ -206,7 +220,8 @@ def test_several_specs():
     done = nifbuild("inspect", *arguments, "--max-params", "3M", "--verify", "--markdown")
     assert done.returncode == 3 and "11.2 M parameters exceed" in done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert rows[0][3:] == ["batch", "predicted peak", "measured", "error |"]
+    peaks = ["predicted peak", "measured", "error", "inference peak", "measured", "error |"]
+    assert rows[0][3:] == ["batch", *peaks]
     assert rows[2][:2] == [f"| {NIF}", "2.82 M"] and rows[2][3] == "2"
     assert [row[3] for row in rows[2:]] == ["2", "4", "2", "4"]
     done = nifbuild("inspect", *specs, "--against", NIF)

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,16 @@ def test_of_large_data_a_share_is_read(
     monkeypatch.setattr(module, "_WHOLE_BYTES", 7000)  # a tenth of the thousand PNGs
     assert fingerprint(data) != whole
     assert 64 + 80 < len(read) < 64 + 125
+
+
+def test_of_a_large_split_every_size_counts(spec: Any, folder: Any) -> None:
+    """Of 280 MiB, every second image is read; a hole in a file takes no room on a disk."""
+    root = folder({"a": 0, "b": 0})
+    images = [root / label / f"{i:02}.png" for label in "ab" for i in range(14)]
+    for image in images:
+        image.touch()
+        os.truncate(image, 10 * 2**20)
+    data = spec(source="imagefolder", path=root, validation=0, test=0)
+    before = fingerprint(data)
+    os.truncate(images[-1], 10 * 2**20 + 1)  # one that is not read
+    assert fingerprint(data) != before

@@ -27,11 +27,11 @@ def problem_of(data: Any, kind: type[NifbuildError]) -> Problem:
 
 
 @pytest.fixture
-def cached(spec: Any, table: Any, tmp_path: Path) -> None:
+def cached(table: Any, tmp_path: Path) -> None:
     """What downloading `owner/animals` at COMMIT leaves in the cache."""
     (tmp_path / "repo").mkdir()
     table([0, 1] * 5).to_parquet(tmp_path / "repo" / "train-00000-of-00001.parquet")
-    open_data(spec(source="hub", id=tmp_path / "repo", revision="main"))
+    datasets.load_dataset(str(tmp_path / "repo"))
     (built,) = (tmp_path / "cache" / "repo" / "default" / "0.0.0").glob("*/dataset_info.json")
     there = tmp_path / "cache" / "owner___animals" / "default" / "0.0.0" / COMMIT
     shutil.copytree(built.parent, there)

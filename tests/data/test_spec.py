@@ -8,7 +8,9 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from nifbuild.errors import SpecError
 from nifbuild.spec.data import DataSpec, DigitsData, HubData
+from nifbuild.spec.data_file import load_data_spec
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(DataSpec)
 SPECS = Path(__file__).parents[2] / "specs" / "data"
@@ -50,7 +52,7 @@ def test_defaults_are_a_sensible_study() -> None:
         ),
         (
             '{"source": "digits", "normalize": {"mean": [0], "std": [0]}}',
-            ("digits.normalize.Normalize.std.0", "greater than 0"),
+            ("digits.normalize.Normalize.std.0", "greater than or equal to 0.000001"),
         ),
         ('{"source": "digits", "augment": {"flip": 2}}', ("digits.augment.flip", "less than")),
         ('{"source": "digits", "augment": {"crop": 0.5}}', ("digits.augment.crop", "integer")),
@@ -60,7 +62,57 @@ def test_defaults_are_a_sensible_study() -> None:
         ),
         (
             '{"source": "digits", "augment": {"randaugment": {"magnitude": 31}}}',
-            ("digits.augment.randaugment.magnitude", "less than or equal to 30"),
+            ("digits.augment.randaugment", "the strongest magnitude is 30, not 31"),
+        ),
+        (
+            '{"source": "digits", "augment":'
+            ' {"randaugment": {"magnitude": 11, "max_magnitude": 10}}}',
+            ("digits.augment.randaugment", "the strongest magnitude is 10, not 11"),
+        ),
+        *(
+            (
+                f'{{"source": "digits", "augment": {{"{field}": {value}}}}}',
+                (f"digits.augment.{field}", "Input should be"),
+            )
+            for field in ("mixup", "cutmix", "flip", "erasing")
+            for value in ("Infinity", "NaN", "-1", "1e400", "1" + "0" * 320)
+        ),
+        (
+            '{"source": "digits", "augment": {"crop": 1e30}}',
+            ("digits.augment.crop", "valid integer"),
+        ),
+        (
+            f'{{"source": "digits", "augment": {{"crop": {10**30}}}}}',
+            ("digits.augment.crop", "less than or equal to 1024"),
+        ),
+        (
+            '{"source": "digits", "augment": {"randaugment": {"magnitude": Infinity}}}',
+            ("digits.augment.randaugment.magnitude", "less than or equal to 1000"),
+        ),
+        # Statistics of values up to 255 would make every image almost black.
+        (
+            '{"source": "digits", "normalize": {"mean": [123.7], "std": [1]}}',
+            ("digits.normalize.Normalize.mean.0", "less than or equal to 10"),
+        ),
+        (
+            '{"source": "digits", "normalize": {"mean": [NaN], "std": [1]}}',
+            ("digits.normalize.Normalize.mean.0", "less than or equal to 10"),
+        ),
+        (
+            '{"source": "digits", "normalize": {"mean": [0], "std": [Infinity]}}',
+            ("digits.normalize.Normalize.std.0", "less than or equal to 10"),
+        ),
+        (
+            f'{{"source": "digits", "size": [{10**9}, 8]}}',
+            ("digits.size.0", "less than or equal to"),
+        ),
+        (
+            f'{{"source": "digits", "limit": {{"train": {10**400}}}}}',
+            ("digits.limit.train", "less than or equal to"),
+        ),
+        (
+            '{"source": "distant_pair", "distance": 2, "size": [60000, 60000]}',
+            ("distant_pair", "2,000 images of 60000 x 60000 are 7,200,000,000,000 pixels"),
         ),
         ('{"source": "parquet", "files": {}}', ("parquet.files", "at least 1 item")),
         ('{"source": "arrow", "files": {"a b": "x"}}', ("arrow.files.a b.[key]", "pattern")),
@@ -76,6 +128,26 @@ def test_a_wrong_value_is_named(text: str, expected: tuple[str, str]) -> None:
     ((path, message),) = [found for found in problems(text) if "literal['auto']" not in found[0]]
     assert path == expected[0]
     assert expected[1] in message
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "path"),
+    [
+        ("mixup: .inf", "4:12", "mixup"),
+        ("cutmix: .nan", "4:13", "cutmix"),
+        ("erasing: 1.0e+400", "4:14", "erasing"),
+        ("randaugment: {magnitude: 31}", "4:19", "randaugment.magnitude"),
+    ],
+)
+def test_values_without_bounds_are_refused_with_their_place(
+    value: str, place: str, path: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text(f"data:\n  source: digits\n  augment:\n    {value}\n")
+    with pytest.raises(SpecError) as caught:
+        load_data_spec(file)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(f"{file}:{place}: data.augment.{path}: ")
 
 
 def test_an_unknown_source_lists_the_known() -> None:

@@ -69,16 +69,33 @@ def test_precisions_with_autocast_on_and_off(
     twin = copy.deepcopy(layer).double()
     expected = twin(exact)
     upstream = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, [exact, *twin.parameters()], upstream)
-    tolerance = {torch.bfloat16: 0.01, torch.float16: 0.004, torch.float32: 1e-5}[dtype]
+    tolerance = {torch.bfloat16: 0.01, torch.float16: 0.004, torch.float32: 1e-5}
     for autocast in (False, True):
         own = x.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             y = layer(own)
-        assert y.dtype == dtype  # nothing in here runs in autocast's type
-        found = torch.autograd.grad(y, [own, *layer.parameters()], upstream.to(dtype))
-        for a, b in zip([y, *found], [expected, *wanted], strict=True):
-            assert (a.double() - b).norm() <= tolerance * b.norm()
+            assert y.dtype == nn.Conv2d(4, 1, 1, dtype=dtype)(own).dtype
+            kept = [t for t in kept_for_backward(layer, own) if t.data_ptr() == own.data_ptr()]
+            assert all(t.dtype == dtype for t in kept)
+            assert kept or memory == "save"
+        # Nothing is computed in autocast's type: only the result is rounded to it.
+        rounded = upstream.to(y.dtype).double()
+        exact_gradients = torch.autograd.grad(
+            expected, [exact, *twin.parameters()], rounded, retain_graph=True
+        )
+        found = torch.autograd.grad(y, [own, *layer.parameters()], upstream.to(y.dtype))
+        for a, b in zip([y, *found], [expected, *exact_gradients], strict=True):
+            assert (a.double() - b).norm() <= tolerance[a.dtype] * b.norm()
+        assert all(g.dtype == p.dtype for g, p in zip(found[1:], layer.parameters(), strict=True))
+
+
+def test_autocast_leaves_float64_alone(maker: Maker) -> None:
+    layer = maker(dtype=torch.float64)
+    x = torch.randn(2, 4, *SIZE, dtype=torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+        assert y.dtype == nn.Conv2d(4, 1, 1, dtype=torch.float64)(x).dtype == torch.float64
+    torch.testing.assert_close(y, layer(x), atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -195,38 +212,63 @@ def test_on_the_meta_device(maker: Maker, variant: dict[str, Any]) -> None:
 
 COMPILE = """
 import sys, warnings, torch
+from torch._dynamo.utils import counters
 from nifbuild.nn import ImplicitFrequencyConv2d
 warnings.simplefilter("ignore")
 for dynamic, fields in {cases}:
     torch._dynamo.reset()
     layer = ImplicitFrequencyConv2d(4, fields.pop("out_channels", 4), **fields)
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=dynamic)
-    for batch, size in ((2, (6, 9)), (3, (6, 9)), (2, (8, 12))):
-        x = torch.randn(batch, 4, *size, requires_grad=True)
-        inputs = [x, *layer.parameters()]
-        y, expected = compiled(x), layer(x)
-        upstream = torch.randn_like(y)
-        found = torch.autograd.grad(y, inputs, upstream)
-        wanted = torch.autograd.grad(expected, inputs, upstream)
-        torch.testing.assert_close([y, *found], [expected, *wanted], atol=1e-3, rtol=1e-3)
+    compiled = torch.compile(layer, backend="{backend}", fullgraph=True, dynamic=dynamic)
+    for size in ((6, 9), (8, 12)):
+        counters.clear()
+        for batch in (2, 3, 5, 4):
+            x = torch.randn(batch, 4, *size, requires_grad=True)
+            inputs = [x, *layer.parameters()]
+            y, expected = compiled(x), layer(x)
+            upstream = torch.randn_like(y)
+            found = torch.autograd.grad(y, inputs, upstream)
+            wanted = torch.autograd.grad(expected, inputs, upstream)
+            torch.testing.assert_close([y, *found], [expected, *wanted], atol=1e-3, rtol=1e-3)
+        # As of a convolution: one for the first number of images, one for any.
+        assert counters["stats"]["unique_graphs"] <= 2, (fields, size, counters["stats"])
+        if dynamic is False or "{backend}" == "inductor":
+            break
+    layer.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), layer(x), atol=1e-3, rtol=1e-3)
 """
+ALL_VARIANTS = [
+    {"boundary": boundary, "stride": stride, **mixing}
+    for boundary in ("circular", "zeros", "reflect", "replicate")
+    for stride in (1, 2, (1, 3))
+    for mixing in (
+        {"mixing": "separable", "out_channels": 2},
+        {"mixing": "depthwise", "out_channels": 8},
+        {"mixing": "full", "bias": True},
+        {"mixing": "low_rank", "rank": 2},
+    )
+]
 
 
 @pytest.mark.parametrize(
-    "cases",
+    ("backend", "cases"),
     [
-        pytest.param([(False, variant) for variant in VARIANTS], marks=pytest.mark.slow),
-        [(True, {"mixing": "depthwise"})],
+        ("aot_eager", [(None, {"mixing": "depthwise"})]),
+        pytest.param("aot_eager", [(None, v) for v in VARIANTS], marks=pytest.mark.slow),
+        pytest.param("aot_eager", [(None, v) for v in ALL_VARIANTS], marks=pytest.mark.slow),
         pytest.param(
-            [(True, {"boundary": "zeros", "stride": 2, "kernel_size": 3})], marks=pytest.mark.slow
+            "aot_eager",
+            [(True, {"boundary": "zeros", "stride": 2, "kernel_size": 3})],
+            marks=pytest.mark.slow,
         ),
+        pytest.param("inductor", [(None, {"boundary": "reflect"})], marks=pytest.mark.slow),
     ],
-    ids=["static shapes", "dynamic shapes", "dynamic shapes with padding"],
+    ids=["any batch", "variants", "every combination", "dynamic shapes", "inductor"],
 )
-def test_compiles_as_one_graph(cases: list[Any]) -> None:
+def test_compiles_as_one_graph(backend: str, cases: list[Any]) -> None:
     """In a process of its own: type checks at run time are what the compiler cannot follow."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    code = COMPILE.format(cases=cases)
+    code = COMPILE.format(cases=cases, backend=backend)
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 

@@ -46,13 +46,23 @@ def test_half_precision_input(
     assert (y - expected).norm() <= tolerance * expected.norm()
 
 
-def test_depthwise_runs_in_float32_under_autocast() -> None:
+def test_is_computed_in_float32_under_autocast() -> None:
+    """The result is rounded once; a convolution's products would be, each."""
     layer = make_layer(mixing="depthwise")
     x = torch.randn(2, 4, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = layer(x)
         y.sum().backward()
-    torch.testing.assert_close(y, layer(x))
+    assert torch.equal(y, layer(x).bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.complex64])
+def test_refuses_images_that_are_no_real_numbers(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checker
+    with pytest.raises(ValueError, match="it must be of a floating dtype"):
+        make_layer()(torch.zeros(1, 4, 5, 5, dtype=dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from nifbuild.nn import ImplicitFrequencyConv2d
 
@@ -37,6 +38,24 @@ def by_optimizer_step(layer: ImplicitFrequencyConv2d) -> None:
     with torch.enable_grad():
         layer(X).square().sum().backward()
     optimizer.step()
+
+
+def by_fused_optimizer_step(layer: ImplicitFrequencyConv2d) -> None:
+    """Leaves the versions of the weights as they were."""
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)
+    with torch.enable_grad():
+        layer(X).square().sum().backward()
+    with torch.no_grad():
+        layer(X)
+    optimizer.step()
+
+
+def by_step_on_data(layer: ImplicitFrequencyConv2d) -> None:
+    with torch.enable_grad():
+        layer(X).square().sum().backward()
+    for p in layer.parameters():
+        assert p.grad is not None
+        p.data.sub_(p.grad)
 
 
 def by_load_state_dict(layer: ImplicitFrequencyConv2d) -> None:
@@ -104,11 +123,45 @@ def by_moving_average(layer: ImplicitFrequencyConv2d) -> None:
         mine.detach().lerp_(theirs.detach(), 0.5)
 
 
+def by_another_setting(layer: ImplicitFrequencyConv2d) -> None:
+    layer.filter_network.activation = "sine"
+
+
+def by_pruning(layer: ImplicitFrequencyConv2d) -> None:
+    prune.l1_unstructured(layer.filter_network.layers[0], "weight", amount=0.5)
+
+
+def by_weight_normalisation(layer: ImplicitFrequencyConv2d) -> None:
+    norm = nn.utils.parametrizations.weight_norm(layer.filter_network.layers[0])
+    with torch.no_grad():
+        layer(X)
+        norm.parametrizations.weight.original0.mul_(2)
+
+
+def by_another_process(layer: ImplicitFrequencyConv2d) -> None:
+    """A write to shared memory counts versions where it is made only."""
+    layer.share_memory()
+    with torch.no_grad():
+        layer(X)
+    last_bias(layer).data.add_(1)
+
+
+def by_a_hook(layer: ImplicitFrequencyConv2d) -> None:
+    layer.filter_network.register_forward_hook(lambda _module, _inputs, kernel_f: 2 * kernel_f)
+
+
+def by_swapped_weights(layer: ImplicitFrequencyConv2d) -> None:
+    bias = layer.filter_network.layers[-1].bias
+    torch.utils.swap_tensors(bias, nn.Parameter(bias.detach() + 1))
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize(
     "change",
     [
         by_optimizer_step,
+        by_fused_optimizer_step,
+        by_step_on_data,
         by_load_state_dict,
         by_assigning_state_dict,
         by_write_in_place,
@@ -122,6 +175,12 @@ def by_moving_average(layer: ImplicitFrequencyConv2d) -> None:
         by_data_and_change_of_mode,
         by_reset,
         by_moving_average,
+        by_another_setting,
+        by_pruning,
+        by_weight_normalisation,
+        by_another_process,
+        by_a_hook,
+        by_swapped_weights,
     ],
 )
 def test_never_stale(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -107,8 +108,8 @@ def test_what_is_written(done, runs):
 
 def test_the_document(document):
     assert set(document) == {
-        "schema_version", "name", "directory", "checkpoint", "step", "against", "input_size",
-        "shares", "notes", "layers", "grids", "receptive_fields",
+        "generator", "schema_version", "name", "directory", "checkpoint", "step", "against",
+        "input_size", "shares", "notes", "layers", "grids", "receptive_fields",
     }  # fmt: skip
     assert document["schema_version"] == 1
     assert [layer["path"] for layer in document["layers"]] == ["conv1", "conv3"]
@@ -185,8 +186,9 @@ def test_json_size_shares_and_out(call, runs, tmp_path):
 
 
 def test_a_run_that_started_from_another_is_set_beside_that(runs, tmp_path):
-    init = f"train.init={runs / 'learned'}"
-    overrides = [init, STILL, "train.epochs=1"]
+    start = tmp_path / "start"
+    shutil.copytree(runs / "learned", start)
+    overrides = [f"train.init={start}", STILL, "train.epochs=1"]
     run = tmp_path / "continued"
     train_run(load_spec(runs / "tiny.yaml", overrides=overrides), run)
     layer = analysed(run)["layers"][0]
@@ -194,12 +196,13 @@ def test_a_run_that_started_from_another_is_set_beside_that(runs, tmp_path):
     assert layer["initial"]["mass"]["mean"] == pytest.approx(expected, abs=1e-6)
     assert layer["trained"]["mass"]["mean"] == pytest.approx(expected, abs=1e-6)
 
-    spec = (run / "spec.yaml").read_text()
-    for start, note in (
-        (str(runs / "still"), "has changed since the run started from it"),
-        ("gone", "without the weights that the run started from"),
+    for other, note in (
+        (runs / "still", "has changed since the run started from it"),
+        (None, "without the weights that the run started from"),
     ):
-        (run / "spec.yaml").write_text(spec.replace(str(runs / "learned"), start))
+        shutil.rmtree(start)
+        if other is not None:
+            shutil.copytree(other, start)
         document = analysed(run)
         assert "initial" not in document["layers"][0]
         assert note in document["notes"][0]
@@ -218,6 +221,18 @@ def rename(run: Path, old: str, new: str) -> None:
     for path in run.glob("checkpoints/*/model.safetensors"):
         tensors = load_file(path)
         save_file({k.replace(f"{old}.", f"{new}."): v for k, v in tensors.items()}, path)
+    as_trained(run)
+
+
+def as_trained(run: Path) -> None:
+    """Has a run say that it was trained with the spec that lies there."""
+    for path in (*run.glob("checkpoints/*/progress.json"), run / "metrics.json"):
+        document = json.loads(path.read_text())
+        document.pop("evidence", None)
+        document.pop("fingerprints", None)
+        if "identity" in document:
+            document["identity"]["spec"] = load_spec(run / "spec.yaml").text
+        path.write_text(json.dumps(document))
 
 
 def test_layers_without_counterpart(runs, copied):
@@ -232,6 +247,41 @@ def test_layers_without_counterpart(runs, copied):
     (problem,) = caught.value.problems
     assert problem.what == "none of its layers has the name of one of this run's"
     assert problem.fix == "here: conv1, conv3\nthere: different, other"
+
+
+def test_only_an_analysis_is_replaced(call, done, runs, tmp_path):
+    out = tmp_path / "pics"
+    out.mkdir()
+    (out / "gallery_holiday.png").write_bytes(b"mine")
+    words = (runs / "learned", "--images", 0, "--out", out)
+    for options in ((), ("--overwrite",)):
+        (out / "mass.png").write_bytes(b"mine")
+        found = call(*words, *options)
+        assert found.exit_code == 2 and "mass.png in" in found.stderr
+        assert {p.read_bytes() for p in out.iterdir()} == {b"mine"}
+    (out / "mass.png").unlink()
+    # One of more layers, with receptive fields: what is not drawn again goes.
+    for name in ("gallery_01.png", "receptive_fields.png"):
+        shutil.copy(runs / "learned/analysis" / name, out / name.replace("01", "02"))
+    found = call(*words)
+    assert found.exit_code == 2 and "add --overwrite" in found.stderr
+    assert call(*words, "--overwrite").exit_code == 0
+    made = {f"{name}.png" for name in PLOTS - {"receptive_fields"}} | FILES
+    assert {p.name for p in out.iterdir()} == made | {"gallery_holiday.png"}
+    assert (out / "gallery_holiday.png").read_bytes() == b"mine"
+
+
+def test_an_analysis_that_cannot_be_written_is_told(call, runs, tmp_path):
+    """The disk is full: files cannot grow beyond a limit."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        found = call(runs / "learned", "--images", 0, "--out", tmp_path / "out", "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found.exit_code == 1
+    assert json.loads(found.stdout)["layers"]  # one document, and no other
+    assert "make room" in found.stderr and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +321,7 @@ def test_a_run_without_checkpoint(call, copied):
     shutil.rmtree(copied / "checkpoints")
     found = call(copied)
     assert found.exit_code == 1
-    assert "has no checkpoint yet" in found.stderr
+    assert "checkpoints holds no checkpoint, although step_" in found.stderr
 
 
 def test_a_size_that_the_head_does_not_take(copied):
@@ -280,6 +330,7 @@ def test_a_size_that_the_head_does_not_take(copied):
     spec.write_text(
         re.sub(r"op: global_avg_pool[^}]*", "op: max_pool, kernel_size: 4", spec.read_text())
     )
+    as_trained(copied)
     analysed(copied)
     with pytest.raises(SpecError, match="--size 16x16: fc: takes 8 channels, and would have 32"):
         analysed(copied, size="16")

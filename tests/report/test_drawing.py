@@ -190,7 +190,7 @@ def test_the_command_writes_each_format(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("out", "code", "word"),
-    [("a.pdf", 2, "use one of .svg, .png, .mmd"), ("missing/a.svg", 1, "cannot write")],
+    [("a.pdf", 2, "end it in .svg, .png, .mmd"), ("missing/a.svg", 2, "there is no folder")],
 )
 def test_the_command_says_what_is_wrong(tmp_path, out, code, word):
     command = [sys.executable, "-m", "nifbuild", "graph", str(ROOT / "specs/resnet18_nif.yaml")]

@@ -191,7 +191,7 @@ def test_load_says_what_is_wrong(tmp_path, write, kind, words):
         (("run", "--format", "safetensors", "--batch", "2"), 2, "--batch: it has no effect"),
         (("run", "--format", "safetensors", "--filters", "dft"), 2, "--filters: it has no effect"),
         (("run", "--format", "safetensors", "--size", "9"), 2, "--size: it has no effect"),
-        (("fresh.yaml", "--format", "safetensors", "-o", "/proc/a"), 1, "cannot write /proc/a"),
+        (("fresh.yaml", "--format", "safetensors", "-o", "/proc/a"), 2, "cannot write to /proc/a"),
     ],
 )
 def test_bad_input_is_one_message(call, arguments, code, words):

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 import typer
+from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
@@ -20,6 +21,16 @@ from nifbuild.errors import RunError
 from nifbuild.report.shrink.search import smallest_mass
 from nifbuild.report.shrink.speed import compare_speed
 from nifbuild.train import RunDirectory, evaluate_run
+from nifbuild.train.progress import Reporter
+
+
+class Warnings(Reporter):
+    def __init__(self):
+        self.texts = []
+
+    def warning(self, text):
+        self.texts.append(text)
+
 
 WINDOWS = {"conv_2": 9, "conv_3": 9, "full": 5}
 
@@ -269,3 +280,21 @@ def test_speed_is_before_over_after():
     speed = compare_speed(Sleeping(0.03), Sleeping(0.01), torch.zeros(5, 1))
     assert speed.ratio.median == pytest.approx(3, rel=0.5)
     assert speed.batch == 5 and speed.before_ms.median > speed.after_ms.median > 9
+
+
+def test_the_new_run_knows_the_data_that_its_figures_are_of(call, tmp_path):
+    for label in range(10):
+        (tmp_path / "images" / str(label)).mkdir(parents=True)
+        for i in range(6):
+            Image.new("L", (8, 8), 20 * label + i).save(tmp_path / f"images/{label}/{i}.png")
+    data = f"data: {{source: imagefolder, path: {tmp_path}/images, validation: 0, test: 0.5}}\n"
+    (tmp_path / "other.yaml").write_text(data)
+    arguments = ("run", "--kernel-size", 5, "--data", tmp_path / "other.yaml", "--json", "-q")
+    document(call(*arguments, "--out", tmp_path / "cut"))
+    run = RunDirectory(tmp_path / "cut")
+    heard = Warnings()
+    again = evaluate_run(run.path, report=heard)
+    assert heard.texts == []
+    assert again["num_samples"] == run.result()["num_samples"] == 30
+    assert again["confusion_matrix"] == run.result()["confusion_matrix"]
+    assert again["fingerprint"] == run.data()["fingerprint"]

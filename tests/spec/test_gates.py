@@ -6,7 +6,7 @@ from nifbuild.spec.ablation import load_study
 BASE = """
 version: 1
 input: {channels: 1, size: [8, 8]}
-model: [{id: conv, op: conv, out_channels: 2}, global_avg_pool, flatten]
+model: [{id: conv, op: conv, out_channels: 2, kind: implicit_frequency}, global_avg_pool, flatten]
 """
 
 
@@ -66,6 +66,9 @@ def test_amounts_are_held_in_plain_units(gate, text, limit, at_least, shown):
         ("metric: top1, min: 1%, max: 2%", "gates[0]", "this one has max, min"),
         ("metric: top1", "gates[0]", "this one has none"),
         ("metric: params, max: 1M, confidence: 0.9", "gates[0].confidence", "no confidence"),
+        ("metric: params, max: 1M, spread: 1", "gates[0].spread", "no spread enters"),
+        ("metric: top1, min: 1%, spread: 1", "gates[0].spread", "percentage points"),
+        ("metric: loss, max: 1, spread: 0", "gates[0].spread", "above 0"),
         ("metric: top1, min: 1%, confidence: 95", "gates[0].confidence", "below 1"),
         ("metric: top1, min: 1%, where: {x: c}", "gates[0].where.x", "labels of x: a, b"),
         ("metric: top1, versus: baseline, margin: 0pp, where: {x: a}", "gates[0]", "no variant"),

@@ -24,6 +24,8 @@ NUM_MUTATIONS = 300
 JUNK = [
     "", "~", "-1", "0", "1e400", "[]", "{}", "[[1], 2]", "{a: 1}", "yes", "$", "$nope", "'", '"',
     "$width *", "&a", "*a", "!!int 3", "\t", ":", "- -", "1 2", "true", "9" * 400, "é\u2028", "#",
+    "9" * 39, "1e39", ".inf", "[3, 8, 8]", "'1'", '"\\0"', "\x1b", "{<<: {}}", "cuda:99999999999",
+    "'**'", "/dev/zero", "repeat: 99999", "from: input", "{repeat: [{}]}", "$(", "{id: position}",
     "?", "[relu, relu]", "conv", "{op: conv}", "{op: residual, body: [conv]}", "|", "--- a", "%TAG",
 ]  # fmt: skip
 

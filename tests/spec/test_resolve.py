@@ -56,6 +56,25 @@ def test_selectors(resolve, selector, found):
     ] == found
 
 
+def test_depthwise_is_as_many_groups_as_channels(resolve):
+    resolved = resolve("""
+    version: 1
+    input: {channels: 1, size: [8, 8]}
+    model:
+      - {id: one, op: conv, out_channels: 8}
+      - {id: word, op: conv, groups: depthwise}
+      - {id: number, op: conv, groups: 8}
+      - {id: few, op: conv, groups: 4}
+    patch:
+      - {where: {op: conv, groups: depthwise}, set: {padding_mode: circular}, expect: 2}
+      - {where: {op: conv, groups: 8}, set: {bias: false}, expect: 2}
+      - {where: {op: conv, groups: 4}, set: {bias: false}, expect: 1}
+    """)
+    found = [p for p, op in ops(resolved).items() if op.padding_mode == "circular"]
+    assert found == ["word", "number"]
+    assert [p for p, op in ops(resolved).items() if not op.bias] == ["word", "number", "few"]
+
+
 def test_patches_apply_in_order_and_see_earlier_ones(resolve):
     resolved = resolve(
         NET

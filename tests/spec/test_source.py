@@ -71,7 +71,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
         ("a: [1, 2", "f.yaml:2:1: not valid YAML"),
         ("a: b: c", "f.yaml:1:5: not valid YAML: mapping values are not allowed in this context"),
         ("a: {b: $w[0]}", "within {...} quote an entry of a list: '$widths[0]'"),
-        ("a: \x07", "f.yaml: "),
+        ("a: 1\nb: \x07", "f.yaml:2:4: the character '\\x07' cannot stand in a spec"),
         (BOMB, "aliases expand to more than 200,000 values"),
         ("[" * 500, f"f.yaml:1:{MAX_DEPTH + 1}: nested more than {MAX_DEPTH} levels deep"),
         ("[" * 100_000, f"nested more than {MAX_DEPTH} levels deep"),

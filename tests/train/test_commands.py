@@ -83,6 +83,25 @@ def test_images_that_are_left_out_are_said_even_when_quiet(call, spec_file, tmp_
         assert said.count("left out, as they cannot be read") == bool(names)
 
 
+def test_files_that_are_not_used_are_said_and_written_down(call, spec_file, tmp_path):
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (8, 8), i).save(tmp_path / "images" / label / f"{i}.png")
+    for name in ("a/x.heic", "b/y.heic", "loose.png"):
+        (tmp_path / "images" / name).touch()
+    (tmp_path / "data.yaml").write_text("data: {source: imagefolder, path: images}\n")
+    done = call("train", spec_file(), "--data", "data.yaml", "--epochs", 1, "-q")
+    assert done.exit_code == 0, done.output
+    said = (
+        "left out: 2 files whose suffix is no image's (2 .heic), such as 'images/a/x.heic'; "
+        "1 file beside the class folders, such as 'images/loose.png'"
+    )
+    assert done.stderr == f"warning: {said}\n"
+    assert RunDirectory("runs/tiny").data()["notes"] == [said]
+    assert call("evaluate", "runs/tiny", "-q").stderr == f"warning: {said}\n"
+
+
 def test_short_options_are_settings(call, spec_file):
     options = ("--epochs", 1, "--batch-size", 10, "--device", "cpu", "--precision", "bf16")
     done = call("train", spec_file(), *options, "--seed", 3, "-q")

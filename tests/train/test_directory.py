@@ -9,8 +9,15 @@ import pytest
 
 from nifbuild.errors import RunError, SpecError
 from nifbuild.train.directory import RunDirectory
+from nifbuild.train.intact import evaluated_weights
 
-IDENTITY = {"spec": "", "world_size": 1, "precision": "fp32", "data": ""}
+TEXT = "version: 1\nname: tiny\nmodel: [relu]\n"
+IDENTITY = {
+    "spec": TEXT,
+    "world_size": 1,
+    "precision": "fp32",
+    "data": "",
+}
 FIGURES = {
     "name": "tiny",
     "split": "test",
@@ -23,6 +30,7 @@ FIGURES = {
     "checkpoint": "step_00000001",
     "selected": "last",
     "step": 1,
+    "epoch": 1,
     "train_images_per_second": None,
     "images_per_second": 1.0,
     "seconds": 1.0,
@@ -38,11 +46,16 @@ def best(name, figure=0.5):
     return {"checkpoint": name, "step": 1, "epoch": 1, "figure": figure}
 
 
+START = {"started": "today", "command": ["nifbuild"], "working_directory": "/", "packages": {}}
+DATA = {"class_names": ["a"], "mean": [0.5], "std": [1.0], "fingerprint": "0"}
+
+
 @pytest.fixture
 def run(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     directory.create(overwrite=False)
-    directory.describe("version: 1\n", {"class_names": ["a"]}, None)
+    directory.add_start(START)
+    directory.describe(TEXT, DATA, None)
     return directory
 
 
@@ -105,9 +118,9 @@ def test_survives_being_moved(run, tmp_path):
 def test_the_average_is_what_is_evaluated(run):
     save(run, 1)
     checkpoint = run.checkpoints[0]
-    assert run.evaluated_weights(checkpoint).name == "model.safetensors"
+    assert evaluated_weights(checkpoint).name == "model.safetensors"
     (checkpoint / "ema.safetensors").touch()
-    assert run.evaluated_weights(checkpoint).name == "ema.safetensors"
+    assert evaluated_weights(checkpoint).name == "ema.safetensors"
 
 
 def test_an_unfinished_checkpoint_does_not_count(run):
@@ -150,9 +163,9 @@ def test_json_has_a_line_for_each_key(run):
     ("name", "read", "fix"),
     [
         ("data.json", RunDirectory.data, "train again"),
-        ("best.json", RunDirectory.find_checkpoint, "--checkpoint last"),
+        ("best.json", lambda run: run.find_checkpoint("best"), "--checkpoint last"),
         ("metrics.json", RunDirectory.result, "evaluates the run again"),
-        ("environment.json", lambda run: run.add_start({}), "delete it"),
+        ("environment.json", lambda run: run.add_start({}), "copy it back"),
         ("progress.json", lambda run: run.progress(run.checkpoints[0]), "older checkpoint"),
     ],
 )
@@ -226,7 +239,7 @@ def test_a_real_write_that_fails_leaves_the_old_checkpoint(run):
     assert done.stdout.count("cannot write") == 3
     assert done.stdout.count("step_00000001 is intact") == 3
     assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["step_00000001"]
-    assert run.spec.read_text() == "version: 1\n"
+    assert run.spec.read_text() == TEXT
     assert run.metrics() == []
 
 

@@ -264,6 +264,11 @@ def test_another_architecture_is_few_lines(tmp_path):
         ("cut.pt", b"PK\x03\x04 and no more", RunError, "cannot be read", "damaged"),
         ("cut_old.pt", b"\x80\x02 and no more", RunError, "cannot be read", "damaged"),
         ("list.pt", [torch.zeros(2)], SpecError, "no state_dict", "a list"),
+        ("tensor.pt", torch.zeros(2), SpecError, "no state_dict", "a Tensor"),
+        ("nested.pt", {"net": {"fc": weights()}}, SpecError, "no state_dict", "the keys net"),
+        ("deep.pt", {"model": {"fc": weights()}}, SpecError, "no state_dict", "the keys model"),
+        ("none.pt", {}, SpecError, "no state_dict", "a dict"),
+        ("numbered.pt", {1: torch.zeros(2)}, SpecError, "no state_dict", "the keys 1"),
         ("other.pt", {"epoch": 1}, SpecError, "no state_dict", "the keys epoch"),
         ("module.pt", nn.Linear(1, 1), SpecError, "holds Python objects", "state_dict()"),
         (".", None, SpecError, "neither a run directory nor one", "nifbuild train"),
@@ -322,3 +327,43 @@ def test_the_spec_of_a_run_says_where_it_started(start, tmp_path):
     assert load_spec(path).spec == resolved.spec
     with pytest.raises(SpecError, match=r"train\.init\.form: unknown field"):
         start("{form: a.pt}")
+
+
+def nested(layout):
+    return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
+
+
+@pytest.mark.filterwarnings("ignore")  # some of these are deprecated, or in beta
+@pytest.mark.parametrize(
+    ("convert", "what"),
+    [
+        (lambda ones: ones.to("meta"), "has no values"),
+        (torch.Tensor.to_sparse, r"is a sparse tensor \(sparse_coo\)"),
+        (torch.Tensor.to_sparse_csr, r"is a sparse tensor \(sparse_csr\)"),
+        (lambda ones: torch.quantize_per_tensor(ones, 0.1, 0, torch.quint8), "is quantised"),
+        (lambda ones: nested(torch.jagged), "is a nested tensor"),
+        (lambda ones: nested(torch.strided), "is a nested tensor"),
+        (lambda ones: ones.to(torch.complex64), "is complex64 in the file and float32"),
+        (torch.Tensor.int, "is int32 in the file and float32"),
+        (torch.Tensor.bool, "is bool in the file and float32"),
+        (lambda ones: ones * float("nan"), "holds nan"),
+        (lambda ones: (ones * float("-inf")).half(), "holds -inf"),
+    ],
+)
+def test_tensors_that_are_no_weights(start, tmp_path, convert, what):
+    tensor = convert(torch.ones(10, 8))
+    path = save_as("pt", {**weights(), "fc.weight": tensor}, tmp_path)
+    with pytest.raises(SpecError, match=f"train.init: fc.weight {what}") as caught:
+        fresh_model(start(path))
+    assert "skip: [fc.weight]" in str(caught.value)
+    state = fresh_model(start(f"{{from: {path}, skip: [fc.weight]}}")).state_dict()
+    assert torch.equal(state["conv1.weight"], weights()["conv1.weight"])
+
+
+def test_numbers_in_any_floating_type_are_weights(start, tmp_path):
+    expected = fresh_model(start(save_as("pt", weights(), tmp_path))).state_dict()
+    content = {name: nn.Parameter(tensor.double()) for name, tensor in weights().items()}
+    content["bn1.num_batches_tracked"] = torch.tensor(3.0)  # as scripts do that convert all
+    state = fresh_model(start(save_as("pt", content, tmp_path))).state_dict()
+    assert state.pop("bn1.num_batches_tracked") == 3
+    assert all(torch.equal(expected[name], tensor) for name, tensor in state.items())

@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
-from nifbuild.errors import Problem, RunError
+from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.inspect import Target, predict
 from nifbuild.report.inspect.shortage import explain_shortage
 from nifbuild.report.inspect.units import bytes_text
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train import evaluate_run, train_run
 from nifbuild.train.available import free_memory, total_memory
-from nifbuild.train.memory import OutOfMemory, num_parameters
+from nifbuild.train.memory import OutOfMemory, num_parameters, require_memory
 
 # Two convolutions, two normalisations and a linear layer; see conftest.
 WIDE = "model.3.kind=standard"
@@ -84,11 +84,43 @@ def test_a_model_too_large_is_told_before_it_is_built(
         train_run(resolved, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("fsdp", "local", "share"),
+    [
+        (False, 2, 2),  # each of two processes keeps all of it
+        (True, 2, 1),
+        (False, 1, 1),  # each on a machine of its own
+        (True, 1, 1 / 2),
+    ],
+)
+def test_what_processes_keep_together(resolve, monkeypatch, fsdp, local, share):
+    environment = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": local, "ACCELERATE_USE_FSDP": fsdp}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value).lower())
+    resolved = resolve(WIDE)
+    needed = round(4 * num_parameters(resolved) * 4 * share)
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed)
+    require_memory(resolved, cpu)
+    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed - 1)
+    problem = problem_of(lambda: require_memory(resolved, cpu))
+    assert ("in 2 processes" in problem.what) == (local == 2)
+    assert ("shared out over 2" in problem.what) == fsdp
+    # GPUs have memory of their own: their number on a machine makes no difference.
+    gpu = torch.device("cuda")
+    needed = round(4 * num_parameters(resolved) * 4 / (2 if fsdp else 1))
+    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed)
+    require_memory(resolved, gpu)
+    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed - 1)
+    problem_of(lambda: require_memory(resolved, gpu))
+
+
 def test_a_model_beyond_counting(resolve, tmp_path):
-    settings = ("model.0.out_channels=100000000000", "model.3.out_channels=100000000000")
-    resolved = resolve(WIDE, *settings)
-    problem = problem_of(lambda: train_run(resolved, tmp_path / "run"))
-    assert problem.what == "the model has more parameters than torch can count"
+    resolved = resolve(WIDE, "model.3.kernel_size=100000000001")
+    with pytest.raises(SpecError) as caught:
+        train_run(resolved, tmp_path / "run")
+    assert "conv has more weights than torch can count" in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_predicted(call, photo_run, mi
     for words in (*failed, "nowhere.png: there is no such file"):
         assert words in done.stderr
     assert done.stderr.endswith("3 of 5 images could not be predicted\n")
-    assert "notes" not in done.output
+    assert "notes" not in done.stdout
+    assert "left out: 1 file whose suffix is no image's (1 .txt), such as" in done.stderr
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
     rows = [row for row in cells if row]
     assert len(rows) == 4 and all(row[2].endswith("%") for row in rows)

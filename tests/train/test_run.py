@@ -501,14 +501,11 @@ def test_evaluate_refuses(resolve, tmp_path):
     assert "there are: train, test" in str(caught.value)
 
 
-def test_evaluate_on_data_with_other_classes(resolve, tmp_path):
-    train_run(resolve(), tmp_path / "run")
-    described = tmp_path / "run" / "data.json"
-    document = json.loads(described.read_text())
-    document["class_names"][3] = "three"
-    described.write_text(json.dumps(document))
-    with pytest.raises(SpecError, match="classes that the run did not learn: '3'"):
-        evaluate_run(tmp_path / "run")
+def test_evaluate_on_data_with_other_classes(resolve, tmp_path, photos):
+    train_run(resolve("train.epochs=1"), tmp_path / "run")
+    (tmp_path / "photos.yaml").write_text(f"data: {{source: imagefolder, path: {photos}}}\n")
+    with pytest.raises(SpecError, match="classes that the run did not learn: 'one', 'two', 'zero'"):
+        evaluate_run(tmp_path / "run", data=tmp_path / "photos.yaml")
 
 
 def test_evaluate_on_other_data(resolve, tmp_path):

@@ -24,22 +24,29 @@ def gate(
     """Check the gates of a study: exit code 3 unless all of them pass.
 
     A gate passes where it is shown to hold, fails where it is shown not to, and is inconclusive
-    where there is too little data for either.
+    where there is too little data for either. Results that are damaged, or of other data, code or
+    versions than those here, do not count; nor do seeds that were chosen after results were shown.
     """
     with loading():
         from nifbuild.ablate.gate import overall
         from nifbuild.ablate.report import make_report
-        from nifbuild.ablate.tables import print_gates
+        from nifbuild.ablate.tables import print_gates, print_warnings
         from nifbuild.errors import BudgetError, SpecError
 
     found, store = open_study(study, directory)
     if not found.spec.gates:
         raise SpecError(f"{study} has no gates", fix="write them under `gates:`")
-    gates = make_report(found, store, main).gates
+    made = make_report(found, store, main)
+    gates = made.gates
     verdict = overall(gates)
     if json_output:
-        print_document({"verdict": verdict, "gates": [result.document() for result in gates]})
+        warnings = list(made.results.warnings)
+        documents = [result.document() for result in gates]
+        print_document({"verdict": verdict, "warnings": warnings, "gates": documents})
     else:
+        print_warnings(made.results)
         print_gates(gates)
-    if verdict == "fail" or (verdict == "inconclusive" and not allow_inconclusive):
+    if verdict in ("fail", "not comparable") or (
+        verdict == "inconclusive" and not allow_inconclusive
+    ):
         sys.exit(BudgetError.exit_code)

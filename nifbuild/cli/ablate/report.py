@@ -7,8 +7,8 @@ import typer
 
 from nifbuild.cli.ablate.options import DirectoryOption, MainOption, StudyArgument, open_study
 from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption
-from nifbuild.cli.output import print_document
+from nifbuild.cli.options import JsonOption, OverwriteOption
+from nifbuild.cli.output import print_document, say
 
 
 def report(
@@ -19,6 +19,7 @@ def report(
         Path | None,
         typer.Option(help="Where it is written.", show_default="report/ beside the cells"),
     ] = None,
+    overwrite: OverwriteOption = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the Markdown on stdout.")
     ] = False,
@@ -29,16 +30,34 @@ def report(
     Writes report.md (fit for a comment on a pull request), report.json, junit.xml and plots.
     """
     with loading():
-        from nifbuild.ablate.report import make_report, write_report
+        from nifbuild.ablate.report import make_report, require_writable, write_report
         from nifbuild.ablate.tables import print_report
+        from nifbuild.errors import SpecError
 
     found, store = open_study(study, directory)
+    folder = out or store.path / "report"
+    overwrite = overwrite or out is None
+    unwritable = None
+    try:
+        require_writable(folder, overwrite=overwrite)
+    except SpecError as error:
+        # Where cells lie that can only be read, the figures can nevertheless be seen.
+        unwritable = error.problems[0]
+        if out is not None or unwritable.code != "write":
+            raise
     made = make_report(found, store, main)
-    written = write_report(made, out or store.path / "report")
-    if json_output:
-        print_document(made.document())
-    elif markdown:
-        typer.echo(made.markdown(), nl=False)
-    else:
-        print_report(made.results, made.gates)
-        typer.echo(f"written to {written[0].parent}: {', '.join(p.name for p in written)}")
+    written = []
+    try:
+        if unwritable is None:
+            written = write_report(made, folder, overwrite=overwrite)
+    finally:  # what was computed is told even where it cannot be written
+        if json_output:
+            print_document(made.document())
+        elif markdown:
+            typer.echo(made.markdown(), nl=False)
+        else:
+            print_report(made.results, made.gates)
+    if unwritable is not None:
+        say(f"warning: {unwritable.what}", err=True)
+    elif not json_output and not markdown:
+        say(f"written to {folder}: {', '.join(p.name for p in written)}")

@@ -9,7 +9,7 @@ import typer
 from nifbuild.cli.ablate.options import DirectoryOption, StudyArgument, open_study
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import JsonOption
-from nifbuild.cli.output import print_document
+from nifbuild.cli.output import print_document, say
 
 if TYPE_CHECKING:
     from nifbuild.ablate.run import Engine
@@ -71,8 +71,9 @@ def run(
     """Train all cells of a study that are not done yet.
 
     Interrupt it at any time: the same command goes on where it stopped. A cell that fails keeps its
-    log, the others go on, and the next run tries it again. Several runs may share one directory.
-    Exit code 1 if a cell failed.
+    log, the others go on, and the next run tries it again. Cells whose figures are damaged, or of
+    other data, code or versions than those here, are run again. Several runs may share one
+    directory. Exit code 1 if a cell failed.
     """
     with loading():
         from nifbuild.ablate.plan import make_plan
@@ -83,17 +84,20 @@ def run(
     _check_engine(engine, workers, address, cpus_per_cell, gpus_per_cell)
     part = (1, 1) if shard is None else parse_shard(shard)
     found, store = open_study(study, directory)
-    exceeded = make_plan(found, store).exceeded
-    if exceeded:
-        raise BudgetError(exceeded)
-    tasks = prepare(found, store, part)
+    plan = make_plan(found, store)
+    if plan.exceeded:
+        raise BudgetError(plan.exceeded)
+    for warning in plan.collected.warnings():
+        typer.echo(f"warning: {warning}, and run again", err=True)
+    tasks = prepare(found, store, part, plan.collected.origins)
     runner = _engine(engine, workers, address, cpus_per_cell, gpus_per_cell, timeout)
     summary = run_tasks(tasks, runner, progress_on_stderr(quiet))
     if json_output:
         print_document(summary.document(str(store.path)))
     else:
-        typer.echo(summary.text())
-        typer.echo(f"results: nifbuild ablate report {study}" + _where(directory))
+        for line in summary.lines():
+            say(line)
+        say(f"results: nifbuild ablate report {study}" + _where(directory))
     if summary.failed:
         sys.exit(RunError.exit_code)
 

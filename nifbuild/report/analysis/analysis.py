@@ -28,6 +28,7 @@ from nifbuild.report.analysis.subject import (
     trained_subject,
 )
 from nifbuild.report.kernels import layer_kernels
+from nifbuild.report.output_file import MAKER
 from nifbuild.spec.data import Augment, Limit
 from nifbuild.train.device import resolve_device
 from nifbuild.train.directory import RunDirectory
@@ -110,6 +111,7 @@ class Analysis:
     def as_document(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
+            "generator": MAKER,
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "directory": self.directory,
@@ -188,7 +190,8 @@ def analyze_run(request: Request, show: Show = lambda text: None) -> Analysis:
     device = resolve_device(request.device or trained.resolved.spec.train.device)
     if request.num_images:
         show("reading images")
-        images = _images(trained, request, subject)
+        images, found = _images(trained, request, subject)
+        notes += found
     models = {}
     for name, each in subjects.items():
         show(f"measuring: {name}")
@@ -238,8 +241,11 @@ def _differences(subject: Subject, other: Subject) -> list[str]:
     return notes
 
 
-def _images(trained: TrainedModel, request: Request, subject: Subject) -> Images:
-    """Normalised images of the split that the run's final figures are of, drawn at random."""
+def _images(trained: TrainedModel, request: Request, subject: Subject) -> tuple[Images, list[str]]:
+    """Normalised images of the split that the run's final figures are of, drawn at random.
+
+    With them, what one has to know of them.
+    """
     spec = trained.resolved.spec.data
     if spec is None:
         fix = (
@@ -252,8 +258,13 @@ def _images(trained: TrainedModel, request: Request, subject: Subject) -> Images
         catalog = open_data(spec.model_copy(update={"limit": limit}))
     data = catalog.load(1 if subject.channels == 1 else 3, subject.size)
     images = data.splits[final_split(catalog.sizes)]
+    notes = []
+    if request.data is not None:
+        notes.append(f"receptive fields are measured on the data of {request.data}")
+    elif catalog.fingerprint != RunDirectory(request.run).data()["fingerprint"]:
+        notes.append("receptive fields are of other images: the data has changed since the run")
     normalize = Preprocess(Augment(), catalog.num_classes, trained.mean, trained.std).eval
-    return [normalize(batch["images"]) for batch in _batches(images, len(images))]
+    return [normalize(batch["images"]) for batch in _batches(images, len(images))], notes
 
 
 def _batches(images: Any, number: int) -> Iterator[Any]:

@@ -1,14 +1,16 @@
 """One page with everything: no scripts, no network, pictures within."""
 
 import base64
+import html
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from nifbuild import __version__
 from nifbuild.report.analysis.analysis import Analysis, ModelFigures
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.style import NAMES, size_text
 from nifbuild.report.analysis.verdict import verdicts
+from nifbuild.report.output_file import MAKER
+from nifbuild.shown import shown
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #666; --line: #ddd;
@@ -84,16 +86,19 @@ def page_html(analysis: Analysis, pictures: Mapping[str, Sequence[bytes]]) -> st
         analysis: What to tell.
         pictures: PNG files, by the name of the plot.
     """
-    name = escape(analysis.name)
+    name = _escape(analysis.name)
     image = size_text(analysis.size)
-    facts = f"{escape(analysis.directory)}, {escape(analysis.checkpoint)}, images of {image} pixels"
+    facts = (
+        f"{_escape(analysis.directory)}, {_escape(analysis.checkpoint)}, images of {image} pixels"
+    )
     if analysis.against is not None:
-        facts += f"; beside {escape(analysis.against)}"
+        facts += f"; beside {_escape(analysis.against)}"
     sections = "".join(_section(plot, pictures[plot]) for plot in _CAPTIONS if pictures.get(plot))
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="{MAKER}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Filters of {name}</title>
 <style>{_STYLE}</style>
@@ -118,25 +123,29 @@ def page_html(analysis: Analysis, pictures: Mapping[str, Sequence[bytes]]) -> st
 """
 
 
+def _escape(text: str) -> str:
+    return html.escape(shown(text))
+
+
 def _list(kind: str, sentences: Sequence[str]) -> str:
     if not sentences:
         return ""
-    items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    items = "\n".join(f"<li>{_escape(sentence)}</li>" for sentence in sentences)
     return f'<ul class="{kind}">\n{items}\n</ul>'
 
 
 def _section(plot: str, pictures: Sequence[bytes]) -> str:
     question, caption = _CAPTIONS[plot]
     images = "\n".join(
-        f'<img alt="{escape(question)}" src="data:image/png;base64,'
+        f'<img alt="{_escape(question)}" src="data:image/png;base64,'
         f'{base64.b64encode(picture).decode()}">'
         for picture in pictures
     )
     return f"""<section>
-<h2>{escape(question)}</h2>
+<h2>{_escape(question)}</h2>
 <figure>
 {images}
-<figcaption>{escape(caption)}</figcaption>
+<figcaption>{_escape(caption)}</figcaption>
 </figure>
 </section>
 """
@@ -148,7 +157,7 @@ def _table(analysis: Analysis) -> str:
         heads += [f"{share:.0%}, {NAMES[name]}" for share in analysis.shares]
         heads.append(f"low, {NAMES[name]}")
     rows = [_row(analysis, layer) for layer in analysis.trained.layers]
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    head = "".join(f"<th>{_escape(text)}</th>" for text in heads)
     body = "\n".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
     caption = (
         "Side of the smallest odd window with a share of the mass, in pixels: mean ± standard "
@@ -165,7 +174,12 @@ def _table(analysis: Analysis) -> str:
 
 def _row(analysis: Analysis, layer: FilterFigures) -> list[str]:
     path = layer.paths[0]
-    cells = [escape(path), analysis.kinds[path], size_text(layer.grid), f"{layer.num_filters:,}"]
+    cells = [
+        _escape(path),
+        _escape(analysis.kinds[path]),
+        size_text(layer.grid),
+        f"{layer.num_filters:,}",
+    ]
     for model in analysis.models.values():
         cells += _model_cells(model, path, analysis.shares)
     return cells

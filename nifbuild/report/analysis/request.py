@@ -23,10 +23,11 @@ class Request:
         size: Height and width of the images; None: as in each run.
         shares: Of mass and energy, for which to give the size of the window.
         num_images: For the receptive field; 0: none.
-        checkpoint: Which of the run's.
+        checkpoint: See `load_run`.
         data: A spec file whose `data` section takes the place of the run's.
         device: As in `train.device`; None: as in the run.
         out: The directory to write to.
+        overwrite: Replace the analysis that is there; in the run's own folder always.
     """
 
     run: Path
@@ -38,6 +39,7 @@ class Request:
     data: Path | None
     device: str | None
     out: Path
+    overwrite: bool
 
 
 def read_request(
@@ -47,10 +49,11 @@ def read_request(
     size: str | None = None,
     shares: str | None = None,
     num_images: int = 32,
-    checkpoint: Which = "best",
+    checkpoint: Which = "selected",
     data: Path | None = None,
     device: str | None = None,
     out: Path | None = None,
+    overwrite: bool = False,
 ) -> Request:
     """Reads the options.
 
@@ -76,6 +79,7 @@ def read_request(
         data=data,
         device=device,
         out=run / FOLDER if out is None else out,
+        overwrite=overwrite or out is None,
     )
 
 

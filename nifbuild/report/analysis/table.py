@@ -3,22 +3,23 @@
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nifbuild.report.analysis.analysis import Analysis
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.style import size_text
 from nifbuild.report.analysis.verdict import verdicts
+from nifbuild.shown import shown
+from nifbuild.terminal import Console, Table
 
 
-def print_analysis(analysis: Analysis, page: Path) -> None:
-    """Prints the table and the verdicts on stdout, and where the page lies."""
-    Console(highlight=False).print(render(analysis, page))
+def print_analysis(analysis: Analysis, page: Path | None) -> None:
+    """Prints the table and the verdicts on stdout, and where the page lies, if anywhere."""
+    Console().print(render(analysis, page))
 
 
-def render(analysis: Analysis, page: Path) -> RenderableType:
+def render(analysis: Analysis, page: Path | None) -> RenderableType:
     """A row for each layer, then the sentences."""
     table = Table(
         title=Text(f"{analysis.name}, {analysis.checkpoint}", style="bold"),
@@ -41,8 +42,8 @@ def render(analysis: Analysis, page: Path) -> RenderableType:
         "energy < 0.25: share of it below 0.25 cycles per pixel",
         style="dim",
     )
-    where = Text(f"report: {page}")
-    return Group(table, legend, Text(), *(Text(f"- {line}") for line in lines), where)
+    where = [] if page is None else [Text(shown(f"report: {page}"))]
+    return Group(table, legend, Text(), *(Text(f"- {line}") for line in lines), *where)
 
 
 def _cells(analysis: Analysis, layer: FilterFigures) -> list[str]:

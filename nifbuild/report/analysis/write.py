@@ -1,13 +1,10 @@
 """The files of an analysis: figures as JSON, plots, and the page."""
 
 import io
-import json
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from matplotlib.figure import Figure
 
-from nifbuild.errors import Mark, Problem, RunError, SpecError
 from nifbuild.report.analysis.analysis import Analysis
 from nifbuild.report.analysis.page import page_html
 from nifbuild.report.analysis.plot_curves import plot_sizes, plot_spectra, plot_windows
@@ -17,39 +14,34 @@ from nifbuild.report.analysis.plot_images import (
     plot_receptive_fields,
 )
 from nifbuild.report.analysis.style import DPI, paper_style
+from nifbuild.report.output_file import MAKER, require_folder, written_folder
+from nifbuild.train.documents import as_json
 
 PAGE = "report.html"
 _DOCUMENT = "analysis.json"
+_NAMES = (
+    r"analysis\.json|report\.html|gallery_\d{2,}\.png"
+    r"|(sizes|mass|energy|spectra|components|receptive_fields)\.png"
+)
 
 
-def require_writable(out: Path) -> None:
-    """Finds out before minutes of work whether the directory can be written.
+def require_writable(out: Path, *, overwrite: bool) -> None:
+    """Finds out before minutes of work whether the files can be written, and over nothing else.
 
     Raises:
-        SpecError: It cannot be made, or nothing can be written there.
+        SpecError: The directory cannot be made or written; or it has files of these names, and
+            they are not to be replaced, or were not made by nifbuild.
     """
-    try:
-        made = not out.exists()
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=out):
-            pass
-        if made:
-            out.rmdir()  # nothing is left where the analysis fails
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            reason = "a file is in the way"
-        what = f"cannot write to {out}: {reason}"
-        fix = "name a directory that you may write to: --out DIR"
-        raise SpecError(Problem(what, where=Mark("--out"), fix=fix, code="write")) from error
+    require_folder("--out", out, _NAMES, overwrite=overwrite)
 
 
-def write_analysis(analysis: Analysis, out: Path) -> Path:
-    """Writes all files, over those of an analysis that was there before.
+def write_analysis(analysis: Analysis, out: Path, *, overwrite: bool = False) -> Path:
+    """Writes all files, or none.
 
     Args:
         analysis: What to tell.
         out: A directory; made if need be.
+        overwrite: In place of those of an analysis that was there before.
 
     Returns:
         The page.
@@ -58,20 +50,14 @@ def write_analysis(analysis: Analysis, out: Path) -> Path:
         RunError: The disk is full, or the like.
     """
     pictures = {name: [_png(f) for f in figures] for name, figures in draw(analysis).items()}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for old in (*out.glob("gallery_*.png"), out / "receptive_fields.png"):
-            old.unlink(missing_ok=True)
-        document = json.dumps(analysis.as_document(), indent=1) + "\n"
-        (out / _DOCUMENT).write_text(document, encoding="utf-8")
+    with written_folder("--out", out, _NAMES, overwrite=overwrite) as folder:
+        (folder / _DOCUMENT).write_bytes(as_json(analysis.as_document()))
         for name, pngs in pictures.items():
             for number, png in enumerate(pngs, start=1):
                 # The gallery has as many as the layers need.
                 suffix = f"_{number:02d}" if name == "gallery" else ""
-                (out / f"{name}{suffix}.png").write_bytes(png)
-        (out / PAGE).write_text(page_html(analysis, pictures), encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"cannot write to {out}: {error.strerror}", fix="make room") from error
+                (folder / f"{name}{suffix}.png").write_bytes(png)
+        (folder / PAGE).write_text(page_html(analysis, pictures), encoding="utf-8")
     return out / PAGE
 
 
@@ -94,5 +80,5 @@ def draw(analysis: Analysis) -> dict[str, list[Figure]]:
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with paper_style():
-        figure.savefig(buffer, dpi=DPI, format="png")
+        figure.savefig(buffer, dpi=DPI, format="png", metadata={"Software": MAKER})
     return buffer.getvalue()

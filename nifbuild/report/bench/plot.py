@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nifbuild.errors import RunError
 from nifbuild.report.bench.contenders import THIS_LAYER
 from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport
 from nifbuild.report.bench.step import StepReport
 from nifbuild.report.bench.table import machine_text
+from nifbuild.report.output_file import written_file
 from nifbuild.report.timing import Quartiles
+from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +23,15 @@ _MARKERS = "osD^vPX"
 _GREY = "#555555"
 
 
-def plot_report(report: LayersReport | GrowthReport | StepReport, path: Path) -> None:
+def plot_report(
+    report: LayersReport | GrowthReport | StepReport, path: Path, *, overwrite: bool = False
+) -> None:
     """Draws a report to a file, in the format that its name ends in.
+
+    Args:
+        report: The measurements.
+        path: The file.
+        overwrite: Replace the one that is there.
 
     Raises:
         RunError: If the file cannot be written.
@@ -34,11 +42,9 @@ def plot_report(report: LayersReport | GrowthReport | StepReport, path: Path) ->
         figure = plot_growth(report)
     else:
         figure = plot_step(report)
-    figure.supxlabel(machine_text(report.environment), fontsize="small", color=_GREY)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise RunError(f"cannot write to {path}: {error.strerror}") from error
+    figure.supxlabel(in_plot(machine_text(report.environment)), fontsize="small", color=_GREY)
+    with written_file("--plot", path, overwrite=overwrite) as file:
+        figure.savefig(file, dpi=150)
 
 
 def plot_layers(report: LayersReport) -> "Figure":
@@ -152,7 +158,7 @@ def plot_step(report: StepReport) -> "Figure":
         for axes, ratio in ((time, figures.ratio.median), (memory, peak_ratio)):
             place = {"va": "center", "color": "white", "weight": "bold"}
             axes.text(0.02, row, f"{ratio:.2f}x", transform=axes.get_yaxis_transform(), **place)
-    time.set_yticks(rows, [figures.spec for figures in report.specs])
+    time.set_yticks(rows, [in_plot(figures.spec) for figures in report.specs])
     time.invert_yaxis()
     shape = "x".join(map(str, report.specs[0].input_shape))
     time.set_title(f"Training step of {report.batch} images of {shape}")

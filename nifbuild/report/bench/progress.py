@@ -1,9 +1,10 @@
 """One line that says what is being measured, on terminals only."""
 
-from rich.console import Console
 from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
+
+from nifbuild.terminal import Console
 
 
 class StatusLine:
@@ -13,23 +14,24 @@ class StatusLine:
     """
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True)
 
     def __enter__(self) -> "StatusLine":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._clear()
+        self.clear()
 
     def show(self, text: str) -> None:
         """Shows the text in place of the one before."""
         if self._console.is_terminal:
-            self._clear()
+            self.clear()
             line = Text(text, style="dim")
             line.truncate(self._console.width - 1, overflow="ellipsis")
             self._console.print(line, end="")
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Shows nothing."""
         if self._console.is_terminal:
             erase_line = (ControlType.ERASE_IN_LINE, 2)
             self._console.control(Control(ControlType.CARRIAGE_RETURN, erase_line))

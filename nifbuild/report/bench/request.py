@@ -21,7 +21,7 @@ from nifbuild.report.bench.layers import CIFAR_STAGES, IMAGENET_STAGES, LayersRe
 from nifbuild.report.bench.overhead import OverheadRequest
 from nifbuild.report.bench.setting import Setting
 from nifbuild.report.bench.step import StepRequest
-from nifbuild.report.output_file import output_problem
+from nifbuild.report.output_file import file_problem
 from nifbuild.spec.image_size import parse_size
 
 Request = LayersRequest | GrowthRequest | StepRequest | OverheadRequest
@@ -57,6 +57,7 @@ class Options:
     dtype: DtypeName = "float32"
     autocast: bool = False
     plot: Path | None = None
+    overwrite: bool = False
 
 
 def parse_request(options: Options) -> Request:
@@ -83,7 +84,7 @@ def parse_request(options: Options) -> Request:
     contenders = [_contender(name, problems) for name in options.contenders]
     size = None if options.size is None else _size(options.size, problems)
     if options.plot is not None:
-        found = output_problem("--plot", options.plot, _PLOT_FORMATS)
+        found = file_problem("--plot", options.plot, _PLOT_FORMATS, overwrite=options.overwrite)
         problems += [found] if found else []
     if problems:
         raise SpecError(problems)
@@ -125,6 +126,7 @@ def _check_mode(options: Options, mode: str, problems: list[Problem]) -> None:
         "--against": (options.against is not None, ("step",)),
         "--size": (options.size is not None, ("step", "overhead")),
         "--plot": (options.plot is not None, ("layers", "growth", "step")),
+        "--overwrite": (options.overwrite, ("layers", "growth", "step")),
     }
     if mode == "overhead" and options.dtype != "float32" and not options.autocast:
         what, fix = "training keeps weights in float32", "add --autocast"

@@ -22,6 +22,7 @@ from nifbuild.report.timing import (
     ratios,
 )
 from nifbuild.spec.image_size import size_overrides
+from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.resolve import Resolved, load_spec
 
 _FIGURE = "step"
@@ -144,6 +145,9 @@ class StepRequest:
         steps = []
         entries: dict[str, Mapping[str, Sampler]] = {}
         for index, (path, spec) in enumerate(zip(paths, resolved, strict=True)):
+            problem = too_few_images(spec.graph, self.batch, spec.tree)
+            if problem is not None:
+                raise SpecError(problem)
             entry = f"{path} (spec {index + 1})"  # a spec may be compared with itself
             on_turn(f"warm-up: {entry}")
             steps.append(TrainingStep(spec, self.batch, setting))

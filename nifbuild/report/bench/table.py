@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nifbuild.report.bench.contenders import THIS_LAYER
@@ -15,6 +14,7 @@ from nifbuild.report.bench.layers import Figures, LayersReport, ShapeFigures
 from nifbuild.report.bench.overhead import OverheadReport
 from nifbuild.report.bench.step import StepReport
 from nifbuild.report.timing import Quartiles
+from nifbuild.terminal import Console, Table
 
 _MEDIAN = "median of n ± IQR/2"
 
@@ -23,7 +23,7 @@ Report = LayersReport | GrowthReport | StepReport | OverheadReport
 
 def print_report(report: Report) -> None:
     """Prints a report on stdout."""
-    Console(highlight=False).print(render(report))
+    Console().print(render(report))
 
 
 def render(report: Report) -> RenderableType:

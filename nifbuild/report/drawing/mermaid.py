@@ -1,6 +1,7 @@
 """A picture as Mermaid text, which many Markdown viewers draw."""
 
 from collections.abc import Iterator
+from html import escape
 
 from nifbuild.report.drawing.blocks import Block
 from nifbuild.report.drawing.labels import (
@@ -11,6 +12,7 @@ from nifbuild.report.drawing.labels import (
     op_lines,
     shape_label,
 )
+from nifbuild.shown import shown
 from nifbuild.spec.graph import INPUT, Graph
 
 
@@ -25,6 +27,11 @@ def mermaid(model: Block, graph: Graph) -> str:
         for name, fill in COLOURS.items()
     ]
     return "\n".join(("flowchart TB", *nodes, *edges, *styles)) + "\n"
+
+
+def _label(text: str) -> str:
+    """Text within quotes, which Mermaid takes for HTML."""
+    return escape(shown(text), quote=False).replace('"', "#quot;")
 
 
 class _Writer:
@@ -42,13 +49,13 @@ class _Writer:
             if block.count > 1:
                 self.first |= zip(block.last_outputs, block.outputs, strict=True)
             if block.parts:
-                yield f'{indent}subgraph {name}_{depth}["{block.name}{times}"]'
+                yield f'{indent}subgraph {name}_{depth}["{_label(block.name)}{times}"]'
                 yield from self.blocks(block.parts, depth + 1)
                 yield f"{indent}end"
                 continue
             nodes = [self.graph.nodes[i] for i in block.nodes]
             lines = (level_lines if block.is_level else op_lines)(nodes, block.name)
-            text = "<br/>".join(line.text for line in lines)
+            text = "<br/>".join(_label(line.text) for line in lines)
             groups = [group_of(node) for node in nodes]
             loud = [group for group in groups if group in IMAGE_SIZED]
             if block.is_level:

@@ -4,6 +4,7 @@ from html import escape
 from pathlib import Path as File
 
 from nifbuild.report.drawing.shapes import LINE, Path, Picture, Rect, Text
+from nifbuild.shown import in_plot, shown
 
 _RADIUS = 5.0
 _FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
@@ -49,7 +50,7 @@ def _text(text: Text) -> str:
     bold = ' font-weight="bold"' if text.bold else ""
     return (
         f'<text x="{text.x:g}" y="{text.y:g}" font-size="{text.size:g}"'
-        f' text-anchor="{text.anchor}"{bold} fill="{text.colour}">{escape(text.text)}</text>'
+        f' text-anchor="{text.anchor}"{bold} fill="{text.colour}">{escape(shown(text.text))}</text>'
     )
 
 
@@ -79,6 +80,12 @@ def save_png(picture: Picture, file: File, scale: float = 2.0) -> None:
         weight = "bold" if text.bold else "normal"
         size = text.size * 0.92  # matplotlib's font is wider than the browsers'
         axes.text(
-            text.x, text.y, text.text, fontsize=size, ha=side, weight=weight, color=text.colour
+            text.x,
+            text.y,
+            in_plot(text.text),
+            fontsize=size,
+            ha=side,
+            weight=weight,
+            color=text.colour,
         )
     figure.savefig(file, dpi=inch * scale)

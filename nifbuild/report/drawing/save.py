@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.drawing.blocks import Block, blocks
 from nifbuild.report.drawing.draw import picture
 from nifbuild.report.drawing.mermaid import mermaid
 from nifbuild.report.drawing.render import save_png, svg
+from nifbuild.report.output_file import require_files, written_file
 from nifbuild.spec.resolve import Resolved
+
+_OPTION = "--out"
 
 
 def _save_svg(resolved: Resolved, model: Block, file: Path) -> None:
@@ -30,31 +32,27 @@ _FORMATS: dict[str, Callable[[Resolved, Block, Path], None]] = {
 }
 
 
-def require_format(file: Path) -> None:
-    """Raises SpecError unless the file's ending names a format."""
-    if file.suffix not in _FORMATS:
-        what = f"{file} has no known ending"
-        raise SpecError(Problem(what, fix=f"use one of {', '.join(_FORMATS)}", code="format"))
+def require_writable(file: Path, *, overwrite: bool = False) -> None:
+    """Raises SpecError unless the file's ending names a format, and it can be written."""
+    require_files(_OPTION, [file], tuple(_FORMATS), overwrite=overwrite)
 
 
-def save(resolved: Resolved, file: Path, depth: int | None = None) -> None:
+def save(
+    resolved: Resolved, file: Path, depth: int | None = None, *, overwrite: bool = False
+) -> None:
     """Draws a spec's network.
 
     Args:
         resolved: The spec.
         file: Its ending says what is written: .svg, .png or .mmd (Mermaid).
         depth: Levels of blocks that are opened; None: as many as stay legible.
+        overwrite: Replace the file that is there.
 
     Raises:
-        SpecError: If the ending is another one.
+        SpecError: If the ending is another one, or the file exists.
         RunError: If the file cannot be written.
     """
-    require_format(file)
+    require_writable(file, overwrite=overwrite)
     model = blocks(resolved.graph, depth)
-    try:
-        _FORMATS[file.suffix](resolved, model, file)
-    except OSError as error:
-        what = f"cannot write {file}: {error.strerror or error}"
-        raise RunError(
-            Problem(what, fix="write elsewhere with --out FILE", code="write")
-        ) from error
+    with written_file(_OPTION, file, overwrite=overwrite) as aside:
+        _FORMATS[file.suffix.lower()](resolved, model, aside)

@@ -1,10 +1,5 @@
 """A model is written to a file, and the file checked before it is called done."""
 
-import errno
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +17,8 @@ from nifbuild.report.export.formats import (
 )
 from nifbuild.report.export.plain import Filters, plain_model
 from nifbuild.report.export.source import Source, open_source
+from nifbuild.report.output_file import require_files, written_file
+from nifbuild.shown import shown
 from nifbuild.train.progress import Reporter
 from nifbuild.train.sizes import parse_one_size
 from nifbuild.train.trained import Which
@@ -33,6 +30,7 @@ TOLERANCE = 1e-4
 
 _SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 _CHECKED_IMAGES = 8
+_OPTION = "--output"
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class ExportRequest:
         size: Height and width of the images; None: the spec's.
         batch: Images at once; None: any number.
         filters: How filters as large as the image are written.
-        checkpoint: The best on validation, or the last.
+        checkpoint: See `load_run`.
         data: A spec file whose `data` section takes the place of the source's.
     """
 
@@ -58,7 +56,7 @@ class ExportRequest:
     size: tuple[int, int] | None = None
     batch: int | None = None
     filters: Filters = "auto"
-    checkpoint: Which = "best"
+    checkpoint: Which = "selected"
     data: Path | None = None
 
 
@@ -113,7 +111,7 @@ class Exported:
         if "opset" in self.facts:
             facts.insert(0, f"opset {self.facts['opset']}")
         return (
-            f"{self.path}: {', '.join(facts)}\n"
+            f"{shown(str(self.path))}: {', '.join(facts)}\n"
             f"{self.facts['checked_with']} differs from the model by {self.difference:.1e} "
             f"at most, where outputs reach {self.largest_output:.3g} ({self.checked_on})"
         )
@@ -181,11 +179,11 @@ def export_source(
     """As `export`, for a model that is at hand."""
     report = report or Reporter()
     path = request.output or Path(f"{source.resolved.name}{_SUFFIXES[request.format]}")
-    _require_free(path, request.overwrite)
+    require_files(_OPTION, [path], overwrite=request.overwrite)
     count = request.batch or _CHECKED_IMAGES
     images, checked_on = source.inputs(count, request.data, report)
     report.note(f"writing {path}, which may take a minute for a deep network")
-    with _aside(path) as writing:
+    with written_file(_OPTION, path, overwrite=request.overwrite) as writing:
         written = _write(writing, source, request)
         expected = _logits(source, images)
         # Of any number: a batch that the exporter has not seen, too.
@@ -232,34 +230,3 @@ def _require_same(difference: float, largest: float, path: Path, written: Writte
         what += f"and {limit:.1e} is allowed; {path} is not written"
         fix = "try the other one of --filters dft and --filters conv"
         raise RunError(Problem(what, fix=fix, code="difference"))
-
-
-def _require_free(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
-        what, fix = f"{path} is a directory", "name a file: --output FILE"
-        raise SpecError(Problem(what, Mark("--output"), fix=fix, code="not-a-file"))
-    if path.exists() and not overwrite:
-        what, fix = f"{path} exists", "write elsewhere with --output FILE, or add --overwrite"
-        raise SpecError(Problem(what, Mark("--output"), fix=fix, code="file-exists"))
-    if not path.parent.is_dir():
-        what, fix = f"there is no folder {path.parent}", "make it, or write elsewhere"
-        raise SpecError(Problem(what, Mark("--output"), fix=fix, code="missing-folder"))
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A file of that name in a folder beside it, which takes its place if nothing is raised."""
-    folder = None
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".writing_", dir=path.parent))
-        yield folder / path.name
-        for file in folder.iterdir():  # weights beyond 2 GiB lie in a second one
-            file.replace(path.parent / file.name)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        what = f"cannot write {path}: {error.strerror or error}"
-        fix = "make room" if full else "write where you may: --output FILE"
-        raise RunError(Problem(what, fix=fix, code="write")) from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 """How the files are written, and read back as anybody would."""
 
 import importlib.util
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -75,7 +76,9 @@ def write_torch(path: Path, source: Source, plain: PlainModel, batch: int | None
     """An exported program of torch, loaded again; arguments as for `write_onnx`."""
     files = header(source.resolved, source.class_names, source.mean, source.std)
     with _quiet_exporter(), torch.no_grad():
-        torch.export.save(_exported(plain, source, batch), path, extra_files=files)
+        content = io.BytesIO()  # of a full disk, torch's own writer tells in riddles
+        torch.export.save(_exported(plain, source, batch), content, extra_files=files)
+        path.write_bytes(content.getbuffer())
         module = torch.export.load(path).module()
 
     def run(images: Tensor) -> Tensor:

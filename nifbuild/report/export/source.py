@@ -80,9 +80,9 @@ def open_source(
         fix = "name a directory that `nifbuild train` has written, such as runs/resnet18"
         raise SpecError(Problem(what, fix=fix, code="no-run"))
     run.require_complete()
-    trained = load_run(path, checkpoint=checkpoint, data=data)
+    trained = load_run(path, checkpoint=checkpoint)  # what the file tells of is what was trained
     resolved = trained.resolved
     if size is not None:
-        resolved = load_spec(run.spec, data=data, overrides=size_overrides(size, has_data=True))
+        resolved = load_spec(run.spec, overrides=size_overrides(size, has_data=True))
     names, mean, std = trained.class_names, trained.mean, trained.std
     return Source(trained.model, resolved, names, mean, std, trained)

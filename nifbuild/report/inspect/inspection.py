@@ -1,7 +1,7 @@
 """What a model costs, module by module and in total."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
@@ -9,7 +9,7 @@ from torch import nn
 from nifbuild.compile import build_skeleton
 from nifbuild.errors import Mark
 from nifbuild.report.inspect.memory import Prediction, Saved, predict
-from nifbuild.report.inspect.targets import Target
+from nifbuild.report.inspect.targets import BOUND, Machine, Target
 from nifbuild.spec.graph import Node
 from nifbuild.spec.ops import Cost
 from nifbuild.spec.resolve import Resolved
@@ -73,6 +73,7 @@ class Inspection:
     Attributes:
         resolved: Its spec.
         target: The device and precision that memory was predicted for.
+        machine: Of a CPU, that which memory was predicted for.
         optimizer: The optimizer that it was predicted with.
         rows: The modules.
         predictions: Memory, one for each batch size.
@@ -80,6 +81,7 @@ class Inspection:
 
     resolved: Resolved
     target: Target
+    machine: Machine | None
     optimizer: Sgd | AdamW
     rows: tuple[Row, ...]
     predictions: tuple[Prediction, ...]
@@ -137,6 +139,8 @@ class Inspection:
             "counted_as_zero": self.counted_as_zero,
             "uncounted": self.uncounted,
             "device": self.target.device,
+            "machine": None if self.machine is None else asdict(self.machine),
+            "memory_bound": BOUND,
             "precision": self.target.precision,
             "optimizer": self.optimizer.name,
             "batch_size": first.batch_size,
@@ -156,7 +160,9 @@ def inspect_spec(
     batch_sizes: Sequence[int] = (),
     optimizer: Sgd | AdamW | None = None,
 ) -> Inspection:
-    """What the model of a spec costs; nothing is allocated.
+    """What the model of a spec costs; the model is not allocated.
+
+    For a CPU, single convolutions are: see `predict`.
 
     Args:
         resolved: The spec.
@@ -168,7 +174,7 @@ def inspect_spec(
         SpecError: A batch size is too small to be trained with.
     """
     train = resolved.spec.train
-    sizes = batch_sizes or (train.batch_size // train.accumulate,)
+    sizes = batch_sizes or (train.images_at_once,)
     optimizer = optimizer or train.optimizer
     predictions = tuple(predict(resolved, size, target, optimizer) for size in sizes)
     model = build_skeleton(resolved)
@@ -176,7 +182,7 @@ def inspect_spec(
         _row(resolved, node, model, predictions[0].saved[node.path])
         for node in resolved.graph.nodes
     )
-    return Inspection(resolved, target, optimizer, rows, predictions)
+    return Inspection(resolved, target, target.machine, optimizer, rows, predictions)
 
 
 def _row(resolved: Resolved, node: Node, model: nn.Module, saved: Saved) -> Row:

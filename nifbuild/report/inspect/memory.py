@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nifbuild.compile import build_skeleton
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import SpecError
 from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.derived import DerivedTensors
 from nifbuild.report.inspect.targets import Target, optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.weightless import Trace, Weightless, weightless_module
+from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Sgd
@@ -87,7 +88,9 @@ def predict(
     """Predicts the memory of a training step and of inference.
 
     Counts what torch's allocator hands out. On CUDA that leaves out what lies beside it: the
-    driver's context, and what cuDNN, cuBLAS and cuFFT ask for as workspace.
+    driver's context, and what cuDNN, cuBLAS and cuFFT ask for as workspace. On a CPU it holds for
+    this machine, with as many threads as torch has: convolutions that may make the peak are tried,
+    with at most `workspace.MAX_TRIED_BYTES` of images and features, and of filters.
 
     Args:
         resolved: The spec.
@@ -95,6 +98,9 @@ def predict(
         target: For what to predict.
         optimizer: None: the spec's.
     """
+    problem = too_few_images(resolved.graph, batch_size, resolved.tree)
+    if problem is not None:
+        raise SpecError(problem)
     step = _Step(resolved, batch_size, target, optimizer or resolved.spec.train.optimizer)
     return Prediction(batch_size, step.memory(), step.saved)
 
@@ -132,7 +138,8 @@ class _Step:
             # The second micro-batch finds the gradients of the first; the others are like it.
             for _ in range(min(self.resolved.spec.train.accumulate, 2)):
                 trace.peak = trace.current
-                loss = self._forward(model, images, labels)
+                # As in training, logits last until there are others.
+                _logits, loss = self._forward(model, images, labels)
                 activations = trace.current - before
                 peaks["forward"], trace.peak = trace.peak, trace.current
                 loss.backward()
@@ -165,26 +172,21 @@ class _Step:
         images.per_image = True
         return images, torch.empty(self.batch_size, dtype=torch.int64)
 
-    def _forward(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss, as `nifbuild.train.loop` computes it."""
+    def _forward(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and the loss, as `nifbuild.train.loop` computes them."""
         spec = self.resolved.spec.train
         with _saving(model, self.resolved, images) as saved:
             with self.target.autocast():
-                outputs = self._run(model, images)
-            logits = outputs.float().flatten(1)
+                outputs = self._run(model, images).float()
+            logits = outputs.flatten(1)
             loss = F.cross_entropy(logits, labels, label_smoothing=spec.label_smoothing)
         self.saved = saved
         if spec.kernel_spread:
             loss = loss + spec.kernel_spread * KernelSpread(model, self.resolved)()
-        return loss
+        return logits, loss
 
     def _run(self, model: nn.Module, images: Tensor) -> Tensor:
-        try:
-            outputs: Tensor = model(images)
-        except ValueError as error:  # torch's, about batch normalisation of a single value
-            what = f"a batch of {self.batch_size} cannot be trained: {error}"
-            fix = "use a larger --batch-size"
-            raise SpecError(Problem(what, path="train.batch_size", fix=fix)) from None
+        outputs: Tensor = model(images)
         return outputs
 
     def _inference(self) -> int:
@@ -194,10 +196,11 @@ class _Step:
         keeping = [m for m in model.modules() if isinstance(m, GlobalConv2d)]
         for layer in keeping:
             layer._spectra = _KeptTensors()
-        with trace, self.target.computing(), torch.no_grad(), self.target.autocast():
+        with trace, self.target.computing(), torch.no_grad():
             images, _ = self._batch()
             for _ in range(2 if keeping else 1):  # once the spectra are there, they all are
-                model(images)
+                with self.target.autocast():  # at its end it lets go of weights in half precision
+                    model(images)
         return trace.peak
 
 

@@ -11,7 +11,7 @@ from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.report.inspect.targets import Device, Target
 from nifbuild.spec.budget import BudgetSpec, parse_bytes, parse_count
 from nifbuild.spec.resolve import Resolved, load_spec
-from nifbuild.spec.training import AdamW, Precision, Sgd
+from nifbuild.spec.training import MAX_BATCH, AdamW, Precision, Sgd
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,9 @@ def _optimizer(name: Literal["sgd", "adamw"] | None, resolved: Resolved) -> Sgd 
 
 def _sizes(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        what = f"expected positive whole numbers, got '{text}'"
+    most = len(str(MAX_BATCH))
+    if not all(w.isdecimal() and len(w) <= most and 0 < int(w) <= MAX_BATCH for w in words):
+        what = f"expected whole numbers from 1 to {MAX_BATCH:,}, got '{text}'"
         raise SpecError(Problem(what, Mark("--batch-size"), fix="as in --batch-size 1,32,256"))
     return tuple(dict.fromkeys(int(word) for word in words))
 

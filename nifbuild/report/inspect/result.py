@@ -134,8 +134,11 @@ def _verified_grid(verified: Sequence[Verified]) -> Grid:
             bytes_text(found.predicted_peak_bytes),
             bytes_text(found.measured_peak_bytes),
             f"{found.error:+.1%}",
+            bytes_text(found.predicted_inference_bytes),
+            bytes_text(found.measured_inference_bytes),
+            f"{found.inference_error:+.1%}",
         )
         for found in verified
     ]
-    headings = ("batch size", "predicted", "measured", "error")
-    return Grid(f"training peak on {verified[0].device}", headings, 1, tuple(rows))
+    headings = ("batch size", "training", "measured", "error", "inference", "measured", "error")
+    return Grid(f"predicted peaks on {verified[0].device}", headings, 1, tuple(rows))

@@ -43,6 +43,7 @@ class Several:
         headings = ["spec", "params", "MACs", "batch", "training peak", "inference peak"]
         if any(result.verified for result in self.results.values()):
             headings[4:] = ["predicted peak", "measured", "error"]
+            headings += ["inference peak", "measured", "error"]
         title = f"{first.target.device}, {first.target.precision}, {first.optimizer.name}"
         return Grid(title, tuple(headings), 1, tuple(rows))
 
@@ -58,7 +59,9 @@ def _rows(file: str, result: Result) -> list[tuple[str, ...]]:
         if result.verified:
             verified = result.verified[index]
             cells += [bytes_text(verified.measured_peak_bytes), f"{verified.error:+.1%}"]
-        else:
-            cells.append(bytes_text(memory.inference_peak_bytes))
+        cells.append(bytes_text(memory.inference_peak_bytes))
+        if result.verified:
+            inference = verified.measured_inference_bytes
+            cells += [bytes_text(inference), f"{verified.inference_error:+.1%}"]
         rows.append((*(totals if index == 0 else ("", "", "")), *cells))
     return rows

@@ -1,7 +1,6 @@
 """What `inspect` has to say once an allocation of training has failed."""
 
 import gc
-import os
 import traceback
 from typing import get_args
 
@@ -13,6 +12,7 @@ from nifbuild.report.inspect.units import bytes_text
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.available import free_memory
 from nifbuild.train.memory import OutOfMemory
+from nifbuild.train.processes import world_size
 
 
 def explain_shortage(error: OutOfMemory) -> RunError:
@@ -27,7 +27,7 @@ def explain_shortage(error: OutOfMemory) -> RunError:
     if device is None or room is None:
         return error
     train = error.resolved.spec.train
-    processes = int(os.environ.get("WORLD_SIZE", 1))
+    processes = world_size()
     target = Target(device, train.precision)
     (problem,) = error.problems
     try:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console, JustifyMethod
-from rich.table import Table
+from rich.console import JustifyMethod
 
 from nifbuild.report.inspect.folding import Folded, fold
 from nifbuild.report.inspect.inspection import Inspection, Row
+from nifbuild.report.inspect.targets import BOUND
 from nifbuild.report.inspect.units import bytes_text, count_text
+from nifbuild.report.inspect.workspace import MAX_TRIED_BYTES
+from nifbuild.shown import shown
+from nifbuild.terminal import Console, Table
 
 _LABELS = {
     "weights_bytes": "weights",
@@ -23,6 +26,7 @@ _LABELS = {
     "inference_peak_bytes": "inference peak",
     "ddp_buckets_bytes": "DDP buckets, each process",
 }
+_IN_MARKDOWN = {"&": "&amp;", "<": "&lt;", "|": "\\|", "`": "\\`", "](": "]\\("}
 _MIN_CUT = 8
 _NARROW = 100  # below, columns that one can do without are left out
 
@@ -48,7 +52,7 @@ class Grid:
 
 def print_grids(grids: Sequence[Grid], notes: Sequence[str] = ()) -> None:
     """Draws the tables on stdout."""
-    console = Console(highlight=False)
+    console = Console()
     for grid in grids:
         padding = (0, 2, 0, 0) if console.width >= _NARROW else (0, 1, 0, 0)
         table = Table(
@@ -99,10 +103,18 @@ def markdown(grids: Sequence[Grid], notes: Sequence[str] = ()) -> str:
     parts = []
     for grid in grids:
         marks = [":--" if i < grid.num_text else "--:" for i in range(len(grid.headings))]
-        lines = [grid.headings, tuple(marks), *grid.rows]
+        headings, *rows = (map(markdown_text, line) for line in (grid.headings, *grid.rows))
+        lines = (headings, marks, *rows)
         body = "\n".join(f"| {' | '.join(cell or ' ' for cell in line)} |" for line in lines)
-        parts.append(f"**{grid.title}**\n\n{body}" if grid.title else body)
+        parts.append(f"**{markdown_text(grid.title)}**\n\n{body}" if grid.title else body)
     return "\n\n".join([*parts, *notes])
+
+
+def markdown_text(text: str) -> str:
+    """Text that stays on its line and in its cell, and is neither HTML, code nor a link."""
+    for character, harmless in _IN_MARKDOWN.items():
+        text = text.replace(character, harmless)
+    return shown(" ".join(text.split()))
 
 
 def terminal_width() -> int:
@@ -227,5 +239,11 @@ def notes(inspection: Inspection) -> list[str]:
     if inspection.target.device == "cuda":
         found.append(
             "CUDA: without the driver's context and the workspaces of cuDNN, cuBLAS and cuFFT."
+        )
+    else:
+        limit = bytes_text(MAX_TRIED_BYTES)
+        found.append(
+            f"CPU: peaks are those of this machine ({inspection.machine}), within {BOUND:.0%}; its "
+            f"libraries' part is from single convolutions, tried with {limit} at most."
         )
     return found

@@ -1,6 +1,7 @@
 """What memory depends on besides the model: how a device computes, and what an optimizer keeps."""
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect.weightless import Trace
+from nifbuild.report.inspect.workspace import cpu_workspace
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Precision, Sgd
 from nifbuild.train.optim import Group
@@ -21,9 +23,39 @@ Device = Literal["cpu", "cuda"]
 
 HALF: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-_aten = torch.ops.aten
+BOUND = 0.05
+"""A predicted peak is off by less than this share of what torch's allocator hands out."""
+
 _CUDA_BLOCK = 512  # CUDA's caching allocator rounds up to this
-_MAX_PLAIN_DEPTHWISE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the memory of a CPU's libraries depends on.
+
+    Attributes:
+        instruction_set: The largest that torch's own code uses.
+        onednn_limit: What `ONEDNN_MAX_CPU_ISA` limits oneDNN to; None: nothing does.
+        threads: That compute one operation.
+    """
+
+    instruction_set: str
+    onednn_limit: str | None
+    threads: int
+
+    @classmethod
+    def at_hand(cls) -> Self:
+        """This one."""
+        limits = (os.environ.get(f"{name}_MAX_CPU_ISA") for name in ("ONEDNN", "DNNL"))
+        return cls(
+            torch.backends.cpu.get_cpu_capability(),
+            next((limit for limit in limits if limit), None),
+            torch.get_num_threads(),
+        )
+
+    def __str__(self) -> str:
+        limit = f", oneDNN with {self.onednn_limit} at most" if self.onednn_limit else ""
+        return f"{self.instruction_set}{limit}, {self.threads} thread{'s'[: self.threads > 1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +76,16 @@ class Target:
         train = resolved.spec.train
         return cls("cpu" if train.device == "cpu" else "cuda", train.precision)
 
+    @property
+    def machine(self) -> Machine | None:
+        """The machine that a prediction holds for; None on CUDA, where it depends on none."""
+        return Machine.at_hand() if self.device == "cpu" else None
+
     def trace(self) -> Trace:
         """A trace that counts as the device's allocator does."""
         if self.device == "cuda":
             return Trace(_CUDA_BLOCK)
-        return Trace(workspace=_cpu_workspace)
+        return Trace(workspace=cpu_workspace)
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -71,25 +108,6 @@ class Target:
             else:
                 stack.enter_context(only_first_chunks(2))
             yield
-
-
-def _cpu_workspace(func: Any, args: tuple[Any, ...], result: Any) -> int:
-    """What oneDNN allocates for a moment for the gradients of a convolution.
-
-    It computes the filter's gradient in a layout of its own and copies it. It has no special code
-    for depthwise filters above 3x3: there it pads each group's one channel to a block of 16 x 16,
-    and in half precision also sums in float32. Found by measuring with torch 2.13 on x86.
-    """
-    if func is not _aten.convolution_backward.default:
-        return 0
-    weight: Tensor = args[2]
-    if weight.shape[1] > 1 or len(weight) == 1:
-        copies = 1 if weight.is_contiguous() else 2
-        return copies * weight.nbytes
-    if max(weight.shape[2:]) <= _MAX_PLAIN_DEPTHWISE:
-        return 0
-    padded = weight.numel() * 16 * 16
-    return padded * (weight.element_size() + (4 if weight.element_size() == 2 else 0))
 
 
 class _LikeCudaAutocast(TorchFunctionMode):

@@ -7,17 +7,37 @@ What happens to it happens to a tensor on torch's meta device, which holds no va
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from nifbuild.report.inspect.on_meta import run_on_meta
 
-Workspace = Callable[[Any, tuple[Any, ...], Any], int]
-"""Bytes that an operation takes and gives back: from the operation, arguments and result."""
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Bytes that an operation takes beside its result, and gives back.
+
+    Attributes:
+        most: No more than these.
+        measure: How many exactly; it may take its time.
+    """
+
+    most: int
+    measure: Callable[[], int]
+
+    @classmethod
+    def known(cls, num_bytes: int) -> Self:
+        """So many."""
+        return cls(num_bytes, lambda: num_bytes)
+
+
+Workspace = Callable[[Any, tuple[Any, ...], Any], Extra | None]
+"""What an operation takes for a moment: from the operation, arguments and result."""
 
 
 class Weightless(Tensor):
@@ -68,12 +88,12 @@ class Trace(TorchDispatchMode):
 
     Attributes:
         current: Bytes alive now.
-        peak: The largest number of bytes so far.
     """
 
     def __init__(self, granularity: int = 1, workspace: Workspace | None = None) -> None:
         super().__init__()
-        self.current = self.peak = 0
+        self.current = self._peak = 0
+        self._open: list[tuple[int, Extra]] = []
         self._granularity = granularity
         self._workspace = workspace
         self._known: set[int] = set()
@@ -87,8 +107,26 @@ class Trace(TorchDispatchMode):
             self.hold(tensor)
         if self._workspace is not None:
             extra = self._workspace(func, args, result)
-            self.peak = max(self.peak, self.current + extra)
+            if extra is not None and self.current + extra.most > self._peak:
+                self._open.append((self.current, extra))
         return result
+
+    @property
+    def peak(self) -> int:
+        """The largest number of bytes so far, or since it was last set."""
+        # Those that may take the most come first: then few have to be measured.
+        for current, extra in sorted(self._open, key=lambda at: -at[0] - at[1].most):
+            if current + extra.most <= self._peak:
+                break
+            with _disable_current_modes():  # it runs on real tensors
+                self._peak = max(self._peak, current + extra.measure())
+        self._open.clear()
+        return self._peak
+
+    @peak.setter
+    def peak(self, value: int) -> None:
+        self._open.clear()
+        self._peak = value
 
     def hold(self, tensor: Weightless) -> None:
         """Counts the tensor's memory, once, until it is freed."""
@@ -100,7 +138,7 @@ class Trace(TorchDispatchMode):
         size = -(-storage.nbytes() // self._granularity) * self._granularity
         weakref.finalize(storage, self._free, key, size)
         self.current += size
-        self.peak = max(self.peak, self.current)
+        self._peak = max(self._peak, self.current)
 
     def _free(self, key: int, size: int) -> None:
         self._known.discard(key)
@@ -109,7 +147,7 @@ class Trace(TorchDispatchMode):
     def add(self, num_bytes: int) -> None:
         """Counts memory that no tensor of the trace stands for."""
         self.current += num_bytes
-        self.peak = max(self.peak, self.current)
+        self._peak = max(self._peak, self.current)
 
 
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Weightless]]:

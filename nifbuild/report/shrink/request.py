@@ -30,7 +30,7 @@ class ShrinkRequest:
         overwrite: Delete the run that is there.
         finetune_epochs: Train for so many epochs afterwards. 0: not.
         overrides: Changes of the spec for that training, such as `train.optimizer.lr=1e-4`.
-        checkpoint: The best on validation, or the last.
+        checkpoint: See `load_run`.
         data: A spec file whose `data` section takes the place of the run's.
         device: As in `train.device`; None: as the run's spec says.
         batch_size: For evaluation; None: as in the run.
@@ -46,7 +46,7 @@ class ShrinkRequest:
     overwrite: bool = False
     finetune_epochs: int = 0
     overrides: Sequence[str] = ()
-    checkpoint: Which = "best"
+    checkpoint: Which = "selected"
     data: Path | None = None
     device: str | None = None
     batch_size: int | None = None

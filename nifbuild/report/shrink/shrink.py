@@ -1,5 +1,6 @@
 """A run with filters as large as the image becomes one with small ordinary convolutions."""
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.errors import InterruptedRun, Mark, Problem, SpecError
 from nifbuild.nn.frame import Boundary
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.shrink.changes import Cut, measure_changes
@@ -19,7 +20,7 @@ from nifbuild.report.shrink.search import Trial, smallest_mass
 from nifbuild.report.shrink.spec import ordinary_model
 from nifbuild.report.shrink.speed import compare_speed
 from nifbuild.report.shrink.windows import LayerWindows, critical_masses
-from nifbuild.report.shrink.write import write_run
+from nifbuild.report.shrink.write import holds_cut, is_cut, write_run
 from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.ops.conv import ConvFields
 from nifbuild.spec.resolve import Resolved, load_spec
@@ -37,7 +38,8 @@ def shrink_run(request: ShrinkRequest, report: Reporter | None = None) -> Shrink
     """Cuts the filters of a run to windows, and writes the result as a run of its own.
 
     The new run's spec has, under the same names, a convolution with the filters of each layer and
-    the layer's 1x1 behind it. Its weights are those of plain `torch.nn.Conv2d` modules.
+    the layer's 1x1 behind it. Its weights are those of plain `torch.nn.Conv2d` modules. Where the
+    training after the cut was interrupted, the same request goes on with it.
 
     Args:
         request: What to cut, and how small.
@@ -55,9 +57,9 @@ def shrink_run(request: ShrinkRequest, report: Reporter | None = None) -> Shrink
     source.require_complete()
     trained = load_run(source.path, checkpoint=request.checkpoint, data=request.data)
     out = request.out or Path("runs") / f"{trained.resolved.name}_shrunk"
-    _require_elsewhere(source.path, out)
+    _require_suitable(source.path, out, request)
     target = RunDirectory(out)
-    target.require_free(overwrite=request.overwrite)
+    _require_free(target, request)
     if request.size is not None:
         trained = replace(trained, resolved=_at_size(request, request.size))
     shape = trained.resolved.spec.input
@@ -68,23 +70,45 @@ def shrink_run(request: ShrinkRequest, report: Reporter | None = None) -> Shrink
     work = _Work(request, trained, layers)
     with ExitStack() as stack:
         stack.callback(report.close)
-        evaluator = stack.enter_context(
-            evaluator_on(
-                trained,
-                source,
-                data=request.data,
-                device=request.device,
-                batch_size=request.batch_size,
-                report=report,
-            )
-        )
         stack.enter_context(target.locked())  # what cannot be written is found out now
-        result, resolved, model = work.measured(evaluator)
-        write_run(target, source, trained, resolved, model, result)
-    if request.finetune_epochs:
-        result = replace(result, finetuned=_finetuned(request, out, report))
-        target.record_shrinking(result.document())
+        goes_on = _require_free(target, request)  # nobody else has written a run meanwhile
+        with evaluator_on(
+            trained,
+            source,
+            data=request.data,
+            device=request.device,
+            batch_size=request.batch_size,
+            report=report,
+        ) as evaluator:
+            result, resolved, model = work.measured(evaluator)
+            images = evaluator.images
+        if goes_on and not is_cut(target, resolved, model):
+            _require_none(target, overwrite=False)
+        if not goes_on:
+            overwrite = request.overwrite
+            write_run(target, source, trained, resolved, model, result, images, overwrite=overwrite)
+        if request.finetune_epochs:
+            result = replace(result, finetuned=_finetuned(request, out, goes_on, report))
+            target.record_shrinking(result.document())
     return result
+
+
+def _require_free(target: RunDirectory, request: ShrinkRequest) -> bool:
+    """Raises SpecError where a run is in the way; says whether it may be trained on instead."""
+    goes_on = bool(request.finetune_epochs) and not request.overwrite and holds_cut(target)
+    if not goes_on:
+        _require_none(target, overwrite=request.overwrite)
+    return goes_on
+
+
+def _require_none(target: RunDirectory, *, overwrite: bool) -> None:
+    try:
+        target.require_free(overwrite=overwrite)
+    except SpecError as error:
+        if error.problems[0].code == "run-exists":  # its fix is that of training
+            fix = "--out DIR writes elsewhere\n--overwrite deletes it and starts anew"
+            raise SpecError(replace(error.problems[0], fix=fix)) from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -193,10 +217,15 @@ def _at_size(request: ShrinkRequest, size: tuple[int, int]) -> Resolved:
     return load_spec(RunDirectory(request.run).spec, data=request.data, overrides=overrides)
 
 
-def _require_elsewhere(source: Path, out: Path) -> None:
+def _require_suitable(source: Path, out: Path, request: ShrinkRequest) -> None:
+    what, code = "", "option"
     if out.resolve() == source.resolve():
-        what, fix = f"{out} is the run that is cut", "write elsewhere: --out DIR"
-        raise SpecError(Problem(what, Mark("--out"), fix=fix, code="same-run"))
+        what, code = f"{out} is the run that is cut", "same-run"
+    elif request.finetune_epochs and "$" in str(out):
+        what = f"training cannot start from {out}: in a spec, $ begins the name of a variable"
+    if what:
+        fix = "write elsewhere: --out DIR"
+        raise SpecError(Problem(what, Mark("--out"), fix=fix, code=code))
 
 
 def _require_cuttable(
@@ -215,12 +244,24 @@ def _require_cuttable(
         )
 
 
-def _finetuned(request: ShrinkRequest, out: Path, report: Reporter) -> Finetuned:
+def _finetuned(request: ShrinkRequest, out: Path, goes_on: bool, report: Reporter) -> Finetuned:
     run = RunDirectory(out)
     epochs = request.finetune_epochs
-    overrides = [f"train.epochs={epochs}", f"train.init={{from: '{out}'}}", *request.overrides]
+    overrides = [
+        f"train.epochs={epochs}",
+        f"train.init={{from: {json.dumps(str(out))}}}",
+        *request.overrides,
+    ]
     resolved = load_spec(run.spec, overrides=overrides)
-    figures: dict[str, Any] = train_run(
-        resolved, out / "finetuned", overwrite=request.overwrite, report=report
-    )
+    try:
+        figures: dict[str, Any] = train_run(
+            resolved,
+            out / "finetuned",
+            resume=goes_on,
+            overwrite=request.overwrite,
+            report=report,
+        )
+    except InterruptedRun as error:
+        problem = replace(error.problems[0], fix="the same command again goes on exactly there")
+        raise InterruptedRun(problem, error.exit_code - 128) from error
     return Finetuned(epochs, figures["top1"], figures["loss"], Path(figures["directory"]))

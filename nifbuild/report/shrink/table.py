@@ -2,16 +2,16 @@
 
 import shlex
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from nifbuild.report.inspect.units import count_text
 from nifbuild.report.shrink.result import ShrinkResult
+from nifbuild.terminal import Console, Table
 
 
 def print_result(result: ShrinkResult) -> None:
     """Prints it on stdout."""
-    Console(highlight=False).print(tables(result))
+    Console().print(tables(result))
 
 
 def tables(result: ShrinkResult) -> RenderableType:

@@ -1,13 +1,47 @@
 """The shrunk model as a run directory, which other commands take as any run."""
 
-from torch import nn
+import copy
 
+import torch
+from torch import Tensor, nn
+
+from nifbuild.data import ImageData
 from nifbuild.report.shrink.result import ShrinkResult
 from nifbuild.spec.resolve import Resolved
-from nifbuild.train.checkpoint import weights_bytes
+from nifbuild.train.checkpoint import load_weights, weights_bytes
+from nifbuild.train.data import describe_data
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.environment import describe_environment
+from nifbuild.train.intact import WEIGHTS, evidence, fingerprints
 from nifbuild.train.trained import TrainedModel
+
+_ROUNDING = 1e-5
+"""Of weights that are computed again, over the largest of a tensor."""
+
+
+def holds_cut(target: RunDirectory) -> bool:
+    """Whether a directory holds a whole run that was cut, which training may go on from."""
+    parts = (target.spec, target.path / "shrink.json")
+    return all(part.is_file() for part in parts) and target.result() is not None
+
+
+def is_cut(target: RunDirectory, resolved: Resolved, model: nn.Module) -> bool:
+    """Whether the run in a directory is the one that would be written.
+
+    Raises:
+        RunError: Its files are damaged.
+    """
+    if target.spec.read_text(encoding="utf-8") != resolved.text:
+        return False
+    there = copy.deepcopy(model)
+    load_weights(there, target.find_checkpoint("last"), WEIGHTS)
+    pairs = zip(there.state_dict().values(), model.state_dict().values(), strict=True)
+    return all(_is_same(one, other) for one, other in pairs)
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    largest = max((one.abs().max().item(), other.abs().max().item())) if one.numel() else 0
+    return torch.allclose(one, other, rtol=0, atol=_ROUNDING * largest)
 
 
 def write_run(
@@ -17,41 +51,48 @@ def write_run(
     resolved: Resolved,
     model: nn.Module,
     result: ShrinkResult,
+    images: ImageData,
+    *,
+    overwrite: bool,
 ) -> None:
     """Writes spec, weights, what is known of the data, and figures.
 
     Args:
-        target: Where to, locked; what is there is deleted.
+        target: Where to, locked.
         source: The run that was cut.
         trained: Its model.
         resolved: The new spec.
         model: The new model.
         result: What the cut changed.
+        images: The data that its figures are of.
+        overwrite: Delete the run that is there.
 
     Raises:
+        SpecError: A run is there that is not to be deleted.
         RunError: The directory cannot be written.
     """
     progress = source.progress(trained.checkpoint)
-    progress["identity"] = {**progress["identity"], "spec": resolved.text, "init": None}
+    own = {"spec": resolved.text, "init": None, "data": images.fingerprint}
+    progress["identity"] = {**progress["identity"], **own}
     device = next(model.parameters()).device
-    target.create(overwrite=True)
-    target.describe(resolved.text, source.data(), None)
+    target.create(overwrite=overwrite)
     target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
+    target.describe(resolved.text, describe_data(images), None)
     target.record_shrinking(result.document())
-    weights = {"model.safetensors": weights_bytes(model)}
+    weights = {WEIGHTS: weights_bytes(model)}
+    progress |= fingerprints(weights, target.described)
     checkpoint = target.save_checkpoint(trained.step, weights, progress)
-    target.finish(
-        {
-            "name": resolved.name,
-            "split": result.split,
-            **result.after.figures.as_document(trained.class_names),
-            "checkpoint": checkpoint.name,
-            "selected": f"cut from {source.path}",
-            "step": trained.step,
-            "epoch": progress["progress"]["epoch"],
-            "train_loss": None,
-            "train_images_per_second": None,
-            "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
-            "seconds": 0.0,
-        }
-    )
+    figures = {
+        "name": resolved.name,
+        "split": result.split,
+        **result.after.figures.as_document(trained.class_names),
+        "checkpoint": checkpoint.name,
+        "selected": f"cut from {source.path}",
+        "step": trained.step,
+        "epoch": progress["progress"]["epoch"],
+        "train_loss": None,
+        "train_images_per_second": None,
+        "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
+        "seconds": 0.0,
+    }
+    target.finish({**figures, **evidence(figures, checkpoint)})

@@ -109,6 +109,10 @@ class Layer(Op):
         """
         raise NotImplementedError
 
+    def fewest_images(self, x: Shape) -> int:
+        """How many images of shape `x` a training step must pass at once, at least."""
+        return 1
+
     def build(self, x: Shape) -> "nn.Module | nn.Parameter":
         """The torch module for inputs of shape `x`, or a parameter that multiplies them."""
         raise NotImplementedError

@@ -32,6 +32,10 @@ class BatchNorm(Layer):
         """Unchanged."""
         return x
 
+    def fewest_images(self, x: Shape) -> int:
+        """Two where an image has one value for each channel: of a single one there is no spread."""
+        return 2 if x.num_elements == x.channels else 1
+
     def build(self, x: Shape) -> "nn.Module":
         """A `torch.nn.BatchNorm2d` for images, `BatchNorm1d` for vectors."""
         from torch import nn
@@ -87,6 +91,10 @@ class GroupNorm(Layer):
         if x.channels % self.num_groups:
             what = f"{self.num_groups} groups do not divide {x.channels} channels"
             raise ShapeError(what, "choose num_groups that divides them", "num_groups")
+        if x.num_elements == self.num_groups:
+            what = f"{self.num_groups} groups of an input of {x} have one value each: without its "
+            fix = "choose a smaller num_groups, or put it before the pool"
+            raise ShapeError(f"{what}mean nothing is left of it", fix, "num_groups")
         return x
 
     def build(self, x: Shape) -> "nn.Module":

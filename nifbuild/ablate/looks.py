@@ -1,0 +1,83 @@
+"""Which seeds a study had when its results were shown.
+
+A bound holds with its confidence where the number of seeds was chosen before anything was seen.
+Whoever adds seeds until a gate passes, or leaves out those that stand in its way, makes it pass far
+more often than its confidence says. So what is shown is noted beside the cells, and a gate does not
+pass on results of seeds that were chosen later.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from nifbuild.ablate.cells import Store, write_file
+from nifbuild.ablate.documents import Damaged, Form, Seed, read_document
+from nifbuild.errors import Problem, RunError
+
+_LOOKS = "looks.json"
+
+
+class _Look(Form):
+    seeds: list[Seed]
+    cells: list[str]
+
+
+class _Looks(Form):
+    looks: list[_Look]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Results that were shown.
+
+    Attributes:
+        seeds: All that were planned then.
+        cells: Keys of the cells that were done.
+    """
+
+    seeds: frozenset[int]
+    cells: frozenset[str]
+
+
+def read_looks(store: Store) -> list[Look]:
+    """All that were noted.
+
+    Raises:
+        RunError: The file is damaged, or may not be read.
+    """
+    path = store.path / _LOOKS
+    try:
+        found = read_document(path, _Looks) or {"looks": []}
+    except Damaged as error:
+        fix = "copy it back; without it, nobody knows which seeds were planned when"
+        raise RunError(Problem(f"{path} is damaged: {error}", fix=fix, code="load")) from error
+    return [Look(frozenset(look["seeds"]), frozenset(look["cells"])) for look in found["looks"]]
+
+
+def changed_since(
+    looks: Sequence[Look], seeds: Collection[int], cells: Collection[str]
+) -> frozenset[int] | None:
+    """The seeds that were planned when some of these cells were shown, where now others are."""
+    planned = frozenset(seeds)
+    shown = (look.seeds for look in looks if look.seeds != planned and look.cells & set(cells))
+    return next(shown, None)
+
+
+def note_look(store: Store, seeds: Collection[int], cells: Collection[str]) -> None:
+    """Notes that results are shown; where nothing can be written, as in a copy, it is left out.
+
+    Raises:
+        RunError: What was noted before is damaged.
+    """
+    if not cells:
+        return
+    looks = {look.seeds: look.cells for look in read_looks(store)}
+    planned = frozenset(seeds)
+    known = looks.get(planned, frozenset())
+    if known >= set(cells):
+        return
+    looks[planned] = known | set(cells)
+    document = [{"seeds": sorted(s), "cells": sorted(c)} for s, c in looks.items()]
+    with suppress(RunError):
+        write_file(store.path / _LOOKS, json.dumps({"looks": document}, indent=1) + "\n")

@@ -1,0 +1,83 @@
+"""What the results of a study depend on besides its specs, as it is here and now."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nifbuild.ablate.cells import UNKNOWN, Origin
+from nifbuild.ablate.code import code_fingerprint
+from nifbuild.errors import SpecError
+from nifbuild.spec.data import HubData
+from nifbuild.spec.study import Study
+
+if TYPE_CHECKING:
+    from nifbuild.data import Catalog
+    from nifbuild.spec.resolve import Resolved
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on, and the code."""
+    from nifbuild import __version__
+
+    torch = ".".join(version("torch").split(".")[:2])
+    return {"nifbuild": __version__, "torch": torch, "code": code_fingerprint()}
+
+
+def origins(study: Study, *, fetch: bool) -> dict[str, Origin]:
+    """By the names of variants; each source of data is opened once, and specs are checked with it.
+
+    Args:
+        study: Which.
+        fetch: Whether all data has to be there, and is downloaded if need be. Otherwise what is
+            not at hand is unknown: results can be read where there is no data.
+
+    Raises:
+        SpecError: A spec does not suit its data.
+        RunError: The data is broken.
+    """
+    catalogs: dict[str, Catalog | None] = {}
+    found = {}
+    for variant in study.variants:
+        resolved = variant.resolved
+        data = resolved.spec.data
+        name = "" if data is None else data.model_dump_json()
+        with resolved.placing():
+            if name not in catalogs:
+                catalogs[name] = _opened(resolved, fetch=fetch)
+            data_hash, init_hash = _fingerprints(resolved, catalogs[name], fetch=fetch)
+        found[variant.name] = Origin(data=data_hash, init=init_hash, **versions())
+    return found
+
+
+def _opened(resolved: "Resolved", *, fetch: bool) -> "Catalog | None":
+    """The data; None where it need not be there, and is not."""
+    from nifbuild.train.data import open_for
+
+    if not fetch and isinstance(resolved.spec.data, HubData):
+        return None
+    try:
+        return open_for(resolved)[0]
+    except SpecError as error:
+        missing = all(p.code in ("missing-file", "missing-folder") for p in error.problems)
+        if fetch or not missing:
+            raise
+    return None
+
+
+def _fingerprints(
+    resolved: "Resolved", catalog: "Catalog | None", *, fetch: bool
+) -> tuple[str, str | None]:
+    """Of the data, and of the weights that training starts from."""
+    from nifbuild.train.batches import check_batch_size
+    from nifbuild.train.init import read_pretrained
+
+    if catalog is not None:
+        resolved = resolved.adopt(catalog.num_classes)
+        check_batch_size(resolved.spec.train, catalog.sizes["train"], 1)
+    init = resolved.spec.train.init
+    if init is not None and not fetch and not (catalog and Path(init.from_).exists()):
+        start: str | None = UNKNOWN
+    else:
+        pretrained = read_pretrained(resolved)
+        start = None if pretrained is None else pretrained.fingerprint
+    return UNKNOWN if catalog is None else catalog.fingerprint, start
