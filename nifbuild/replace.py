@@ -127,8 +127,9 @@ def replace_convs(
             many groups as channels.
         kind: `implicit_frequency`, `free_frequency` or `implicit_spatial`.
         expect: The number of convolutions that must be found, counting shared ones once.
-        example: An input of the model, which `free_frequency` needs: it tells the size of image
-            that each convolution sees. It also gives lazy convolutions their weights.
+        example: An input of the model, which tells the size of image that each convolution sees.
+            Filters are drawn for it, else for 32x32; `free_frequency` needs it. It also gives lazy
+            convolutions their weights.
         **fields: Other fields of that kind of `conv`, as in a spec: `mixing`, `hidden`,
             `padding_mode`, ... The boundary of a convolution that has another than zeros is kept.
 

@@ -33,11 +33,20 @@ class OwnSettings(Spec):
     """Takes the place of the optimizer's. Biases and all vectors get none here, too. Null: the
     optimizer's."""
 
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if not self.model_fields_set & {"lr_factor", "weight_decay"}:
-            raise ValueError("expected `lr_factor`, `weight_decay` or both")
-        return self
+
+class FilterSettings(OwnSettings):
+    """Settings for what makes filters as large as the image.
+
+    A filter of unit energy has weights several times as large as an ordinary one's, so that with
+    Adam it would move as much more slowly; and every implementation of implicit filters that is
+    known to us trains what makes them without weight decay.
+    """
+
+    lr_factor: PositiveFloat = 5.0
+    """Multiplies the learning rate, at every step of the schedule."""
+
+    weight_decay: NonNegativeFloat | None = 0.0
+    """Takes the place of the optimizer's. Null: the optimizer's."""
 
 
 class ParameterGroup(OwnSettings):
@@ -46,6 +55,12 @@ class ParameterGroup(OwnSettings):
     match: Selector
     """Selector of weights, or of modules with all their weights: `*` stands for anything within one
     name, `**` for any number of names."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set & {"lr_factor", "weight_decay"}:
+            raise ValueError("expected `lr_factor`, `weight_decay` or both")
+        return self
 
 
 class Optimizer(Spec):
@@ -60,7 +75,7 @@ class Optimizer(Spec):
     weight_decay: NonNegativeFloat
     """How weights are kept small."""
 
-    filters: OwnSettings | None = None
+    filters: FilterSettings | None = FilterSettings()
     """Settings for what makes the filters of convolutions as large as the image: the weights of
     their small networks, or the free weights of their spectra; not for 1x1 convolutions and biases
     beside them. A model without such filters takes no notice, so that one recipe serves every kind

@@ -10,7 +10,7 @@ from nifbuild.spec.training import (
     AdamW,
     Constant,
     Cosine,
-    OwnSettings,
+    FilterSettings,
     ParameterGroup,
     Sgd,
     Step,
@@ -106,7 +106,7 @@ def test_groups_against_a_step_by_hand():
         name="sgd",
         momentum=0.0,
         weight_decay=0.5,
-        filters=OwnSettings(lr_factor=0.25, weight_decay=0.0),
+        filters=FilterSettings(lr_factor=0.25),
         groups=(
             ParameterGroup(match="free.weight", lr_factor=2.0),
             ParameterGroup(match="head", weight_decay=0.125),
@@ -153,7 +153,7 @@ def test_groups_that_select_nothing(groups, message):
 
 def test_a_model_without_global_filters_takes_no_notice_of_their_settings():
     model = nn.Linear(2, 2)
-    spec = AdamW(filters=OwnSettings(lr_factor=0.5))
+    spec = AdamW(filters=FilterSettings(lr_factor=0.5))
     assert [g["lr_factor"] for g in build_optimizer(model, spec).param_groups] == [1.0, 1.0]
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from nifbuild.spec.training import AdamW, Cosine, OwnSettings, Sgd, Step, TrainSpec
+from nifbuild.spec.training import AdamW, Cosine, FilterSettings, Sgd, Step, TrainSpec
 
 
 def read(**fields):
@@ -24,6 +24,13 @@ def test_reads_each_kind_of_optimizer_and_schedule():
     assert read(schedule={"name": "constant", "warmup_epochs": 0.5}).schedule.warmup_epochs == 0.5
 
 
+def test_filters_have_settings_of_their_own():
+    defaults = read().optimizer.filters
+    assert (defaults.lr_factor, defaults.weight_decay) == (5.0, 0.0)
+    assert read(optimizer={"filters": {"lr_factor": 2}}).optimizer.filters.weight_decay == 0.0
+    assert read(optimizer={"filters": None}).optimizer.filters is None
+
+
 def test_fields_without_a_name_are_those_of_the_default():
     assert read(optimizer={"lr": 0.5}).optimizer == AdamW(lr=0.5)
     assert read(schedule={"min_lr": 0.5}).schedule == Cosine(min_lr=0.5)
@@ -39,7 +46,6 @@ def test_fields_without_a_name_are_those_of_the_default():
         {"optimizer": {"name": "lion"}},
         {"optimizer": {"momentum": 0.9}},
         {"optimizer": 3},
-        {"optimizer": {"filters": {}}},
         {"optimizer": {"filters": {"lr": 0.1}}},
         {"optimizer": {"groups": [{"lr_factor": 0.1}]}},
         {"optimizer": {"groups": [{"match": "fc"}]}},
@@ -64,7 +70,7 @@ def test_refuses(fields):
 
 def test_groups_of_weights():
     optimizer = read(optimizer={"filters": {"lr_factor": 0.3, "weight_decay": 0}}).optimizer
-    assert optimizer == AdamW(filters=OwnSettings(lr_factor=0.3, weight_decay=0.0))
+    assert optimizer == AdamW(filters=FilterSettings(lr_factor=0.3, weight_decay=0.0))
     groups = [{"match": "fc", "lr_factor": 10}]
     assert read(optimizer={"name": "sgd", "groups": groups}).optimizer.groups[0].match == "fc"
 
