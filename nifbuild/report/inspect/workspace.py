@@ -128,8 +128,9 @@ class _Convolution:
         geometry: list[Any],
     ) -> Self:
         """From an operation of a trace; `tensors` are images, filters and output."""
-        layouts = map(_Layout.of, tensors)
-        backend = _backend(*tensors[:2], bias, geometry)
+        x, weight, output = tensors
+        backend = _backend(x, weight, bias, geometry)
+        layouts = _Layout.of(x), _Layout.of(weight), _Layout.of(output)
         return cls(func, tuple(map(_Layout.of, args)), *layouts, geometry, backend)
 
     def extra(self) -> Extra:
