@@ -104,3 +104,14 @@ def write_run(
 
 @contextmanager
 def _whole_or_nothing(directory: Path) -> Iterator[None]:
+    """Removes what was written to a new run's directory where something is raised."""
+    folders = ("checkpoints",)  # made with the directory
+    before = {path for path in directory.rglob("*") if path.name not in folders}
+    try:
+        yield
+    except BaseException:
+        written = set(directory.rglob("*")) - before
+        for path in sorted(written, reverse=True):  # what lies within a folder before the folder
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        raise
