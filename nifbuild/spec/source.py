@@ -63,8 +63,7 @@ class Scalar:
     @property
     def num_nodes(self) -> int:
         """What it counts as: 1, and more for a long text."""
-        text = self.value if isinstance(self.value, str) else ""
-        return 1 + len(text) // _TEXT_OF_A_NODE
+        return 1 + len(self.value) // _TEXT_OF_A_NODE if isinstance(self.value, str) else 1
 
     @property
     def depth(self) -> int:
@@ -124,10 +123,13 @@ TreePath = tuple[str | int, ...]
 
 def _measure(collection: List | Map, inner: Collection[Node]) -> None:
     """Writes down how many values a new collection holds, and how deep."""
-    size = 1 + sum([node.num_nodes for node in inner])
+    size, depth = 1, 0
+    for node in inner:
+        size += node.num_nodes
+        if not isinstance(node, Scalar) and node.depth > depth:
+            depth = node.depth
     object.__setattr__(collection, "num_nodes", size)
-    depth = 1 + max([node.depth for node in inner], default=0)
-    object.__setattr__(collection, "depth", depth)
+    object.__setattr__(collection, "depth", depth + 1)
 
 
 def require_bounded(node: Node, by: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from nifbuild.errors import InterruptedRun, SpecError
+from nifbuild.errors import InterruptedRun, RunError, SpecError
 from nifbuild.report.shrink.request import ShrinkRequest
 from nifbuild.report.shrink.shrink import shrink_run
 from nifbuild.train import RunDirectory
@@ -63,6 +64,18 @@ def test_a_run_that_appears_meanwhile_is_kept(request_of, trained_run, tmp_path)
     with pytest.raises(SpecError, match="already holds a run"):
         shrink_run(request_of("new", finetune_epochs=0), Calls(evaluating=appear))
     assert files(out) == files(trained_run)
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written(request_of, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # the weights take more
+    try:
+        with pytest.raises(RunError, match="make room"):
+            shrink_run(request_of("new", finetune_epochs=0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "new").exists()
+    shrink_run(request_of("new", finetune_epochs=0))
 
 
 def is_locked_for_others(directory: Path) -> bool:
@@ -138,9 +151,11 @@ KILLED = """
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_training_that_was_killed_goes_on(request_of, trained_run, tmp_path):
     words = [sys.executable, "-c", textwrap.dedent(KILLED), trained_run, tmp_path / "parts"]
-    assert subprocess.run(words, timeout=300).returncode == -signal.SIGKILL
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(words, timeout=500, env=alone).returncode == -signal.SIGKILL
     begun = []
     done = shrink_run(request_of("parts"), Calls(begin=begun.append))
     assert begun == [6]  # one epoch is 120 images in batches of 20

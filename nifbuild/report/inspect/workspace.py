@@ -128,9 +128,10 @@ class _Convolution:
         geometry: list[Any],
     ) -> Self:
         """From an operation of a trace; `tensors` are images, filters and output."""
-        x, weight, output = map(_Layout.of, tensors)
-        backend = _backend(*tensors[:2], bias, geometry)
-        return cls(func, tuple(map(_Layout.of, args)), x, weight, output, geometry, backend)
+        x, weight, output = tensors
+        backend = _backend(x, weight, bias, geometry)
+        layouts = _Layout.of(x), _Layout.of(weight), _Layout.of(output)
+        return cls(func, tuple(map(_Layout.of, args)), *layouts, geometry, backend)
 
     def extra(self) -> Extra:
         """What it takes: known where torch's own code computes it, else to be tried."""

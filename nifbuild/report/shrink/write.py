@@ -1,6 +1,9 @@
 """The shrunk model as a run directory, which other commands take as any run."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +58,7 @@ def write_run(
     *,
     overwrite: bool,
 ) -> None:
-    """Writes spec, weights, what is known of the data, and figures.
+    """Writes spec, weights, what is known of the data, and figures; or nothing.
 
     Args:
         target: Where to, locked.
@@ -76,23 +79,39 @@ def write_run(
     progress["identity"] = {**progress["identity"], **own}
     device = next(model.parameters()).device
     target.create(overwrite=overwrite)
-    target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
-    target.describe(resolved.text, describe_data(images), None)
-    target.record_shrinking(result.document())
-    weights = {WEIGHTS: weights_bytes(model)}
-    progress |= fingerprints(weights, target.described)
-    checkpoint = target.save_checkpoint(trained.step, weights, progress)
-    figures = {
-        "name": resolved.name,
-        "split": result.split,
-        **result.after.figures.as_document(trained.class_names),
-        "checkpoint": checkpoint.name,
-        "selected": f"cut from {source.path}",
-        "step": trained.step,
-        "epoch": progress["progress"]["epoch"],
-        "train_loss": None,
-        "train_images_per_second": None,
-        "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
-        "seconds": 0.0,
-    }
-    target.finish({**figures, **evidence(figures, checkpoint)})
+    with _whole_or_nothing(target.path):
+        target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
+        target.describe(resolved.text, describe_data(images), None)
+        target.record_shrinking(result.document())
+        weights = {WEIGHTS: weights_bytes(model)}
+        progress |= fingerprints(weights, target.described)
+        checkpoint = target.save_checkpoint(trained.step, weights, progress)
+        figures = {
+            "name": resolved.name,
+            "split": result.split,
+            **result.after.figures.as_document(trained.class_names),
+            "checkpoint": checkpoint.name,
+            "selected": f"cut from {source.path}",
+            "step": trained.step,
+            "epoch": progress["progress"]["epoch"],
+            "train_loss": None,
+            "train_images_per_second": None,
+            "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
+            "seconds": 0.0,
+        }
+        target.finish({**figures, **evidence(figures, checkpoint)})
+
+
+@contextmanager
+def _whole_or_nothing(directory: Path) -> Iterator[None]:
+    """Removes what was written to a new run's directory where something is raised."""
+    folders = ("checkpoints",)  # made with the directory
+    before = {path for path in directory.rglob("*") if path.name not in folders}
+    try:
+        yield
+    except BaseException:
+        written = set(directory.rglob("*")) - before
+        for path in sorted(written, reverse=True):  # what lies within a folder before the folder
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        raise
