@@ -193,9 +193,6 @@ class FilterNetwork(ImplicitNetwork):
                 dtype is the one computed in.
         """
         last = self.linears[-1]
-        weight, bias = last.weight.to(grid.dtype), last.bias.to(grid.dtype)
+        parts = last(self._symmetric_features(grid)).unflatten(-1, grid.shape[-2:])
         # The odd part of a constant is zero. It stays in the graph: every weight has a gradient.
-        bias = torch.stack([bias[0], bias[1] - bias[1]])
-        parts = torch.baddbmm(bias[..., None], weight, self._symmetric_features(grid))
-        parts = parts.reshape(2, -1, *grid.shape[-2:])
-        return torch.complex(parts[0], parts[1])
+        return torch.complex(parts[0], parts[1] - last.bias[1].to(grid.dtype)[:, None, None])

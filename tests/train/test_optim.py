@@ -69,7 +69,7 @@ def test_no_decay_for_vectors_and_biases_of_filter_networks():
         ImplicitFrequencyConv2d(4, 4),
         nn.Linear(4, 2),
     )
-    decayed, plain = parameter_groups(model, AdamW(weight_decay=0.3))
+    decayed, plain = parameter_groups(model, AdamW(weight_decay=0.3, filters=None))
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
     names = {id(p): name for name, p in model.named_parameters()}
     without = {names[id(p)] for p in plain["params"]}
