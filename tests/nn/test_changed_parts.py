@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from nifbuild.nn import GlobalConv2d
+from nifbuild.nn import GlobalConv2d, ImplicitFrequencyConv2d
 from tests.nn.test_global_conv_values import expected_output, make_layer
 
 SIZE = (5, 6)
@@ -42,6 +42,18 @@ def test_pruned_weights_are_followed(layer: GlobalConv2d) -> None:
     assert not torch.allclose(before, expected_output(layer, X))
     layer.pointwise.weight = layer.pointwise.weight / 2  # as it was before the step
     check(layer, expected_output_with(layer, 2))
+
+
+@pytest.mark.parametrize("index", [0, -1], ids=["first", "last"])
+def test_pruned_filter_networks_are_followed(layer: GlobalConv2d, index: int) -> None:
+    assert isinstance(layer, ImplicitFrequencyConv2d)
+    part = layer.filter_network.linears[index]
+    prune.l1_unstructured(part, "weight", amount=0.5)
+    before = layer(X)
+    with torch.no_grad():
+        part.weight_orig.mul_(2)
+    assert not torch.allclose(layer(X), before)  # a hook has computed `weight` anew
+    check(layer, expected_output(layer, X))
 
 
 def expected_output_with(layer: GlobalConv2d, factor: float) -> Tensor:
