@@ -33,4 +33,5 @@ def resolve(
         typer.echo(resolved.text, nl=False)
         return
     for origin in explain(resolved, path):
-        say(str(origin))
+        for line in str(origin).splitlines():
+            say(line)

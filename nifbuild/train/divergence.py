@@ -17,6 +17,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from nifbuild.errors import Problem, RunError
+from nifbuild.nn import GlobalConv2d
 from nifbuild.train.directory import RunDirectory
 from nifbuild.train.evaluate import evaluate
 from nifbuild.train.restore import non_finite
@@ -164,7 +165,7 @@ def _watched(model: nn.Module, when: str) -> Iterator[list[Origin]]:
             seen.append(Origin(f"{where} {when}", path, found[1]))
 
     with ExitStack() as hooks:
-        for path, module in model.named_modules():
+        for path, module in _whole_modules(model):
             enter, leave = _hooks(path, note)
             for handle in (
                 module.register_forward_pre_hook(enter),
@@ -176,6 +177,17 @@ def _watched(model: nn.Module, when: str) -> Iterator[list[Origin]]:
                 handle = parameter.register_hook(_noting(note, f"the gradient of {path}", path))
                 hooks.callback(handle.remove)
         yield seen
+
+
+def _whole_modules(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The modules with their paths, but for those inside of convolutions with global filters.
+
+    These compute in another way, which rounds differently, where a part of them has a hook.
+    """
+    yield path, model
+    if not isinstance(model, GlobalConv2d):
+        for name, child in model.named_children():
+            yield from _whole_modules(child, f"{path}.{name}" if path else name)
 
 
 Note = Callable[[Any, str, str], None]

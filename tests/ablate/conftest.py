@@ -90,7 +90,7 @@ def document(*arguments):
 def finished(tmp_path_factory):
     """A study that has run, with a variant that failed: its file, its folder, what `run` said."""
     folder = tmp_path_factory.mktemp("finished")
-    broken = "    broken: {train: {optimizer: {lr: 1.0e30}}}\n"
+    broken = "    broken: {train: {optimizer: {lr: 1.0e12}}}\n"
     study = write_study(folder, STUDY.replace("seeds:", broken + "seeds:"))
     said = ablate("run", study, "--dir", folder / "cells", "--workers", 2)
     return study, folder / "cells", said

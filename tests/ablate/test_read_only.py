@@ -81,7 +81,7 @@ def test_what_may_only_be_read_is_shown_and_what_may_not_is_not_taken_for_missin
     (no_cells / "cells").chmod(0o755)
     plan, report, gate, incomplete, *denied, also_running = found
     assert plan.startswith("0 None") and "All cells are done." in plan
-    assert report.startswith("0 None") and "not written down: cannot write to" in report
+    assert report.startswith("0 None") and "warning: cannot write to" in report
     assert gate.startswith("0 ") and "3 of 3 checks pass" in gate
     assert incomplete.startswith("3 ") and "not done: seed" in incomplete
     assert all(line.startswith("1 ") for line in denied)

@@ -43,7 +43,7 @@ def test_report_writes_all_forms(finished, tmp_path):
     study, folder, _ = finished
     done = ablate("report", study, "--dir", folder, "--out", tmp_path)
     assert done.exit_code == 0, done.output
-    assert "failed: filters=broken, seed 0: conv2: the loss is nan" in done.stdout
+    assert "failed: filters=broken, seed 0: bn2.running_var: the loss is nan" in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"report.md", "report.json", "junit.xml", *(q.file for q in QUESTIONS)}
     read = json.loads((tmp_path / "report.json").read_text())

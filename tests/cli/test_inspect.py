@@ -184,8 +184,8 @@ def test_a_prediction_for_a_cpu_says_for_which(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--batch-size", "4,x"], "--batch-size: expected positive whole numbers, got '4,x'"),
-        (["--batch-size", "0"], "expected positive whole numbers"),
+        (["--batch-size", "4,x"], "--batch-size: expected whole numbers from 1 to 10,000,000, got"),
+        (["--batch-size", "0"], "expected whole numbers from 1 to"),
         (["--max-params", "12Q"], "--max-params: expected a number such as 12M or 1.5G"),
         (["--device-memory", "24G"], "--device-memory: expected a size such as 8GiB or 500MB"),
         (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
