@@ -24,12 +24,15 @@ HERE = Path(__file__).parent
 SIZE = 24
 DISTANCES = (2, 3, 4, 5, 6)
 
+# The defaults, and frequencies up to four times as high, for filters that reach across the image.
 IMPLICIT = """
-patch: [{match: filters, set: {kind: implicit_frequency, mixing: depthwise,
-  hidden: [64, 64], activation: sine}}]
-train: {optimizer: {lr: 0.015, weight_decay: 0.7}}
+patch: [{match: filters, set: {kind: implicit_frequency, mixing: depthwise, harmonics: 3}}]
 """
-FREE = "patch: [{match: filters, set: {kind: free_frequency, mixing: depthwise}}]"
+# Idle weights of free filters have to vanish by weight decay, which filters have none of else.
+FREE = """
+patch: [{match: filters, set: {kind: free_frequency, mixing: depthwise}}]
+train: {optimizer: {filters: null}}
+"""
 KINDS = {
     "implicit frequency": IMPLICIT,
     "free frequency": FREE,

@@ -52,21 +52,25 @@ def test_every_filter_has_the_energy_of_one(variant: dict[str, Any], size: int) 
 def test_filters_are_as_diverse_as_ordinary_ones(
     variant: dict[str, Any], filters: int, size: int
 ) -> None:
-    """For each seed. Random 3x3 filters have a rank of 9 at most, and 1/9 in the centre."""
+    """For each seed. Random 3x3 filters have a rank of 9 at most, and 1/9 in the centre.
+
+    Networks of 8 and 4 units span no more than that, and a draw of theirs somewhat less.
+    """
     for seed in range(4):
         k = kernels(size, filters, seed, **variant)
-        assert effective_rank(k) > 0.65 * min(filters, 9)
+        assert effective_rank(k) > (4.5 if "hidden" in variant else 7.5)
         share = k.square() / k.square().sum((1, 2), keepdim=True)
         assert share.mean(0).max() < 1 / 3
 
 
 def test_filters_do_not_start_small() -> None:
-    """Nor all of one size: in 7x7 of 32x32 pixels lies most of the energy, and not all."""
+    """Of 32x32 pixels, 3x3 have half of the energy or less in most, and 15x15 have nearly all."""
     for seed in range(4):
         k = kernels(32, 64, seed).square()
-        inside = k[:, 13:20, 13:20].sum((1, 2)) / k.sum((1, 2))
-        assert 0.6 < inside.mean() < 0.97
-        assert inside.max() - inside.min() > 0.1
+        small, large = (
+            k[:, 16 - n : 17 + n, 16 - n : 17 + n].sum((1, 2)) / k.sum((1, 2)) for n in (1, 7)
+        )
+        assert small.median() < 0.65 and small.min() < 0.3 and large.min() > 0.9
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 12), (32, 32)], ids=str)

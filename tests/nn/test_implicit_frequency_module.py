@@ -299,7 +299,7 @@ def test_saves_for_backward_what_memory_says() -> None:
         ({"stride": 0}, "`stride` (=(0, 0)) must be at least 1"),
         ({"mixing": "full2"}, "`mixing` (='full2') must be one of 'separable', 'depthwise'"),
         ({"boundary": "ones"}, "`boundary` (='ones') must be one of 'circular'"),
-        ({"coordinates": "pixels"}, "`coordinates` (='pixels') must be one of 'cycles_per_image'"),
+        ({"coordinates": "pixels"}, "`coordinates` (='pixels') must be one of 'periodic'"),
         ({"memory": "swap"}, "`memory` (='swap') must be one of 'recompute', 'save'"),
         ({"activation": "relu"}, "`activation` (='relu') must be one of 'silu', 'gelu', 'sine'"),
         ({"hidden": ()}, "`hidden` (=()) must be one or more positive widths"),

@@ -20,10 +20,10 @@ def gaussian(size: int, sigma: tuple[float, float], offset: tuple[float, float])
 
 @pytest.fixture(scope="module")
 def trained() -> ImplicitFrequencyConv2d:
-    """A layer in cycles per pixel that has learned four blurs at 32 pixels."""
+    """A layer that has learned four blurs at 32 pixels."""
     torch.manual_seed(0)
     layer = ImplicitFrequencyConv2d(
-        4, 4, mixing="depthwise", hidden=(24, 16), coordinates="cycles_per_pixel"
+        4, 4, mixing="depthwise", hidden=(24, 16), coordinates="periodic"
     )
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.02)
     wanted = blurs(32)
@@ -42,7 +42,7 @@ def blurs(size: int) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [48, 64])
-def test_cycles_per_pixel_keep_a_trained_kernel_in_pixels(
+def test_periodic_coordinates_keep_a_trained_kernel_in_pixels(
     trained: ImplicitFrequencyConv2d, size: int
 ) -> None:
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_cycles_per_pixel_keep_a_trained_kernel_in_pixels(
     assert (beyond < 0.01 * large.flatten(1).square().sum(1)).all()
 
 
-def test_cycles_per_pixel_are_exact_where_frequencies_coincide(
+def test_periodic_coordinates_are_exact_where_frequencies_coincide(
     trained: ImplicitFrequencyConv2d,
 ) -> None:
     """The kernel at 33 pixels is that at 99, its three periods added up."""
@@ -74,7 +74,9 @@ def test_per_image_a_kernel_grows_with_the_image() -> None:
         spatial.spatial_kernel(size, size, centered=True) * size for size in (32, 64)
     )  # at every second pixel, the same function of the position
     torch.testing.assert_close(large[:, ::2, ::2], small)
-    frequency = ImplicitFrequencyConv2d(4, 4, mixing="depthwise", dtype=torch.float64)
+    frequency = ImplicitFrequencyConv2d(
+        4, 4, mixing="depthwise", coordinates="cycles_per_image", dtype=torch.float64
+    )
     rows = [*range(16), *range(-15, 0)]  # the same waves, and more that only 64 pixels can hold
     small_f, large_f = (frequency.spectrum(size, size)[:, rows, :16] for size in (32, 64))
     torch.testing.assert_close(large_f, small_f)
