@@ -36,7 +36,7 @@ class ImplicitFrequencyConv2d(GlobalConv2d):
     convolution, there are other boundaries, coordinates and activations, and the initial filters
     are others (see `FilterNetwork`). With `coordinates="cycles_per_image"` and hidden widths of
     (8, 4) the function and the number of parameters are the published ones. The defaults are not,
-    as those learn more slowly (README, "On par").
+    as filters then start nearly alike, and learn more slowly (README, "Accuracy").
 
     Args:
         in_channels: Channels of the input.
