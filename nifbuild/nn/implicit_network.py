@@ -19,8 +19,9 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-# Of the largest eigenvalue: where features vary less, whitening would blow up rounding errors.
-_EIGENVALUE_FLOOR = 1e-3
+# Shares of the largest eigenvalue: of directions in which features vary less, whitening would make
+# much of little, and of rounding errors.
+_WEAK, _NONE = 1e-3, 1e-5
 
 
 def log_spread(parts: int, count: int, low: float, high: float, *, like: Tensor) -> Tensor:
@@ -156,8 +157,8 @@ class ImplicitNetwork(nn.Module):
         """
         last = self.linears[-1]
         values, vectors = torch.linalg.eigh(moments.double())
-        values = values.clamp_min(0)
-        scales = values.sqrt() / (values + _EIGENVALUE_FLOOR * values.max())
+        values = values / values.max()
+        scales = values.clamp_min(0).sqrt() / (values + _WEAK) * (values > _NONE)
         whitening = (vectors * scales[..., None, :] @ vectors.mT).to(moments.dtype)
         shape = (*last.weight.shape[:2], moments.shape[-1])
         readout = torch.randn(shape, device=moments.device) @ whitening.mT

@@ -38,7 +38,7 @@ class ImplicitSpatialConv2d(GlobalConv2d):
         in_channels: int,
         out_channels: int,
         *,
-        hidden: Sequence[int] = (16, 8),
+        hidden: Sequence[int] = (8, 4),
         activation: Activation = "silu",
         positions: Positions = "image",
         init_size: int | tuple[int, int] = 32,

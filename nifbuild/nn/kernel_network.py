@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nifbuild.nn.fourier import frequency_grid, half_plane_weight
 from nifbuild.nn.implicit_network import (
     Activation,
     ImplicitNetwork,
@@ -32,10 +31,10 @@ class KernelNetwork(ImplicitNetwork):
     Source: the idea is that of Romero et al., "FlexConv", arXiv 2110.08059, without its mask.
 
     Initialised as `FilterNetwork` for the size `init_size`: units of the first layer vary in evenly
-    spread directions, over widths spread from half a pixel to a quarter of the image. As functions
+    spread directions, over widths spread from half a pixel to a quarter of the image. Functions
     that are smooth over positions let the lowest frequencies pass best, where images have most of
-    their power, a kernel is scaled by what it lets pass of white noise or of noise with a power of
-    1 / (1 + |k|^2) at k cycles per image, whichever is more.
+    their power. So a kernel is scaled by its gain at the frequency that it lets pass best: whatever
+    the image, no layer blows it up.
 
     Args:
         num_filters: Number of filters.
@@ -44,7 +43,7 @@ class KernelNetwork(ImplicitNetwork):
         positions: `image`: offsets as shares of the image's size, in [-1/2, 1/2), so that kernels
             grow with the image. `pixels`: offsets in pixels.
         init_size: Height and width of the images that the initial weights are drawn for, in pixels.
-        power_gain: Initial energy of a kernel.
+        power_gain: Square of a kernel's largest initial gain.
         device: Of the weights.
         dtype: Of the weights.
 
@@ -56,7 +55,7 @@ class KernelNetwork(ImplicitNetwork):
         self,
         num_filters: int,
         *,
-        hidden: Sequence[int] = (16, 8),
+        hidden: Sequence[int] = (8, 4),
         activation: Activation = "silu",
         positions: Positions = "image",
         init_size: tuple[int, int] = (32, 32),
@@ -98,21 +97,10 @@ class KernelNetwork(ImplicitNetwork):
         features = self.features(self._points(height, width, torch.float32))
         features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
         self.reset_readout(features @ features.mT / (height * width), self.power_gain)
-        factor = (self.power_gain / self._passed_power()).sqrt()
+        gain = torch.fft.rfft2(self(height, width, torch.float32)).abs().amax((1, 2))
+        factor = math.sqrt(self.power_gain) / gain
         last.weight.mul_(factor[:, None])
         last.bias.mul_(factor)
-
-    def _passed_power(self) -> Float[Tensor, " filters"]:
-        """The larger gain of white noise and of noise with the spectrum of images."""
-        height, width = self.init_size
-        kernel_f = torch.fft.rfft2(self(height, width, torch.float32))
-        device = kernel_f.device
-        share = half_plane_weight(height, width, dtype=torch.float32, device=device)
-        white = share.expand(height, -1)
-        cycles = frequency_grid(height, width, device=device)[0]
-        smooth = white / (1 + cycles.square().sum(0))
-        power = kernel_f.abs().square().flatten(1)
-        return torch.stack([power @ (w / w.sum()).flatten() for w in (white, smooth)]).amax(0)
 
     def _points(self, height: int, width: int, dtype: torch.dtype) -> Float[Tensor, "2 points"]:
         device = self.linears[0].weight.device

@@ -77,7 +77,8 @@ def test_ops_cost_what_flop_counters_count(name, fields):
 
 def test_parts_of_a_global_convolution():
     """By hand: 8x8 images, 4 -> 6 channels, separable, hidden layers of 8 and 4."""
-    op = make("conv", {"kind": "implicit_frequency", "out_channels": 6})
+    published = {"hidden": [8, 4], "coordinates": "cycles_per_image"}
+    op = make("conv", {"kind": "implicit_frequency", "out_channels": 6, **published})
     cost = op.cost(Shape(4, (8, 8)))
     assert cost is not None
     transform = 5 / 4 * 64 * 6
@@ -89,6 +90,10 @@ def test_parts_of_a_global_convolution():
     network = 2 * (2 * 40) * (2 * 8 + 8 * 4) + 2 * 40 * 4 * 4
     assert cost.per_pass == {"filter": network}
     assert op.dense_params(Shape(4, (8, 8))) == 4 * 64 + 4 * 6 + 6
+    op = make("conv", {"kind": "implicit_frequency", "out_channels": 6, "harmonics": 3})
+    cost = op.cost(Shape(4, (8, 8)))
+    network = 2 * (2 * 40) * (12 * 16 + 16 * 8) + 2 * 40 * 8 * 4
+    assert cost.per_pass == {"filter": network}
 
 
 def test_every_op_has_a_rule():

@@ -50,7 +50,11 @@ def test_peaks_of_every_spec(path):
     assert_predicted(load(path), batch_sizes=[4, 16], precision=precision)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+# Without bfloat16 in its instruction set, a CPU convolves in it very slowly.
+BF16 = pytest.param("bf16", marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+
+
+@pytest.mark.parametrize("precision", ["fp32", BF16])
 @pytest.mark.parametrize("spec", ["resnet18.yaml", "resnet18_nif.yaml"])
 def test_training_peak(spec, precision):
     assert_predicted(load(spec), batch_sizes=[8, 64], precision=precision)
@@ -308,7 +312,13 @@ def test_the_largest_batch():
         largest_batch(inspection, 2**20)
 
 
-@pytest.mark.parametrize(("selector", "precision"), [("layer*.*", "fp32"), ("layer*", "bf16")])
+@pytest.mark.parametrize(
+    ("selector", "precision"),
+    [
+        ("layer*.*", "fp32"),
+        pytest.param("layer*", "bf16", marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+    ],
+)
 def test_training_peak_with_blocks_computed_again(selector, precision):
     resolved = load("resnet18_nif.yaml", f"train.gradient_checkpointing=['{selector}']")
     assert_predicted(resolved, batch_sizes=[16, 64], precision=precision)

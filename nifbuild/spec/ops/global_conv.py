@@ -237,7 +237,7 @@ class ImplicitSpatialConv(GlobalConv):
     """A filter as large as the image, given by a small network over positions: what an implicit
     filter is without its frequencies."""
 
-    hidden: Hidden = (16, 8)
+    hidden: Hidden = (8, 4)
     """Widths of the network's hidden layers."""
 
     activation: Literal["silu", "gelu", "sine"] = "silu"
