@@ -237,31 +237,16 @@ for dynamic, fields in {cases}:
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), layer(x), atol=1e-3, rtol=1e-3)
 """
-BOUNDARIES = ("circular", "zeros", "reflect", "replicate")
-STRIDES_AND_MIXINGS = [
-    {"stride": stride, **mixing}
-    for stride in (1, 2, (1, 3))
-    for mixing in (
-        {"mixing": "separable", "out_channels": 2},
-        {"mixing": "depthwise", "out_channels": 8},
-        {"mixing": "full", "bias": True},
-        {"mixing": "low_rank", "rank": 2},
-    )
-]
 
 
 @pytest.mark.parametrize(
     ("backend", "cases"),
     [
         ("aot_eager", [(None, {"mixing": "depthwise"})]),
-        pytest.param("aot_eager", [(None, v) for v in VARIANTS], marks=pytest.mark.slow),
-        *(
-            pytest.param(
-                "aot_eager",
-                [(None, {"boundary": boundary, **rest}) for rest in STRIDES_AND_MIXINGS],
-                marks=pytest.mark.slow,
-            )
-            for boundary in BOUNDARIES
+        pytest.param(
+            "aot_eager",
+            [(None, v) for v in VARIANTS],
+            marks=[pytest.mark.slow, pytest.mark.timeout(900)],
         ),
         pytest.param(
             "aot_eager",
@@ -270,7 +255,7 @@ STRIDES_AND_MIXINGS = [
         ),
         pytest.param("inductor", [(None, {"boundary": "reflect"})], marks=pytest.mark.slow),
     ],
-    ids=["any batch", "variants", *BOUNDARIES, "dynamic shapes", "inductor"],
+    ids=["any batch", "variants", "dynamic shapes", "inductor"],
 )
 def test_compiles_as_one_graph(backend: str, cases: list[Any]) -> None:
     """In a process of its own: type checks at run time are what the compiler cannot follow."""
