@@ -156,10 +156,10 @@ class ImplicitNetwork(nn.Module):
             power_gain: The mean square of each output, summed over parts, that it is scaled to.
         """
         last = self.linears[-1]
-        values, vectors = torch.linalg.eigh(moments.double())
+        values, vectors = torch.linalg.eigh(moments.cpu().double())  # MPS has no float64
         values = values / values.max()
         scales = values.clamp_min(0).sqrt() / (values + _WEAK) * (values > _NONE)
-        whitening = (vectors * scales[..., None, :] @ vectors.mT).to(moments.dtype)
+        whitening = (vectors * scales[..., None, :] @ vectors.mT).to(moments)
         shape = (*last.weight.shape[:2], moments.shape[-1])
         readout = torch.randn(shape, device=moments.device) @ whitening.mT
         power = torch.einsum("pfi,pij,pfj->f", readout, moments, readout)
