@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.graph import Graph, Node
+from nifbuild.spec.ops.base import Layer
+from nifbuild.spec.ops.init import InitSection
 from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 
@@ -28,7 +30,8 @@ def build_model(resolved: Resolved) -> "nn.Module":
     graph = resolved.graph
     recomputed = recomputed_blocks(graph, resolved.spec.train.gradient_checkpointing)
     try:
-        return _build_scope(graph, "", tuple(range(len(graph.nodes))), (graph.output,), recomputed)
+        members = tuple(range(len(graph.nodes)))
+        return _build_scope(graph, "", members, (graph.output,), recomputed, resolved.spec.init)
     except _TooManyWeights as error:
         what = f"{error.node.op.op} has more weights than torch can count"
         fix = "use fewer channels, or a smaller kernel_size"
@@ -52,6 +55,7 @@ def _build_scope(
     members: tuple[int, ...],
     outputs: tuple[int, ...],
     recomputed: Collection[str],
+    init: InitSection,
 ) -> "nn.Module":
     from nifbuild.nn.graph import Step, StepGraph
 
@@ -67,11 +71,11 @@ def _build_scope(
         produced = tuple(i for i in group if i in used_outside or i in outputs)
         node = graph.nodes[group[0]]
         if node.path == prefix + name:
-            children[name] = _build(node)
+            children[name] = _build(node, init)
             taken = node.inputs
         else:
             inner = f"{prefix}{name}."
-            children[name] = _build_scope(graph, inner, tuple(group), produced, recomputed)
+            children[name] = _build_scope(graph, inner, tuple(group), produced, recomputed, init)
             taken = _inputs(graph, group)
         steps.append(Step(name, taken, produced))
     return StepGraph(
@@ -89,13 +93,17 @@ class _TooManyWeights(Exception):
         self.node = node
 
 
-def _build(node: Node) -> "nn.Module | nn.Parameter":
+def _build(node: Node, init: InitSection) -> "nn.Module | nn.Parameter":
     try:
-        return node.op.build(*node.input_shapes)
+        module = node.op.build(*node.input_shapes)
     except (RuntimeError, OverflowError) as error:
         if isinstance(error, OverflowError) or any(words in str(error) for words in _OVERFLOWS):
             raise _TooManyWeights(node) from error
         raise
+    scheme = node.op.scheme(init) if isinstance(node.op, Layer) else None
+    if scheme is not None:
+        scheme.apply(module)
+    return module
 
 
 def _inputs(graph: Graph, members: Sequence[int]) -> tuple[int, ...]:

@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -64,6 +71,28 @@ def _broadcast(value: object) -> object:
 
 def _collapse(value: tuple[int, int]) -> int | list[int]:
     return value[0] if value[0] == value[1] else list(value)
+
+
+class _Context(dict[str, str | int | float]):
+    """Of an error; hashable, so that the type may stand in a union."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+def by_name(default: str, *others: str, or_word: bool = False) -> Discriminator:
+    """Chooses by `name`; fields without one, such as `{lr: 0.01}`, are those of the default.
+
+    `or_word`: whether a name alone may stand there; a validator makes a mapping of it.
+    """
+
+    def tag(value: Any) -> str | None:
+        if isinstance(value, dict):
+            return str(value.get("name", default))
+        return getattr(value, "name", None)
+
+    expected = ", ".join((default, *others))
+    context = _Context(discriminator="name", expected_tags=expected, tag="", word=or_word)
+    return Discriminator(tag, custom_error_type="union_tag_invalid", custom_error_context=context)
 
 
 LARGEST = 10**12

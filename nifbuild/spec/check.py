@@ -255,6 +255,8 @@ def _tag_problem(node: Node, mark: Mark, name: str, detail: dict[str, Any]) -> P
     field = str(context.get("discriminator", "op")).strip("'")
     allowed = str(context.get("expected_tags", "")).replace("'", "")
     given = node.get(field) if isinstance(node, Map) else None
+    if context.get("word") and isinstance(node, Scalar):
+        given = node  # the name alone stands for a mapping
     if given is None:
         what = f"missing field `{field}`" if isinstance(node, Map) else "expected a mapping"
         fix = f"{field}: {allowed}" if allowed else ""

@@ -11,6 +11,7 @@ from nifbuild.spec.base import NonNegativeInt, PositiveInt, PositivePair, Spec, 
 from nifbuild.spec.budget import BudgetSpec
 from nifbuild.spec.data import DataSpec
 from nifbuild.spec.ops import OpUnion
+from nifbuild.spec.ops.init import InitSection
 from nifbuild.spec.select import Selector
 from nifbuild.spec.training import TrainSpec
 
@@ -46,6 +47,10 @@ class RunSpec(Spec):
 
     model: Annotated[tuple[OpUnion, ...], Field(min_length=1)]
     """The ops, in order."""
+
+    init: InitSection = InitSection()
+    """How the weights are drawn that training starts from, if not those of a checkpoint
+    (`train.init`)."""
 
     data: DataSpec | None = None
     """The images to train and test on."""

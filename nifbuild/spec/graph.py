@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from nifbuild.errors import Mark, Problem, SpecError, told
 from nifbuild.spec.names import POSITION, Leaf, Level, module_names, why_unknown
 from nifbuild.spec.ops import AnyOp, Layer, Merge, Shape, ShapeError, Structure, Value
+from nifbuild.spec.ops.init import Constant
+from nifbuild.spec.ops.norm import NORMS
 from nifbuild.spec.source import List, TreePath, at, plain
 from nifbuild.spec.source import Node as TreeNode
 
@@ -218,6 +220,14 @@ class _Builder:
         raise SpecError(
             Problem(what, mark, f"{self.level.path}.from".lstrip("."), fix, "reference")
         )
+
+    def start_at_zero(self, value: Value, field: str) -> None:
+        op = self.drafts[value.node].op if value.node != INPUT else None
+        if not (isinstance(op, NORMS) and op.affine):
+            what = "the body does not end with a norm that has a scale"
+            raise ShapeError(what, "leave zero_init out, or end the body with a norm", field)
+        zeros = op.model_copy(update={"init": Constant(name="zeros")})
+        self.drafts[value.node] = replace(self.drafts[value.node], op=zeros)
 
     def implied(self, field: str, ops: tuple[AnyOp, ...], x: Value) -> Value:
         self.implied_ops[*self.where, field] = ops

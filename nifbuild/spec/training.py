@@ -1,14 +1,15 @@
 """What YAML may say under `train:`: how a model is optimised, evaluated, saved and logged."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from nifbuild.spec.base import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Spec,
+    by_name,
     text_like,
 )
 from nifbuild.spec.select import MAX_SELECTORS, Selector
@@ -177,30 +178,14 @@ class Step(Schedule):
     """The multiplier."""
 
 
-def _by_name(default: str, *others: str) -> Discriminator:
-    """Chooses by `name`; fields without one, such as `{lr: 0.01}`, are those of the default."""
-
-    def tag(value: Any) -> str | None:
-        if isinstance(value, dict):
-            return str(value.get("name", default))
-        return getattr(value, "name", None)
-
-    context: dict[str, str | int | float] = {
-        "discriminator": "name",
-        "expected_tags": ", ".join((default, *others)),
-        "tag": "",
-    }
-    return Discriminator(tag, custom_error_type="union_tag_invalid", custom_error_context=context)
-
-
 OptimizerSpec = Annotated[
-    Annotated[Sgd, Tag("sgd")] | Annotated[AdamW, Tag("adamw")], _by_name("adamw", "sgd")
+    Annotated[Sgd, Tag("sgd")] | Annotated[AdamW, Tag("adamw")], by_name("adamw", "sgd")
 ]
 ScheduleSpec = Annotated[
     Annotated[Cosine, Tag("cosine")]
     | Annotated[Constant, Tag("constant")]
     | Annotated[Step, Tag("step")],
-    _by_name("cosine", "constant", "step"),
+    by_name("cosine", "constant", "step"),
 ]
 
 

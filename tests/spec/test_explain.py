@@ -106,7 +106,7 @@ def test_as_text(write, resolve):
     [
         ("a.r.c.strid", "did you mean 'stride'?\n  fields of a.r.c: op, id"),
         ("trian.epochs", "no value 'trian.epochs' in this spec"),
-        ("inptu", "did you mean 'input'?\n  sections: version, name"),
+        ("inptu", "did you mean 'input' or 'init'?\n  sections: version, name"),
         ("a.r.cc", "did you mean 'a.r.c'"),
         ("model[9]", "no value 'model[9]'"),
         ("train.epochs.x", "no value 'train.epochs.x'"),

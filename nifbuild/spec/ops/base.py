@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from pydantic import Field
 
 from nifbuild.spec.base import Identifier, Reference, Spec
+from nifbuild.spec.ops.init import InitSection, Scheme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,6 +118,10 @@ class Layer(Op):
         """The torch module for inputs of shape `x`, or a parameter that multiplies them."""
         raise NotImplementedError
 
+    def scheme(self, section: InitSection) -> Scheme | None:
+        """How the weights are drawn: as the op's own `init` says, or the spec's; None: as built."""
+        return None
+
     def cost(self, x: Shape) -> Cost | None:
         """Multiply-adds for inputs of shape `x`; None where there is no rule for them."""
         return Cost() if self.counts_as_zero else None
@@ -178,6 +183,10 @@ class GraphBuilder(Protocol):
 
     def source(self, reference: str, previous: Value) -> Value:
         """The value that the op's `from` means by a reference."""
+        ...
+
+    def start_at_zero(self, value: Value, field: str) -> None:
+        """Lets the norm that makes the value start at a scale of 0."""
         ...
 
     def implied(self, field: str, ops: "tuple[AnyOp, ...]", x: Value) -> Value:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nifbuild.spec.base import NonNegativePair, PositiveInt, PositivePair
 from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image, window_output
+from nifbuild.spec.ops.init import Init, InitSection, Scheme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +47,10 @@ class ConvFields(Layer):
     bias: bool = True
     """Whether a learned number is added to each output channel."""
 
+    init: Init | None = None
+    """How the weights are drawn; with filters as large as the image, those of the 1x1 convolutions
+    beside them. Null: as the section `init` says of conv."""
+
     def num_outputs(self, x: Shape) -> int:
         """Output channels for an input of shape `x`."""
         return self.out_channels or x.channels
@@ -65,6 +70,10 @@ class ConvFields(Layer):
         taps = zip(self.dilation, self.kernel_size, strict=True)
         first, second = (d * (k - 1) // 2 for d, k in taps)
         return (first, second)
+
+    def scheme(self, section: InitSection) -> Scheme | None:
+        """The op's own, or that of convolutions."""
+        return self.init or section.conv
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels as written, size by the sliding window of an ordinary convolution."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Hidden = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)]
 Mixing = Literal["depthwise", "separable", "full", "low_rank"]
+_WITHOUT_1X1 = ("depthwise", "full")
 
 
 class GlobalConv(ConvFields):
@@ -60,6 +61,9 @@ class GlobalConv(ConvFields):
         """As the ordinary convolution's."""
         out = super().output_shape(x)
         mixing, groups = self.effective_mixing(x), self.num_groups(x)
+        if self.init is not None and self.init.name != "default" and mixing in _WITHOUT_1X1:
+            what = f"init has no meaning with {mixing} mixing: there are no 1x1 convolutions"
+            raise ShapeError(what, "leave it out; filters start spread over sizes", "init")
         if mixing == "depthwise":
             if out.channels % x.channels:
                 what = f"out_channels ({out.channels}) is no multiple of the input's {x.channels}"

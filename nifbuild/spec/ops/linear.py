@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.spec.base import PositiveInt
 from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.init import Init, InitSection, Scheme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +42,9 @@ class Linear(Layer):
     bias: bool = True
     """Whether a learned number is added to each output."""
 
+    init: Init | None = None
+    """How the weights are drawn. Null: as the section `init` says of linear."""
+
     def output_shape(self, x: Shape) -> Shape:
         """A vector of `out_features`, or an image with as many channels."""
         if self.per_pixel:
@@ -62,3 +66,7 @@ class Linear(Layer):
 
         linear = PixelLinear if self.per_pixel else nn.Linear
         return linear(x.channels, self.out_features, self.bias)
+
+    def scheme(self, section: InitSection) -> Scheme | None:
+        """The op's own, or that of linear layers."""
+        return self.init or section.linear

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from nifbuild.spec.base import PositiveInt, Probability
 from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.init import InitSection, NormInit, Scheme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,24 +14,39 @@ if TYPE_CHECKING:
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
 
 
-class BatchNorm(Layer):
+class Norm(Layer):
+    """What norms have in common."""
+
+    counts_as_zero: ClassVar = True
+
+    affine: bool = True
+    """Whether each channel has a learned scale and shift."""
+
+    init: NormInit | None = None
+    """What scale and shift start at. Null: as the section `init` says of this op."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Unchanged."""
+        if self.init is not None and not self.affine:
+            raise ShapeError("init has no meaning without scale and shift", "leave it out", "init")
+        return x
+
+    def scheme(self, section: InitSection) -> Scheme | None:
+        """The op's own, or that of such norms."""
+        scheme: Scheme | None = getattr(section, self.op)
+        return self.init or scheme
+
+
+class BatchNorm(Norm):
     """Normalises each channel over the batch (Ioffe and Szegedy, arXiv 1502.03167)."""
 
     op: Literal["batch_norm"]
-    counts_as_zero: ClassVar = True
 
     eps: Epsilon = 1e-5
     """Added to the variance."""
 
     momentum: Probability = 0.1
     """Share of the new batch in the running statistics."""
-
-    affine: bool = True
-    """Whether each channel has a learned scale and shift."""
-
-    def output_shape(self, x: Shape) -> Shape:
-        """Unchanged."""
-        return x
 
     def fewest_images(self, x: Shape) -> int:
         """Two where an image has one value for each channel: of a single one there is no spread."""
@@ -44,21 +60,13 @@ class BatchNorm(Layer):
         return norm(x.channels, self.eps, self.momentum, self.affine)
 
 
-class LayerNorm(Layer):
+class LayerNorm(Norm):
     """Normalises each position over its channels (Ba et al., arXiv 1607.06450; as in ConvNeXt)."""
 
     op: Literal["layer_norm"]
-    counts_as_zero: ClassVar = True
 
     eps: Epsilon = 1e-6
     """Added to the variance."""
-
-    affine: bool = True
-    """Whether each channel has a learned scale and shift."""
-
-    def output_shape(self, x: Shape) -> Shape:
-        """Unchanged."""
-        return x
 
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.norm.LayerNorm2d` for images, `torch.nn.LayerNorm` for vectors."""
@@ -70,7 +78,7 @@ class LayerNorm(Layer):
         return norm(x.channels, eps=self.eps, elementwise_affine=self.affine)
 
 
-class GroupNorm(Layer):
+class GroupNorm(Norm):
     """Normalises groups of channels of each sample (Wu and He, arXiv 1803.08494)."""
 
     op: Literal["group_norm"]
@@ -82,11 +90,9 @@ class GroupNorm(Layer):
     eps: Epsilon = 1e-5
     """Added to the variance."""
 
-    affine: bool = True
-    """Whether each channel has a learned scale and shift."""
-
     def output_shape(self, x: Shape) -> Shape:
         """Unchanged."""
+        super().output_shape(x)
         need_image(x, "group_norm")
         if x.channels % self.num_groups:
             what = f"{self.num_groups} groups do not divide {x.channels} channels"

@@ -83,6 +83,10 @@ class Residual(Structure):
     stochastic_depth: DepthFields | None = None
     """Leaves the body out at random in training. Null: never."""
 
+    zero_init: bool = False
+    """Whether the norm that ends the body starts at a scale of 0, so that the op starts as its
+    shortcut (Goyal et al., arXiv 1706.02677)."""
+
     then: Body | None = None
     """Ops after the sum, such as `relu`."""
 
@@ -97,6 +101,8 @@ class Residual(Structure):
         long_way = graph.body("body", x)
         if self.shortcut == "if_same_shape" and x.shape != long_way.shape:
             return graph.body("then", long_way) if self.then else long_way
+        if self.zero_init:
+            graph.start_at_zero(long_way, field="zero_init")
         if self.stochastic_depth is not None:
             depth = self.stochastic_depth
             drop = StochasticDepth(rate=depth.rate, schedule=depth.schedule)
