@@ -45,7 +45,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         "spec.yaml:8:35: model[0].kernal_size: unknown field 'kernal_size'\n"
         "  did you mean 'kernel_size'?\n"
         "  fields of conv: id, from, kind, out_channels, kernel_size, stride, padding, dilation, "
-        "groups, bias, padding_mode",
+        "groups, bias, init, padding_mode",
         "spec.yaml:9:22: model[1].p: expected at most 1, got 2\n"
         "  p: Probability of a zero (default 0.5)",
         "spec.yaml:10:5: model[2].out_features: missing field `out_features`\n"
