@@ -18,7 +18,9 @@ from torch import nn
 
 from nifbuild import load_spec
 from nifbuild.report.kernels import effective_size, layer_kernels, window_shares
-from nifbuild.train import fresh_model, load_run, train_run
+from nifbuild.runs.loaded import load_run
+from nifbuild.train.run import train_run
+from nifbuild.train.start import fresh_model
 
 HERE = Path(__file__).parent
 SIZE = 24

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nifbuild.compile import build_model
-    from nifbuild.loaded import LoadedModel, load
     from nifbuild.replace import Replaced, Replacement, replace_convs
+    from nifbuild.runs.loaded import LoadedModel, load
     from nifbuild.spec.resolve import Resolved, load_spec
 
 __all__ = [
@@ -30,8 +30,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "build_model": "nifbuild.compile",
-    "LoadedModel": "nifbuild.loaded",
-    "load": "nifbuild.loaded",
+    "LoadedModel": "nifbuild.runs.loaded",
+    "load": "nifbuild.runs.loaded",
     "Resolved": "nifbuild.spec.resolve",
     "load_spec": "nifbuild.spec.resolve",
     "Replaced": "nifbuild.replace",

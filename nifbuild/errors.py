@@ -2,16 +2,16 @@
 
 Errors are data: a `Problem` holds the place, the finding and the fix; how they are shown (text,
 JSON, annotations) is decided at the edge, in `nifbuild.cli`. A `NifbuildError` is for people who
-use the tool; any other exception that escapes is a defect of nifbuild itself.
+use the tool; any other exception that escapes is a defect of nifbuild itself. Names that come from
+outside, such as those of files, are told by `shown`.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-
-from nifbuild.shown import shown
 
 MAX_PROBLEMS = 50
 """Most problems of one kind that are told at once."""
@@ -147,3 +147,32 @@ def _closest(word: str, candidates: tuple[str, ...]) -> str:
 def suggestion(word: str, candidates: Iterable[str], listed: str) -> str:
     """A fix: the closest candidates, where something is close, and then what was allowed."""
     return "\n".join(line for line in (did_you_mean(word, candidates), listed) if line)
+
+
+_OBEYED = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # control characters: colours, titles, cursors of terminals; lines
+    "\u2028\u2029"  # lines, too
+    "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # the direction of writing
+    "\ud800-\udfff]"  # bytes of file names that are no UTF-8, which cannot be printed at all
+)
+
+
+def shown(text: str, *, lines: bool = False) -> str:
+    r"""The text with nothing in it that a terminal, a log or a browser would obey.
+
+    Such characters are written as in Python: `\x1b`. All others are left as they are.
+
+    Args:
+        text: Anything.
+        lines: It has lines and tabs of its own, which stay. A name has none: with a line break
+            in it, a file could forge a line of a log.
+    """
+    return _OBEYED.sub(lambda found: _escaped(found[0], lines), text)
+
+
+def _escaped(character: str, lines: bool) -> str:
+    if lines and character in "\n\t":
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte, as `os.fsdecode` gives it
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.matrix_conv import MatrixConv2d
-from nifbuild.obstacles import obstacle
+from nifbuild.nn.obstacles import obstacle
 from nifbuild.spec.base import field_names
 from nifbuild.spec.check import check
 from nifbuild.spec.ops import OPS, Layer, Shape

@@ -9,16 +9,15 @@ from xml.etree import ElementTree
 import pytest
 
 from nifbuild.cli.output import as_annotation
-from nifbuild.errors import Mark, Problem, RunError
+from nifbuild.errors import Mark, Problem, RunError, shown
+from nifbuild.evaluate.predict import Prediction
+from nifbuild.machine.progress import reporter
+from nifbuild.machine.terminal import Console
 from nifbuild.report.drawing.render import svg
 from nifbuild.report.drawing.shapes import Picture, Text
 from nifbuild.report.inspect.table import Grid, markdown, print_grids
 from nifbuild.report.predictions import print_predictions, save_predictions
-from nifbuild.shown import shown
-from nifbuild.terminal import Console
-from nifbuild.train.predict import Prediction
-from nifbuild.train.progress import reporter
-from nifbuild.train.summary import print_summary
+from nifbuild.report.summary import print_summary
 
 HOSTILE = "[red]x[/y] :boom: \x1b[31m\x07\x9b1m\r\n::error::\u202e" + os.fsdecode(b"\xff")
 SHOWN = r"[red]x[/y] :boom: \x1b[31m\x07\x9b1m\r\n::error::\u202e\xff"

@@ -287,6 +287,14 @@ class CellDirectory:
         write_file(self.path / name, json.dumps(document, indent=1) + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell that is to be run, and where."""
+
+    cell: Cell
+    directory: CellDirectory
+
+
 def write_file(path: Path, text: str) -> None:
     """Writes a text file, complete or not at all.
 

@@ -10,8 +10,8 @@ from nifbuild.ablate.cells import UNKNOWN, Cell, CellDirectory, Origin, Store, c
 from nifbuild.ablate.damage import damage_of
 from nifbuild.ablate.documents import Document, State
 from nifbuild.ablate.origins import origins
+from nifbuild.runs.lock import is_locked
 from nifbuild.spec.study import Study
-from nifbuild.train.lock import is_locked
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 

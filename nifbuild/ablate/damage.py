@@ -5,9 +5,9 @@ from pathlib import Path
 from nifbuild.ablate.cells import CellDirectory
 from nifbuild.ablate.documents import Damaged, Document, unreadable
 from nifbuild.errors import RunError
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.intact import AVERAGE, WEIGHTS, digest_of_file, evaluated_weights
-from nifbuild.train.lock import locked
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.intact import AVERAGE, WEIGHTS, digest_of_file, evaluated_weights
+from nifbuild.runs.lock import locked
 
 FIGURES = ("split", "top1", "top5", "loss", "num_samples", "epoch", "checkpoint", "seconds")
 """What a cell's result takes over from its run."""

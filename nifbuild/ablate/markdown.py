@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from nifbuild.ablate.gate import GateResult, GateVerdict, overall, tally
 from nifbuild.ablate.results import Results, failed_name
 from nifbuild.ablate.tables import gates_grid, results_grid
+from nifbuild.errors import shown
 from nifbuild.report.inspect.table import markdown, markdown_text
 from nifbuild.report.output_file import MAKER
-from nifbuild.shown import shown
 
 _SHOWN_GATES = 10
 _WORDS: dict[GateVerdict, str] = {

@@ -9,7 +9,7 @@ from nifbuild.ablate.labels import place_labels
 from nifbuild.ablate.results import Results, VariantResults
 from nifbuild.ablate.statistics import Summary, summarize
 from nifbuild.report.output_file import MAKER
-from nifbuild.shown import in_plot
+from nifbuild.report.show.plots import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

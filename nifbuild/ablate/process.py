@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from nifbuild.ablate.cells import CellDirectory
 from nifbuild.ablate.worker import BUSY, run_cell
-from nifbuild.train.launch import stop_signals
+from nifbuild.machine.launch import stop_signals
 
 _SAVING_SECONDS = 120.0
 """How long a cell that is asked to stop may take to save a checkpoint."""
@@ -20,7 +20,7 @@ _SAVING_SECONDS = 120.0
 _PRELOADED = [
     "nifbuild.ablate.worker",
     "nifbuild.train.run",
-    "nifbuild.train.trained",
+    "nifbuild.runs.loaded",
     "nifbuild.report.kernels",
     # What those import when they first need it.
     "torch._dynamo",

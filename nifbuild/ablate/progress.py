@@ -2,19 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from nifbuild.ablate.cells import Task
 from nifbuild.ablate.process import Outcome
-from nifbuild.shown import shown
-from nifbuild.terminal import Console, Table
-
-if TYPE_CHECKING:
-    from nifbuild.ablate.run import Task
+from nifbuild.errors import shown
+from nifbuild.machine.terminal import Console, Table
 
 _SHOWN = 12
 
@@ -25,13 +22,13 @@ class Progress:
     def begin(self, total: int, done: int) -> None:
         """So many cells, of which so many were done before."""
 
-    def started(self, task: "Task") -> None:
+    def started(self, task: Task) -> None:
         """A cell is run from now on."""
 
-    def ended(self, task: "Task", outcome: Outcome) -> None:
+    def ended(self, task: Task, outcome: Outcome) -> None:
         """An attempt ended."""
 
-    def show(self, running: Sequence["Task"]) -> None:
+    def show(self, running: Sequence[Task]) -> None:
         """A moment has passed, and these cells run."""
 
     def close(self) -> None:
@@ -46,7 +43,7 @@ class _Lines(Progress):
         if done:
             print(f"{done} of {total} cells are done already", file=sys.stderr, flush=True)  # noqa: T201
 
-    def ended(self, task: "Task", outcome: Outcome) -> None:
+    def ended(self, task: Task, outcome: Outcome) -> None:
         self._ended += outcome.state == "done"
         text = f"{self._ended}/{self._total} {task.cell.name}: {outcome_text(task, outcome)}"
         print(shown(text), file=sys.stderr, flush=True)  # noqa: T201
@@ -64,7 +61,7 @@ class _Screen(Progress):
         self._total, self._ended = total, done
         self._live.start()
 
-    def ended(self, task: "Task", outcome: Outcome) -> None:
+    def ended(self, task: Task, outcome: Outcome) -> None:
         self._ended += outcome.state == "done"
         self._failed += outcome.state == "failed"
         line = Text(f"{task.cell.name}: ")
@@ -72,7 +69,7 @@ class _Screen(Progress):
         line.append(outcome_text(task, outcome), style=style)
         self._console.print(line)
 
-    def show(self, running: Sequence["Task"]) -> None:
+    def show(self, running: Sequence[Task]) -> None:
         head = Table.grid(padding=(0, 1), expand=True)
         head.add_column(no_wrap=True)
         head.add_column(ratio=1)
@@ -90,13 +87,13 @@ class _Screen(Progress):
         self._live.stop()
 
 
-def _where(task: "Task") -> str:
+def _where(task: Task) -> str:
     epochs = task.cell.variant.resolved.spec.train.epochs
     epoch = min(task.directory.epochs_done() + 1, epochs)
     return f"{task.cell.name}: epoch {epoch}/{epochs}"
 
 
-def outcome_text(task: "Task", outcome: Outcome) -> str:
+def outcome_text(task: Task, outcome: Outcome) -> str:
     """`top-1 97.21%`, or what went wrong and where to read more."""
     result = task.directory.result()
     if outcome.state == "done" and result is not None:

@@ -15,8 +15,8 @@ from nifbuild.ablate.markdown import report_markdown
 from nifbuild.ablate.plots import QUESTIONS, write_plots
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
 from nifbuild.report.output_file import MAKER, require_folder, written_folder
+from nifbuild.runs.documents import as_json
 from nifbuild.spec.study import Study
-from nifbuild.train.documents import as_json
 
 _OPTION = "--out"
 _FILES = ("report.md", REPORT_JSON, "junit.xml", *(question.file for question in QUESTIONS))

@@ -9,16 +9,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from nifbuild.ablate.cells import UNKNOWN, Cell, CellDirectory, Origin, Store, cells_of
+from nifbuild.ablate.cells import UNKNOWN, Cell, CellDirectory, Origin, Store, Task, cells_of
 from nifbuild.ablate.damage import set_damaged_aside
 from nifbuild.ablate.documents import Document
 from nifbuild.ablate.origins import origins
 from nifbuild.ablate.process import Outcome
 from nifbuild.ablate.progress import Progress
 from nifbuild.errors import InterruptedRun, Problem, SpecError
+from nifbuild.machine.launch import stop_signals
+from nifbuild.runs.lock import is_locked
 from nifbuild.spec.study import Study
-from nifbuild.train.launch import stop_signals
-from nifbuild.train.lock import is_locked
 
 _POLL_SECONDS = 0.2
 
@@ -45,14 +45,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Ends what still runs, at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A cell that is to be run, and where."""
-
-    cell: Cell
-    directory: CellDirectory
 
 
 @dataclass

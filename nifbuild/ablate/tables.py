@@ -11,10 +11,10 @@ from nifbuild.ablate.plan import Plan, Row
 from nifbuild.ablate.power import powers
 from nifbuild.ablate.results import DIFFERENCES, Results, VariantResults, failed_name
 from nifbuild.ablate.statistics import interval, summarize
+from nifbuild.machine.terminal import Console
 from nifbuild.report.inspect.table import Grid, print_grids, terminal_width
 from nifbuild.report.inspect.units import bytes_text, count_text
-from nifbuild.terminal import Console
-from nifbuild.train.summary import duration_text
+from nifbuild.report.summary import duration_text
 
 NOTHING = "-"
 _NARROW = 100

@@ -21,8 +21,8 @@ from nifbuild.ablate.cells import CellDirectory, Origin
 from nifbuild.ablate.damage import FIGURES, weights_hash
 from nifbuild.ablate.documents import Document
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
-from nifbuild.train.careful_stderr import careful_stderr
-from nifbuild.train.launch import stop_signals
+from nifbuild.machine.launch import stop_signals
+from nifbuild.machine.terminal import careful_stderr
 
 BUSY = 75
 """Exit code where another process runs the cell: EX_TEMPFAIL of sysexits.h."""
@@ -85,7 +85,7 @@ def _write_to_log(log: Path) -> None:
 
 
 def _exit_code(cell: CellDirectory, threads: int) -> int:
-    from nifbuild.train.lock import locked
+    from nifbuild.runs.lock import locked
 
     try:
         with locked(cell.path):
@@ -117,8 +117,8 @@ def _say(text: str) -> None:
 def _trained(cell: CellDirectory, threads: int) -> Document:
     import torch
 
+    from nifbuild.machine.progress import reporter
     from nifbuild.spec.resolve import load_spec
-    from nifbuild.train.progress import reporter
     from nifbuild.train.run import train_run
 
     description = _description(cell)
@@ -146,7 +146,7 @@ def _description(cell: CellDirectory) -> Document:
 
 
 def _figures(cell: CellDirectory, figures: Document, description: Document) -> Document:
-    from nifbuild.train.directory import RunDirectory
+    from nifbuild.runs.directory import RunDirectory
 
     run = RunDirectory(cell.run)
     if run.data()["fingerprint"] != description["origin"]["data"]:
@@ -176,7 +176,8 @@ def effective_sizes(run: Path) -> dict[str, Any]:
     Args:
         run: Its directory; the checkpoint of its figures is what counts.
     """
-    from nifbuild.train import fresh_model, load_run
+    from nifbuild.runs.loaded import load_run
+    from nifbuild.train.start import fresh_model
 
     trained = load_run(run)
     shape = trained.resolved.graph.input_shape

@@ -26,8 +26,7 @@ from nifbuild.cli import (
     train,
     validate,
 )
-from nifbuild.errors import Problem, SpecError
-from nifbuild.shown import shown
+from nifbuild.errors import Problem, SpecError, shown
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports none but the subclass
 

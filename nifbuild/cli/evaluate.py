@@ -10,7 +10,7 @@ from nifbuild.cli.loading import loading
 from nifbuild.cli.options import CheckpointOption, JsonOption, OverwriteOption, Which
 from nifbuild.cli.output import print_document
 from nifbuild.errors import SpecError
-from nifbuild.train.processes import is_first, is_launched
+from nifbuild.machine.processes import is_first, is_launched
 
 ConfusionOption = Annotated[
     list[Path] | None,
@@ -75,8 +75,8 @@ def evaluate(
     a list.
     """
     with loading():
+        from nifbuild.machine.launch import launch, require_processes
         from nifbuild.report.confusion import require_writable
-        from nifbuild.train.launch import launch, require_processes
 
     options = {
         "split": split,
@@ -111,15 +111,15 @@ def _evaluate_here(
     quiet: bool,
     json_output: bool,
 ) -> None:
-    from nifbuild.train.launch import reporting_failure
+    from nifbuild.machine.launch import reporting_failure
 
     with reporting_failure():
         with loading():
+            from nifbuild.evaluate.evaluate import evaluate_at_sizes
+            from nifbuild.evaluate.sizes import parse_sizes
+            from nifbuild.machine.progress import reporter
             from nifbuild.report.confusion import save_confusion
-            from nifbuild.train.evaluation import evaluate_at_sizes
-            from nifbuild.train.progress import reporter
-            from nifbuild.train.sizes import parse_sizes
-            from nifbuild.train.summary import print_sizes, print_summary
+            from nifbuild.report.summary import print_sizes, print_summary
 
         size = options.pop("size")
         sizes = None if size is None else parse_sizes(size)

@@ -78,9 +78,9 @@ def export(
     command fails and there is no file.
     """
     with loading():
+        from nifbuild.machine.progress import reporter
         from nifbuild.report.export.export import export as export_model
         from nifbuild.report.export.export import read_request
-        from nifbuild.train.progress import reporter
 
     request = read_request(
         source,

@@ -13,10 +13,9 @@ from typing import Any, ParamSpec, TextIO
 
 import typer
 
-from nifbuild.errors import NifbuildError, Problem, RunError
-from nifbuild.shown import shown
-from nifbuild.train.careful_stderr import careful_stderr
-from nifbuild.train.documents import without_nan
+from nifbuild.errors import NifbuildError, Problem, RunError, shown
+from nifbuild.machine.terminal import careful_stderr
+from nifbuild.runs.documents import without_nan
 
 P = ParamSpec("P")
 

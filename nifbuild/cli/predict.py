@@ -48,15 +48,15 @@ def predict(
     predicted nevertheless.
     """
     with loading():
+        from nifbuild.evaluate.predict import predict_images
+        from nifbuild.evaluate.sizes import parse_one_size
+        from nifbuild.machine.progress import reporter
         from nifbuild.report.predictions import (
             as_document,
             print_predictions,
             require_writable,
             save_predictions,
         )
-        from nifbuild.train.predict import predict_images
-        from nifbuild.train.progress import reporter
-        from nifbuild.train.sizes import parse_one_size
 
     if csv is not None:
         require_writable(csv, overwrite=overwrite)

@@ -87,10 +87,10 @@ def shrink(
     weights of plain PyTorch convolutions.
     """
     with loading():
+        from nifbuild.machine.progress import reporter
         from nifbuild.report.shrink.request import read_request
         from nifbuild.report.shrink.shrink import shrink_run
         from nifbuild.report.shrink.table import print_result
-        from nifbuild.train.progress import reporter
 
     request = read_request(
         run,

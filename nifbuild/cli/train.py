@@ -9,7 +9,7 @@ import typer
 from nifbuild.cli.loading import loading
 from nifbuild.cli.options import DataOption, JsonOption, SetOption, SpecArgument
 from nifbuild.cli.output import print_document
-from nifbuild.train.processes import is_first, is_launched
+from nifbuild.machine.processes import is_first, is_launched
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -78,8 +78,8 @@ def train(
     """
     with loading():
         from nifbuild.errors import SpecError
+        from nifbuild.machine.launch import launch, require_processes
         from nifbuild.spec.resolve import load_spec
-        from nifbuild.train.launch import launch, require_processes
 
     short = {
         "epochs": epochs,
@@ -98,7 +98,7 @@ def train(
     if is_launched():
         require_processes(processes)
     elif processes is not None and processes > 1:
-        from nifbuild.train.directory import RunDirectory
+        from nifbuild.runs.directory import RunDirectory
 
         RunDirectory(directory).require_free(overwrite=overwrite, resume=resume)
         command = [sys.executable, "-m", "nifbuild", "train", str(spec), "--out", str(directory)]
@@ -119,14 +119,14 @@ def _train_here(
     quiet: bool,
     json_output: bool,
 ) -> None:
-    from nifbuild.train.launch import reporting_failure
+    from nifbuild.machine.launch import reporting_failure
 
     with reporting_failure(), resolved.placing():
         with loading():
-            from nifbuild.train.memory import OutOfMemory
-            from nifbuild.train.progress import reporter
+            from nifbuild.machine.memory import OutOfMemory
+            from nifbuild.machine.progress import reporter
+            from nifbuild.report.summary import print_summary
             from nifbuild.train.run import train_run
-            from nifbuild.train.summary import print_summary
 
         first = is_first()
         try:

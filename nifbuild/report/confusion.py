@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nifbuild.report.output_file import require_files, write_table, written_file
-from nifbuild.shown import in_plot
+from nifbuild.report.show.plots import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

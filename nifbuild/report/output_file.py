@@ -16,8 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nifbuild import __version__
-from nifbuild.errors import Mark, Problem, RunError, SpecError
-from nifbuild.shown import shown
+from nifbuild.errors import Mark, Problem, RunError, SpecError, shown
 
 MAKER = f"made by nifbuild {__version__}"
 """Stands at the beginning or the end of each file in a folder that is named."""

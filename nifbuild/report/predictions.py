@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nifbuild.errors import shown
+from nifbuild.evaluate.predict import Prediction
+from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.output_file import require_files, write_table, written_file
-from nifbuild.shown import shown
-from nifbuild.terminal import Console, Table
-from nifbuild.train.predict import Prediction
 
 _OPTION = "--csv"
 

@@ -90,3 +90,9 @@ class Splits(Spec):
             # ImageNet's convention: what is called validation is what accuracy is reported on.
             roles["test"] = roles.pop("validation")
         return roles
+
+
+def final_split(splits: Collection[Role]) -> Role:
+    """The split whose figures are a run's result: test, else validation, else train."""
+    order: tuple[Role, ...] = ("test", "validation", "train")
+    return next(split for split in order if split in splits)

@@ -7,7 +7,7 @@ from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.training import TrainSpec
 
 if TYPE_CHECKING:
-    from nifbuild.train.checkpoint import Progress
+    from nifbuild.runs.checkpoint import Progress
 
 
 def require_validation(spec: TrainSpec, splits: Collection[str]) -> None:

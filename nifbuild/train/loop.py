@@ -15,23 +15,22 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from nifbuild.errors import InterruptedRun, Problem, RunError
+from nifbuild.evaluate.figures import Figures, evaluate
+from nifbuild.machine.device import Placement, share_from_first
+from nifbuild.machine.progress import Reporter
+from nifbuild.machine.seeds import derive_seed, seed_device
+from nifbuild.machine.sharding import weights_are_shared
+from nifbuild.machine.signals import Interrupt
+from nifbuild.runs.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.intact import fingerprints, require_saved
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
-from nifbuild.train.directory import RunDirectory
 from nifbuild.train.divergence import Diverged, require_finite
 from nifbuild.train.early_stopping import is_improvement, should_stop
 from nifbuild.train.ema import Ema
-from nifbuild.train.evaluate import Figures, evaluate
-from nifbuild.train.intact import fingerprints, require_saved
-from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
-from nifbuild.train.losses import StepLosses
+from nifbuild.train.meters import Pace, StepLosses, Timed
 from nifbuild.train.optim import lr_factor, set_lr
-from nifbuild.train.pace import Pace, Timed
-from nifbuild.train.place import Placement, share_from_first
-from nifbuild.train.progress import Reporter
-from nifbuild.train.seeds import derive_seed, seed_device
-from nifbuild.train.sharding import weights_are_shared
 
 
 class Augmentation(Protocol):

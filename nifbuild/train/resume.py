@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.runs.checkpoint import Identity, Progress
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.intact import evaluated_weights
+from nifbuild.runs.loaded import sound_labels
+from nifbuild.runs.weights import load_model
 from nifbuild.spec.same_training import load_stored
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train.checkpoint import Identity, Progress
-from nifbuild.train.directory import RunDirectory
 from nifbuild.train.early_stopping import should_stop
-from nifbuild.train.intact import evaluated_weights
 from nifbuild.train.optim import lr_factor
-from nifbuild.train.restore import load_model
-from nifbuild.train.trained import sound_labels
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved

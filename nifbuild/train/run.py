@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Collection
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -12,36 +11,42 @@ from torch import nn
 
 from nifbuild.compile import build_model
 from nifbuild.data import ImageData, Preprocess
-from nifbuild.nn.sync_batch_norm import sync_batch_norm
-from nifbuild.spec.splits import Role
-from nifbuild.spec.training import TrainSpec
-from nifbuild.train.batches import (
+from nifbuild.data.batches import (
     check_batch_size,
     check_statistics,
     evaluation_batches,
     micro_batch_size,
     training_batches,
 )
-from nifbuild.train.checkpoint import Identity
+from nifbuild.machine.device import (
+    Placement,
+    accelerator_on,
+    determinism,
+    resolve_device,
+    share_from_first,
+)
+from nifbuild.machine.memory import explaining_lack_of_memory, require_memory
+from nifbuild.machine.processes import is_first, world_size
+from nifbuild.machine.progress import Reporter
+from nifbuild.machine.sharding import require_shardable
+from nifbuild.machine.signals import Interrupt
+from nifbuild.nn.sync_batch_norm import sync_batch_norm
+from nifbuild.runs.checkpoint import Identity
+from nifbuild.runs.data import describe_data, load_images, open_for, warn_left_out
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.environment import describe_environment
+from nifbuild.runs.intact import evaluated_weights, evidence
+from nifbuild.runs.weights import load_model
+from nifbuild.spec.splits import Role, final_split
+from nifbuild.spec.training import TrainSpec
 from nifbuild.train.compilation import compiled_or_eager
-from nifbuild.train.data import describe_data, load_images, open_for, warn_left_out
-from nifbuild.train.device import accelerator_on, determinism, resolve_device
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.divergence import Diverged, locate
+from nifbuild.train.diagnosis import locate
+from nifbuild.train.divergence import Diverged
 from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
-from nifbuild.train.environment import describe_environment
-from nifbuild.train.init import Pretrained, fresh_model, read_pretrained
-from nifbuild.train.intact import evaluated_weights, evidence
-from nifbuild.train.interrupt import Interrupt
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.loop import Trainer
-from nifbuild.train.memory import explaining_lack_of_memory, require_memory
 from nifbuild.train.optim import build_optimizer
-from nifbuild.train.place import Placement, share_from_first
-from nifbuild.train.processes import is_first, world_size
-from nifbuild.train.progress import Reporter
-from nifbuild.train.restore import load_model
 from nifbuild.train.resume import (
     check_complete,
     checkpoint_to_resume,
@@ -49,7 +54,7 @@ from nifbuild.train.resume import (
     note_other_epochs,
     warn_lost_epochs,
 )
-from nifbuild.train.sharding import require_shardable
+from nifbuild.train.start import Pretrained, fresh_model, read_pretrained
 from nifbuild.train.trackers import require_trackers, trackers_on
 
 if TYPE_CHECKING:
@@ -258,12 +263,6 @@ def _trainer(
 def _evaluation(data: ImageData, split: Role, spec: TrainSpec, accelerator: Accelerator) -> Any:
     images = data.splits[split]
     return evaluation_batches(images, micro_batch_size(spec), data.workers, accelerator)
-
-
-def final_split(splits: Collection[Role]) -> Role:
-    """The split whose figures are a run's result: test, else validation, else train."""
-    order: tuple[Role, ...] = ("test", "validation", "train")
-    return next(split for split in order if split in splits)
 
 
 def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str, Any]:

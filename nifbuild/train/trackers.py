@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.train.directory import RunDirectory
+from nifbuild.runs.directory import RunDirectory
 
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "nifbuild[wandb]"}
 

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from nifbuild.ablate.cells import Store
-from nifbuild.train import RunDirectory
-from nifbuild.train.intact import evaluated_weights
-from nifbuild.train.lock import is_locked
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.intact import evaluated_weights
+from nifbuild.runs.lock import is_locked
 from tests.ablate.conftest import STUDY, ablate, document, write_study
 
 STUDY_OF_TWELVE = STUDY.replace("seeds: [0, 1]", "  vars.width: [4, 6]\nseeds: [0, 1, 2]")

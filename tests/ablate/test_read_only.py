@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from nifbuild.train.lock import locked
+from nifbuild.runs.lock import locked
 from tests.ablate.conftest import done_cells, write_study
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")

@@ -14,9 +14,10 @@ from nifbuild.ablate.local import LocalEngine
 from nifbuild.ablate.process import threads_for
 from nifbuild.ablate.run import choose_shard, parse_shard, prepare
 from nifbuild.errors import SpecError
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import load_run
+from nifbuild.runs.lock import locked
 from nifbuild.spec.ablation import load_study
-from nifbuild.train import RunDirectory, load_run
-from nifbuild.train.lock import locked
 from tests.ablate.conftest import STUDY, ablate, document, write_study
 
 

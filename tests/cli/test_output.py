@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from nifbuild.cli.app import app
 from nifbuild.cli.output import print_document
 from nifbuild.errors import RunError
-from nifbuild.train.device import accelerator_on
+from nifbuild.machine.device import accelerator_on
 
 
 def refuse(name):

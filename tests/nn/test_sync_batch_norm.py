@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from nifbuild.machine.launch import launch
 from nifbuild.nn.sync_batch_norm import SyncBatchNorm, sync_batch_norm
-from nifbuild.train.launch import launch
 
 
 def test_one_process_is_ordinary_batch_norm():

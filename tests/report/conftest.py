@@ -14,7 +14,7 @@ from nifbuild.report.bench.setting import Setting
 from nifbuild.report.bench.step import StepFigures, StepReport
 from nifbuild.report.timing import Quartiles
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import train_run
+from nifbuild.train.run import train_run
 
 ENVIRONMENT = {
     "device": "cpu",

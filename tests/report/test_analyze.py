@@ -19,7 +19,7 @@ from nifbuild.cli.output import guard
 from nifbuild.errors import SpecError
 from nifbuild.report.analysis import analyze_run, read_request
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import train_run
+from nifbuild.train.run import train_run
 
 SPEC = """
 version: 1

@@ -17,11 +17,11 @@ import safetensors.torch
 import torch
 
 from nifbuild.errors import InterruptedRun, RunError, SpecError
+from nifbuild.machine.progress import Reporter
 from nifbuild.report.shrink.request import ShrinkRequest
 from nifbuild.report.shrink.shrink import shrink_run
-from nifbuild.train import RunDirectory
-from nifbuild.train.lock import is_locked
-from nifbuild.train.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.lock import is_locked
 
 
 class Calls(Reporter):
@@ -138,7 +138,7 @@ KILLED = """
     from pathlib import Path
     from nifbuild.report.shrink.request import ShrinkRequest
     from nifbuild.report.shrink.shrink import shrink_run
-    from nifbuild.train.progress import Reporter
+    from nifbuild.machine.progress import Reporter
 
     class Kills(Reporter):
         def step(self, step, *rest):

@@ -18,10 +18,11 @@ import nifbuild
 from nifbuild.cli.output import guard
 from nifbuild.cli.shrink import shrink
 from nifbuild.errors import RunError
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.machine.progress import Reporter
 from nifbuild.report.shrink.search import smallest_mass
 from nifbuild.report.shrink.speed import compare_speed
-from nifbuild.train import RunDirectory, evaluate_run
-from nifbuild.train.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
 
 
 class Warnings(Reporter):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from nifbuild import build_model
+from nifbuild.data.batches import check_statistics
 from nifbuild.errors import SpecError
-from nifbuild.train.batches import check_statistics
 
 HEAD = "version: 1\ninput: {channels: 4, size: 8}\n"
 POOLED = "model: [global_avg_pool, {id: norm, op: batch_norm}, flatten]\n"

@@ -8,8 +8,7 @@ import time
 import pytest
 
 from nifbuild.compile import build_skeleton
-from nifbuild.errors import MAX_PROBLEMS, SpecError
-from nifbuild.shown import shown
+from nifbuild.errors import MAX_PROBLEMS, SpecError, shown
 from nifbuild.spec.budget import parse_bytes, parse_count
 from nifbuild.spec.document import SpecFile
 from nifbuild.spec.explain import explain

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from nifbuild.spec.resolve import Resolved, load_spec
-from nifbuild.train import train_run
+from nifbuild.train.run import train_run
 
 SPEC = """
 version: 1

@@ -30,9 +30,10 @@ import sklearn.datasets
 import torch
 import torch._dynamo
 
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import RunDirectory, train_run
-from nifbuild.train.progress import Reporter
+from nifbuild.train.run import train_run
 
 PRELOADED = (datasets, sklearn.datasets, torch._dynamo)
 """What training loads on the way: once here, rather than in each child."""

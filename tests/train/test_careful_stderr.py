@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nifbuild.train import train_run
-from nifbuild.train.careful_stderr import careful_stderr
-from nifbuild.train.progress import reporter
+from nifbuild.machine.progress import reporter
+from nifbuild.machine.terminal import careful_stderr
+from nifbuild.train.run import train_run
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 

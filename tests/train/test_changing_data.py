@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from nifbuild.errors import InterruptedRun, SpecError
-from nifbuild.train import RunDirectory, train_run
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.train.run import train_run
 from tests.train.test_run import Stop
 
 

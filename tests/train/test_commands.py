@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from nifbuild.cli.evaluate import evaluate
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
-from nifbuild.train import RunDirectory
+from nifbuild.runs.directory import RunDirectory
 
 
 @pytest.fixture
@@ -212,8 +212,8 @@ def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
 
     from rich.console import Console
 
-    from nifbuild.train import train_run
-    from nifbuild.train.progress import _Live
+    from nifbuild.machine.progress import _Live
+    from nifbuild.train.run import train_run
 
     live = _Live()
     screen = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
@@ -228,7 +228,7 @@ def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
 def test_table_leaves_out_many_classes():
     from rich.console import Console
 
-    from nifbuild.train.summary import duration_text, summary
+    from nifbuild.report.summary import duration_text, summary
 
     per_class = [{"name": f"c{i}", "accuracy": None, "num_samples": 0} for i in range(21)]
     result = {

@@ -8,8 +8,8 @@ import textwrap
 import pytest
 
 from nifbuild.errors import RunError, SpecError
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.intact import evaluated_weights
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.intact import evaluated_weights
 
 TEXT = "version: 1\nname: tiny\nmodel: [relu]\n"
 IDENTITY = {
@@ -217,7 +217,7 @@ def test_a_real_write_that_fails_leaves_the_old_checkpoint(run):
     script = """
         import resource, sys
         from nifbuild.errors import RunError
-        from nifbuild.train.directory import RunDirectory
+        from nifbuild.runs.directory import RunDirectory
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         run = RunDirectory(sys.argv[1])
         for write in (
@@ -273,7 +273,7 @@ def test_a_kill_while_old_checkpoints_go_leaves_no_half_of_one(run, monkeypatch)
             file.unlink()
             raise Killed
 
-    monkeypatch.setattr("nifbuild.train.directory.shutil.rmtree", half)
+    monkeypatch.setattr("nifbuild.runs.directory.shutil.rmtree", half)
     with pytest.raises(Killed):
         run.prune(1, best_step=None)
     assert names(run) == ["step_00000002"]
@@ -288,7 +288,7 @@ def test_a_kill_while_a_run_is_overwritten_leaves_no_checkpoint_to_resume(run, m
     def killed(path, *arguments, **options):
         raise Killed
 
-    monkeypatch.setattr("nifbuild.train.directory.shutil.rmtree", killed)
+    monkeypatch.setattr("nifbuild.runs.directory.shutil.rmtree", killed)
     with pytest.raises(Killed):
         run.create(overwrite=True)
     assert names(run) == []

@@ -12,12 +12,14 @@ import safetensors.torch
 import torch
 
 from nifbuild.errors import SpecError
-from nifbuild.train import RunDirectory, fresh_model, train_run
-from nifbuild.train.checkpoint import Progress
+from nifbuild.machine.launch import launch
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.checkpoint import Progress
+from nifbuild.runs.directory import RunDirectory
 from nifbuild.train.divergence import Diverged, _of_step, _watched
-from nifbuild.train.launch import launch
 from nifbuild.train.loop import Trainer
-from nifbuild.train.progress import Reporter
+from nifbuild.train.run import train_run
+from nifbuild.train.start import fresh_model
 from tests.train.test_run import contents
 
 NAN = float("nan")
@@ -249,7 +251,7 @@ def test_one_of_two_processes(spec_file, tmp_path):
         import os, sys, torch
         from pathlib import Path
         from nifbuild.spec.resolve import load_spec
-        from nifbuild.train import train_run
+        from nifbuild.train.run import train_run
         from nifbuild.train.divergence import Diverged
         from nifbuild.train.loop import Trainer
         original = Trainer.train_step

@@ -5,10 +5,11 @@ import signal
 import pytest
 
 from nifbuild.errors import InterruptedRun, SpecError
-from nifbuild.train import RunDirectory, train_run
-from nifbuild.train.evaluate import Figures
-from nifbuild.train.progress import Reporter
-from nifbuild.train.summary import print_summary
+from nifbuild.evaluate.figures import Figures
+from nifbuild.machine.progress import Reporter
+from nifbuild.report.summary import print_summary
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.train.run import train_run
 
 # Of the validation after each epoch; a tie, and a gain too small, are no improvement.
 TOP1 = [0.2, 0.5, 0.5, 0.505, 0.52, 0.51, 0.52, 0.5, 0.9, 0.9]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nifbuild.train.environment import describe_environment
+from nifbuild.runs.environment import describe_environment
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo")

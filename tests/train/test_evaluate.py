@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nifbuild.data.batches import evaluation_batches
 from nifbuild.data.images import Batch, ImageSet
-from nifbuild.train.batches import evaluation_batches
-from nifbuild.train.device import accelerator_on
-from nifbuild.train.evaluate import evaluate
+from nifbuild.evaluate.figures import evaluate
+from nifbuild.machine.device import accelerator_on
 
 
 class Numbers(ImageSet):

@@ -17,10 +17,13 @@ from typer.testing import CliRunner
 from nifbuild.cli.evaluate import evaluate
 from nifbuild.cli.output import guard
 from nifbuild.errors import SpecError
+from nifbuild.evaluate.evaluate import evaluate_at_sizes, evaluate_run
+from nifbuild.evaluate.sizes import parse_sizes, require_takes
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import load_run
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import RunDirectory, evaluate_at_sizes, evaluate_run, load_run, train_run
-from nifbuild.train.progress import Reporter
-from nifbuild.train.sizes import parse_sizes, require_takes
+from nifbuild.train.run import train_run
 
 FIGURES = ("top1", "top5", "loss", "calibration_error", "per_class", "confusion_matrix")
 CLASSES = ["one", "two", "zero"]

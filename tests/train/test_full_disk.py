@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
 from nifbuild.errors import InterruptedRun, RunError
-from nifbuild.train import RunDirectory, train_run
-from nifbuild.train.progress import Reporter
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.train.run import train_run
 from tests.train.test_kills import SETTINGS, assert_equal_runs
 from tests.train.test_run import Stop
 

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from nifbuild import build_model
 from nifbuild.errors import InterruptedRun
+from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train import RunDirectory, train_run
+from nifbuild.train.run import train_run
 from tests.train.test_run import Stop
 
 SPEC = """

@@ -11,8 +11,11 @@ from torch import nn
 
 from nifbuild import build_model, load_spec
 from nifbuild.errors import InterruptedRun, RunError, SpecError
-from nifbuild.train import RunDirectory, evaluate_run, fresh_model, train_run
-from nifbuild.train.progress import Reporter
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.train.run import train_run
+from nifbuild.train.start import fresh_model
 
 
 def weights(classes=10, conv2=(8, 6, 3, 3)):

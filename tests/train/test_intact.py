@@ -14,17 +14,15 @@ from typer.testing import CliRunner
 import nifbuild
 from nifbuild.cli.app import app
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.evaluate.predict import predict_images
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.intact import evaluated_weights
+from nifbuild.runs.loaded import load_run
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import (
-    RunDirectory,
-    evaluate_run,
-    fresh_model,
-    load_run,
-    predict_images,
-    train_run,
-)
-from nifbuild.train.intact import evaluated_weights
-from nifbuild.train.progress import Reporter
+from nifbuild.train.run import train_run
+from nifbuild.train.start import fresh_model
 from tests.train.conftest import SPEC
 
 

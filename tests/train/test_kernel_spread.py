@@ -3,7 +3,8 @@ import torch
 
 from nifbuild.errors import SpecError
 from nifbuild.nn import GlobalConv2d
-from nifbuild.train import load_run, train_run
+from nifbuild.runs.loaded import load_run
+from nifbuild.train.run import train_run
 
 
 def reach(directory):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nifbuild.train import RunDirectory
+from nifbuild.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
 

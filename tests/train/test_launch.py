@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from nifbuild.errors import InterruptedRun, RunError, SpecError
-from nifbuild.train.launch import launch, require_processes
+from nifbuild.machine.launch import launch, require_processes
 
 PROLOGUE = """
 import os, signal, sys, time
 from nifbuild.errors import InterruptedRun, Problem, RunError, SpecError
-from nifbuild.train.launch import reporting_failure
+from nifbuild.machine.launch import reporting_failure
 rank = int(os.environ["RANK"])
 """
 
@@ -47,7 +47,7 @@ def test_only_the_first_one_is_heard(capfd):
 
 @pytest.mark.parametrize("kind", [RunError, SpecError])
 def test_the_first_failure_is_the_one_that_is_raised(kind, capfd, monkeypatch):
-    monkeypatch.setattr("nifbuild.train.launch._GRACE_SECONDS", 1.0)
+    monkeypatch.setattr("nifbuild.machine.launch._GRACE_SECONDS", 1.0)
     started = time.monotonic()
     with pytest.raises(kind) as caught:
         run(
@@ -176,11 +176,11 @@ def is_running(process):
 
 ORPHANED_LAUNCHER = """
 import sys
-from nifbuild.train.launch import launch
+from nifbuild.machine.launch import launch
 script = '''
 import os, signal, sys, time
 from pathlib import Path
-from nifbuild.train import launch
+from nifbuild.machine import launch
 launch._WATCH_SECONDS, launch._SAVING_SECONDS = 0.05, 0.1
 folder = Path("{folder}")
 def save(number, frame):
@@ -202,7 +202,7 @@ launch([sys.executable, "-c", script], 1)
 
 LAUNCHER = """
 import sys
-from nifbuild.train.launch import launch
+from nifbuild.machine.launch import launch
 script = '''
 import os, signal, sys
 rank = os.environ["RANK"]
@@ -218,7 +218,7 @@ launch([sys.executable, "-c", script], 2)
 
 
 def test_needs_no_torch():
-    code = "import sys, nifbuild.train.launch; sys.exit('torch' in sys.modules)"
+    code = "import sys, nifbuild.machine.launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from nifbuild.errors import RunError
-from nifbuild.train import RunDirectory
-from nifbuild.train.lock import LOCK, locked
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.lock import LOCK, locked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks")
 
@@ -20,7 +20,7 @@ def holder(directory, then):
     script = f"""
         import os, signal, time
         from pathlib import Path
-        from nifbuild.train.lock import locked
+        from nifbuild.runs.lock import locked
         with locked(Path({str(directory)!r})):
             {then}
     """

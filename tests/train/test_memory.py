@@ -12,13 +12,19 @@ from typer.testing import CliRunner
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.machine.memory import (
+    OutOfMemory,
+    free_memory,
+    num_parameters,
+    require_memory,
+    total_memory,
+)
 from nifbuild.report.inspect import Target, predict
 from nifbuild.report.inspect.shortage import explain_shortage
 from nifbuild.report.inspect.units import bytes_text
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import evaluate_run, train_run
-from nifbuild.train.available import free_memory, total_memory
-from nifbuild.train.memory import OutOfMemory, num_parameters, require_memory
+from nifbuild.train.run import train_run
 
 # Two convolutions, two normalisations and a linear layer; see conftest.
 WIDE = "model.3.kind=standard"
@@ -73,12 +79,12 @@ def test_a_model_too_large_is_told_before_it_is_built(
     settings = (WIDE, "model.0.out_channels=1000000", f"train.optimizer={optimizer}")
     resolved = resolve(*settings, f"train.ema={ema}")
     needed = 4 * num_parameters(resolved) * (copies + (ema != "null"))
-    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed - 1)
+    monkeypatch.setattr("nifbuild.machine.memory.total_memory", lambda device: needed - 1)
     problem = problem_of(lambda: train_run(resolved, tmp_path / "run"))
     assert f"the model has {num_parameters(resolved):,} parameters" in problem.what
     assert problem.path == "model" and "fewer channels" in problem.fix
     assert not (tmp_path / "run").exists()
-    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed)
+    monkeypatch.setattr("nifbuild.machine.memory.total_memory", lambda device: needed)
     monkeypatch.setattr("nifbuild.train.run.load_images", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # so far it came
         train_run(resolved, tmp_path / "run")
@@ -100,18 +106,18 @@ def test_what_processes_keep_together(resolve, monkeypatch, fsdp, local, share):
     resolved = resolve(WIDE)
     needed = round(4 * num_parameters(resolved) * 4 * share)
     cpu = torch.device("cpu")
-    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed)
+    monkeypatch.setattr("nifbuild.machine.memory.total_memory", lambda device: needed)
     require_memory(resolved, cpu)
-    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed - 1)
+    monkeypatch.setattr("nifbuild.machine.memory.total_memory", lambda device: needed - 1)
     problem = problem_of(lambda: require_memory(resolved, cpu))
     assert ("in 2 processes" in problem.what) == (local == 2)
     assert ("shared out over 2" in problem.what) == fsdp
     # GPUs have memory of their own: their number on a machine makes no difference.
     gpu = torch.device("cuda")
     needed = round(4 * num_parameters(resolved) * 4 / (2 if fsdp else 1))
-    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed)
+    monkeypatch.setattr("nifbuild.machine.memory.total_memory", lambda device: needed)
     require_memory(resolved, gpu)
-    monkeypatch.setattr("nifbuild.train.memory.total_memory", lambda device: needed - 1)
+    monkeypatch.setattr("nifbuild.machine.memory.total_memory", lambda device: needed - 1)
     problem_of(lambda: require_memory(resolved, gpu))
 
 
@@ -142,7 +148,7 @@ def test_an_allocation_that_fails_names_what_to_change(resolve, tmp_path, monkey
     problem = problem_of(lambda: train_run(resolve(), tmp_path / "run"))
     assert problem.what.startswith("out of memory with 8 images at once; the model has ")
     assert "--set train.accumulate" in problem.fix
-    monkeypatch.setattr("nifbuild.train.evaluator.evaluate", fail)
+    monkeypatch.setattr("nifbuild.evaluate.evaluator.evaluate", fail)
     problem = problem_of(lambda: evaluate_run(tmp_path / "done", batch_size=3))
     assert "with 3 images" in problem.what and "--batch-size" in problem.fix
 
@@ -215,7 +221,7 @@ def test_free_memory_heeds_the_limits_of_a_container(tmp_path, monkeypatch):
     (tmp_path / "current").write_text("2000\n")
     names = (str(tmp_path / "max"), str(tmp_path / "current"))
     cpu = torch.device("cpu")
-    monkeypatch.setattr("nifbuild.train.available._CGROUPS", (("/nowhere", "/nowhere"), names))
+    monkeypatch.setattr("nifbuild.machine.memory._CGROUPS", (("/nowhere", "/nowhere"), names))
     assert (total_memory(cpu), free_memory(cpu)) == (5000, 3000)
     (tmp_path / "max").write_text("max\n")
     assert total_memory(cpu) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

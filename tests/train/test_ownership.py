@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from nifbuild.errors import InterruptedRun, RunError, SpecError
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import RunDirectory, evaluate_run, train_run
+from nifbuild.train.run import train_run
 from tests.train.conftest import SPEC
 from tests.train.test_run import Stop
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from nifbuild.cli.output import guard
 from nifbuild.cli.predict import predict
 from nifbuild.errors import RunError, SpecError
-from nifbuild.train import evaluate_run, predict_images
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.evaluate.predict import predict_images
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from nifbuild.errors import SpecError
-from nifbuild.train import RunDirectory, train_run
-from nifbuild.train.launch import launch
+from nifbuild.machine.launch import launch
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.train.run import train_run
 
 # Not Adam: it turns the rounding noise of gradients that are zero, as those of biases before batch
 # normalisation, into steps of full size.
@@ -66,9 +67,9 @@ COUNTS = """
     import os, sys, torch
     from pathlib import Path
     from torch import nn
-    from nifbuild.train.batches import evaluation_batches
-    from nifbuild.train.device import accelerator_on
-    from nifbuild.train.evaluate import evaluate
+    from nifbuild.data.batches import evaluation_batches
+    from nifbuild.machine.device import accelerator_on
+    from nifbuild.evaluate.figures import evaluate
 
     class Numbers(torch.utils.data.Dataset):
         def __init__(self, logits, labels):
@@ -155,7 +156,7 @@ def test_sigterm_saves_within_a_step(spec_file, start, tmp_path):
 def test_the_second_ctrl_c_ends_at_once():
     script = """
         import os, signal, sys
-        from nifbuild.train.interrupt import Interrupt
+        from nifbuild.machine.signals import Interrupt
         with Interrupt() as interrupt:
             os.kill(os.getpid(), signal.SIGINT)
             print(interrupt.requested(), flush=True)

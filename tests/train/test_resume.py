@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from nifbuild.errors import InterruptedRun, SpecError
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import RunDirectory, evaluate_run, train_run
-from nifbuild.train.progress import Reporter
+from nifbuild.train.run import train_run
 from tests.train.test_run import Stop, contents, losses
 
 

@@ -10,9 +10,13 @@ import torch
 
 from nifbuild.data.images import MemoryImages
 from nifbuild.errors import InterruptedRun, RunError, SpecError
-from nifbuild.train import RunDirectory, evaluate_run, fresh_model, load_run, train_run
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import load_run
 from nifbuild.train.loop import Trainer
-from nifbuild.train.progress import Reporter
+from nifbuild.train.run import train_run
+from nifbuild.train.start import fresh_model
 
 TIMES = (
     "seconds",

@@ -1,6 +1,6 @@
 import torch
 
-from nifbuild.train.seeds import seed_device
+from nifbuild.machine.seeds import seed_device
 
 
 def test_a_seeded_device_draws_what_torch_does():

@@ -10,9 +10,11 @@ import pytest
 
 from nifbuild import build_model
 from nifbuild.errors import SpecError
+from nifbuild.evaluate.evaluate import evaluate_run
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.weights import read_weights
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train import RunDirectory, evaluate_run, train_run
-from nifbuild.train.weights_file import read_weights
+from nifbuild.train.run import train_run
 from tests.train.test_gradient_checkpointing import SPEC
 
 CONFIGURATION = """

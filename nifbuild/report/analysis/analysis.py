@@ -11,6 +11,8 @@ from torch import Tensor
 
 from nifbuild.data import Preprocess, open_data
 from nifbuild.errors import SpecError
+from nifbuild.evaluate.evaluator import hint_at_directory
+from nifbuild.machine.device import resolve_device
 from nifbuild.report.analysis.components import Components, measure_components
 from nifbuild.report.analysis.filters import FilterFigures, measure_filters
 from nifbuild.report.analysis.gallery import Sample, choose_samples
@@ -29,12 +31,10 @@ from nifbuild.report.analysis.subject import (
 )
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.output_file import MAKER
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.data import Augment, Limit
-from nifbuild.train.device import resolve_device
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.evaluator import hint_at_directory
-from nifbuild.train.run import final_split
-from nifbuild.train.trained import TrainedModel, load_run
+from nifbuild.spec.splits import final_split
 
 SCHEMA_VERSION = 1
 _BATCH = 8

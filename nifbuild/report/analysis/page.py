@@ -5,12 +5,12 @@ import html
 from collections.abc import Mapping, Sequence
 
 from nifbuild import __version__
+from nifbuild.errors import shown
 from nifbuild.report.analysis.analysis import Analysis, ModelFigures
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.style import NAMES, size_text
 from nifbuild.report.analysis.verdict import verdicts
 from nifbuild.report.output_file import MAKER
-from nifbuild.shown import shown
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #666; --line: #ddd;

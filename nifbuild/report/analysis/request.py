@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import Which
 from nifbuild.spec.image_size import parse_size
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.trained import Which
 
 DEFAULT_SHARES = (0.5, 0.9, 0.95)
 FOLDER = "analysis"

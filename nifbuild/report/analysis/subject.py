@@ -8,12 +8,12 @@ from torch import nn
 from nifbuild.errors import Mark, NifbuildError, Problem, RunError, SpecError
 from nifbuild.nn import GlobalConv2d
 from nifbuild.report.analysis.request import Request
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.ops.global_conv import GlobalConv
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.init import fresh_model, read_pretrained
-from nifbuild.train.trained import TrainedModel, load_run
+from nifbuild.train.start import fresh_model, read_pretrained
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved

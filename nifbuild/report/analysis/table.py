@@ -6,12 +6,12 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from nifbuild.errors import shown
+from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.analysis.analysis import Analysis
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.style import size_text
 from nifbuild.report.analysis.verdict import verdicts
-from nifbuild.shown import shown
-from nifbuild.terminal import Console, Table
 
 
 def print_analysis(analysis: Analysis, page: Path | None) -> None:

@@ -15,7 +15,7 @@ from nifbuild.report.analysis.plot_images import (
 )
 from nifbuild.report.analysis.style import DPI, paper_style
 from nifbuild.report.output_file import MAKER, require_folder, written_folder
-from nifbuild.train.documents import as_json
+from nifbuild.runs.documents import as_json
 
 PAGE = "report.html"
 _DOCUMENT = "analysis.json"

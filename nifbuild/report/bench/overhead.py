@@ -15,13 +15,14 @@ from torch import Tensor
 from nifbuild.data import Preprocess
 from nifbuild.data.images import MemoryImages
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.machine.progress import Reporter
 from nifbuild.report.bench.setting import Setting, first_line
 from nifbuild.report.timing import OnTurn, Quartiles, ratios
+from nifbuild.runs.data import colours, open_for
 from nifbuild.spec.resolve import Resolved, load_spec
-from nifbuild.train import fresh_model, train_run
-from nifbuild.train.data import colours, open_for
 from nifbuild.train.optim import build_optimizer, set_lr
-from nifbuild.train.progress import Reporter
+from nifbuild.train.run import train_run
+from nifbuild.train.start import fresh_model
 
 STEPS = 20
 """Of each loop in each repeat; fewer where there are fewer images."""

@@ -10,8 +10,8 @@ from nifbuild.report.bench.layers import Figures, LayersReport
 from nifbuild.report.bench.step import StepReport
 from nifbuild.report.bench.table import machine_text
 from nifbuild.report.output_file import written_file
+from nifbuild.report.show.plots import in_plot
 from nifbuild.report.timing import Quartiles
-from nifbuild.shown import in_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from nifbuild.terminal import Console
+from nifbuild.machine.terminal import Console
 
 
 class StatusLine:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nifbuild.train.environment import describe_environment
+from nifbuild.runs.environment import describe_environment
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.bench.contenders import THIS_LAYER
 from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport, ShapeFigures
 from nifbuild.report.bench.overhead import OverheadReport
 from nifbuild.report.bench.step import StepReport
 from nifbuild.report.timing import Quartiles
-from nifbuild.terminal import Console, Table
 
 _MEDIAN = "median of n ± IQR/2"
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from html import escape
 
+from nifbuild.errors import shown
 from nifbuild.report.drawing.blocks import Block
 from nifbuild.report.drawing.labels import (
     COLOURS,
@@ -12,7 +13,6 @@ from nifbuild.report.drawing.labels import (
     op_lines,
     shape_label,
 )
-from nifbuild.shown import shown
 from nifbuild.spec.graph import INPUT, Graph
 
 

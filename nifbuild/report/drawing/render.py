@@ -3,8 +3,9 @@
 from html import escape
 from pathlib import Path as File
 
+from nifbuild.errors import shown
 from nifbuild.report.drawing.shapes import LINE, Path, Picture, Rect, Text
-from nifbuild.shown import in_plot, shown
+from nifbuild.report.show.plots import in_plot
 
 _RADIUS = 5.0
 _FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"

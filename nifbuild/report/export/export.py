@@ -7,7 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nifbuild.errors import Mark, Problem, RunError, SpecError
+from nifbuild.errors import Mark, Problem, RunError, SpecError, shown
+from nifbuild.evaluate.sizes import parse_one_size
+from nifbuild.machine.progress import Reporter
 from nifbuild.report.export.formats import (
     Written,
     require_packages,
@@ -18,10 +20,7 @@ from nifbuild.report.export.formats import (
 from nifbuild.report.export.plain import Filters, plain_model
 from nifbuild.report.export.source import Source, open_source
 from nifbuild.report.output_file import require_files, written_file
-from nifbuild.shown import shown
-from nifbuild.train.progress import Reporter
-from nifbuild.train.sizes import parse_one_size
-from nifbuild.train.trained import Which
+from nifbuild.runs.loaded import Which
 
 Format = Literal["onnx", "torch", "safetensors"]
 

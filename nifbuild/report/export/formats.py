@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from nifbuild.errors import Problem, SpecError
-from nifbuild.loaded import header, load
 from nifbuild.report.export.plain import PlainModel
 from nifbuild.report.export.source import Source
-from nifbuild.train.checkpoint import weights_bytes
+from nifbuild.runs.checkpoint import weights_bytes
+from nifbuild.runs.loaded import header, load
 
 Run = Callable[[Tensor], Tensor]
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from nifbuild.errors import Problem, SpecError
+from nifbuild.evaluate.evaluator import chosen_split, evaluator_on
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import TrainedModel, Which, load_run
 from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.resolve import Resolved, load_spec
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.evaluator import chosen_split, evaluator_on
-from nifbuild.train.init import fresh_model
-from nifbuild.train.progress import Reporter
-from nifbuild.train.trained import TrainedModel, Which, load_run
+from nifbuild.train.start import fresh_model
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ import traceback
 from typing import get_args
 
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.machine.memory import OutOfMemory, free_memory
+from nifbuild.machine.processes import world_size
 from nifbuild.report.inspect.budget import largest_batch
 from nifbuild.report.inspect.inspection import inspect_spec
 from nifbuild.report.inspect.targets import Device, Target
 from nifbuild.report.inspect.units import bytes_text
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train.available import free_memory
-from nifbuild.train.memory import OutOfMemory
-from nifbuild.train.processes import world_size
 
 
 def explain_shortage(error: OutOfMemory) -> RunError:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from rich import box
 from rich.console import JustifyMethod
 
+from nifbuild.errors import shown
+from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.inspect.folding import Folded, fold
 from nifbuild.report.inspect.inspection import Inspection, Row
 from nifbuild.report.inspect.targets import BOUND
 from nifbuild.report.inspect.units import bytes_text, count_text
 from nifbuild.report.inspect.workspace import MAX_TRIED_BYTES
-from nifbuild.shown import shown
-from nifbuild.terminal import Console, Table
 
 _LABELS = {
     "weights_bytes": "weights",

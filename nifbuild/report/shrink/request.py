@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.evaluate.sizes import parse_one_size
 from nifbuild.nn.frame import Boundary
-from nifbuild.train.sizes import parse_one_size
-from nifbuild.train.trained import Which
+from nifbuild.runs.loaded import Which
 
 DEFAULT_MASS = 0.95
 

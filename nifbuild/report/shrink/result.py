@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from nifbuild.evaluate.figures import Figures
 from nifbuild.report.shrink.changes import Change
 from nifbuild.report.shrink.search import Trial
 from nifbuild.report.shrink.speed import Speed
 from nifbuild.report.shrink.windows import LayerWindows
-from nifbuild.train.evaluate import Figures
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from nifbuild.errors import InterruptedRun, Mark, Problem, SpecError
+from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluator_on
+from nifbuild.machine.progress import Reporter
 from nifbuild.nn.frame import Boundary
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.shrink.changes import Cut, measure_changes
@@ -21,14 +23,12 @@ from nifbuild.report.shrink.spec import ordinary_model
 from nifbuild.report.shrink.speed import compare_speed
 from nifbuild.report.shrink.windows import LayerWindows, critical_masses
 from nifbuild.report.shrink.write import holds_cut, is_cut, write_run
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.ops.conv import ConvFields
 from nifbuild.spec.resolve import Resolved, load_spec
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.evaluator import Evaluator, chosen_split, evaluator_on
-from nifbuild.train.progress import Reporter
 from nifbuild.train.run import train_run
-from nifbuild.train.trained import TrainedModel, load_run
 
 _MEASURED_IMAGES = 32
 """Images on which the change of layers and the speed are measured."""

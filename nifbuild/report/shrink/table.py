@@ -4,9 +4,9 @@ import shlex
 
 from rich.console import Group, RenderableType
 
+from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.inspect.units import count_text
 from nifbuild.report.shrink.result import ShrinkResult
-from nifbuild.terminal import Console, Table
 
 
 def print_result(result: ShrinkResult) -> None:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from nifbuild.data import ImageData
 from nifbuild.report.shrink.result import ShrinkResult
+from nifbuild.runs.checkpoint import load_weights, weights_bytes
+from nifbuild.runs.data import describe_data
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.environment import describe_environment
+from nifbuild.runs.intact import WEIGHTS, evidence, fingerprints
+from nifbuild.runs.loaded import TrainedModel
 from nifbuild.spec.resolve import Resolved
-from nifbuild.train.checkpoint import load_weights, weights_bytes
-from nifbuild.train.data import describe_data
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.environment import describe_environment
-from nifbuild.train.intact import WEIGHTS, evidence, fingerprints
-from nifbuild.train.trained import TrainedModel
 
 _ROUNDING = 1e-5
 """Of weights that are computed again, over the largest of a tensor."""

@@ -7,23 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
-from nifbuild.data import Catalog, ImageData, open_data
+from nifbuild.data import Catalog, ImageData, Preprocess, open_data
+from nifbuild.data.batches import evaluation_batches, micro_batch_size
 from nifbuild.data.relabel import difference, relabelled
 from nifbuild.errors import Problem, SpecError
-from nifbuild.spec.data import Normalize
+from nifbuild.evaluate.figures import Figures, evaluate
+from nifbuild.machine.device import Placement, accelerator_on, determinism, resolve_device
+from nifbuild.machine.memory import explaining_lack_of_memory
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.data import load_images, warn_left_out
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import TrainedModel
+from nifbuild.spec.data import Augment, Normalize
 from nifbuild.spec.data_file import load_data
-from nifbuild.spec.splits import Role
-from nifbuild.train.batches import evaluation_batches, micro_batch_size
-from nifbuild.train.data import load_images, warn_left_out
-from nifbuild.train.device import resolve_device
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.evaluate import Figures, evaluate
-from nifbuild.train.inference import Inference, inference
-from nifbuild.train.progress import Reporter
-from nifbuild.train.run import final_split
-from nifbuild.train.trained import TrainedModel
+from nifbuild.spec.splits import Role, final_split
 
 
 @dataclass(frozen=True)
@@ -171,3 +172,45 @@ def hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
         raise SpecError(
             replace(problem, fix=f"{problem.fix}\n{hint}") for problem in error.problems
         ) from error
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A model that is ready for images.
+
+    Attributes:
+        module: On its device, in eval mode.
+        place: Its `evaluation_input` makes the model's input of images as bytes.
+        accelerator: Says how processes meet, and the precision.
+    """
+
+    module: nn.Module
+    place: Placement
+    accelerator: Accelerator
+
+
+@contextmanager
+def inference(trained: TrainedModel, device: torch.device, batch_size: int) -> Iterator[Inference]:
+    """Prepares a trained model as for the evaluation of its run, but for the device.
+
+    Args:
+        trained: The model.
+        device: As from `resolve_device`.
+        batch_size: Images that will pass at once.
+
+    Raises:
+        SpecError: If the device does not have the run's precision.
+        RunError: If memory does not suffice while it is in use.
+    """
+    spec = trained.resolved.spec.train
+    fix = "have fewer pass at once: --batch-size"
+    with ExitStack() as stack:
+        accelerator = stack.enter_context(accelerator_on(device, precision=spec.precision))
+        stack.enter_context(determinism(spec.deterministic))
+        stack.enter_context(
+            explaining_lack_of_memory(trained.resolved, batch_size, accelerator.device, fix)
+        )
+        num_classes = len(trained.class_names)
+        preprocess = Preprocess(Augment(), num_classes, trained.mean, trained.std)
+        place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
+        yield Inference(place.module(trained.model), place, accelerator)

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from accelerate import Accelerator
 
 from nifbuild.data import Catalog, ImageData, open_data
-from nifbuild.errors import Problem, SpecError
-from nifbuild.shown import shown
-from nifbuild.train.progress import Reporter
+from nifbuild.errors import Problem, SpecError, shown
+from nifbuild.machine.progress import Reporter
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved

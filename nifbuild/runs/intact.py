@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nifbuild.errors import NifbuildError, Problem, RunError
+from nifbuild.runs.documents import EVIDENCE, FINGERPRINTS, Document, read_document
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.same_training import load_stored, training_changes
-from nifbuild.train.documents import EVIDENCE, FINGERPRINTS, Document, read_document
 
 WEIGHTS = "model.safetensors"
 AVERAGE = "ema.safetensors"

@@ -16,9 +16,9 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
 from nifbuild.errors import Problem, SpecError
+from nifbuild.machine.processes import world_size
 from nifbuild.nn.graph import StepGraph
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train.processes import world_size
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor

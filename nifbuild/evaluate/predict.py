@@ -13,15 +13,15 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from nifbuild.data.batches import micro_batch_size
 from nifbuild.data.decode import Decoder, quiet_pillow
 from nifbuild.data.listing import LeftOut, TooManyFoldersError, image_files
 from nifbuild.errors import Problem, SpecError
-from nifbuild.train.batches import micro_batch_size
-from nifbuild.train.device import resolve_device
-from nifbuild.train.inference import Inference, inference
-from nifbuild.train.progress import Reporter
-from nifbuild.train.sizes import Size, require_takes
-from nifbuild.train.trained import TrainedModel, Which, load_run
+from nifbuild.evaluate.evaluator import Inference, inference
+from nifbuild.evaluate.sizes import Size, require_takes
+from nifbuild.machine.device import resolve_device
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.loaded import TrainedModel, Which, load_run
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@
 The pointer is a file rather than a link, so that it survives copying and archiving. A checkpoint is
 written aside, flushed to disk and renamed, and old ones go after that, renamed before they are
 removed: at every moment there is a complete one, and none that only looks like one. What of all
-this is told to be the run's, and may be deleted, stands in `nifbuild.train.ownership`.
+this is told to be the run's, and may be deleted, stands in `nifbuild.runs.ownership`.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.spec.resolve import load_spec
-from nifbuild.train.documents import FINGERPRINTS, Document, as_json, read_document, read_lines
-from nifbuild.train.lock import locked
-from nifbuild.train.ownership import (
+from nifbuild.machine.files import remove_folder, write_atomically, write_folder, write_problem
+from nifbuild.runs.documents import FINGERPRINTS, Document, as_json, read_document, read_lines
+from nifbuild.runs.lock import locked
+from nifbuild.runs.ownership import (
     FILES,
     FOLDERS,
     SHARED_FOLDERS,
@@ -47,7 +47,7 @@ from nifbuild.train.ownership import (
     step_of,
     unfinished,
 )
-from nifbuild.train.writing import remove_folder, write_atomically, write_folder, write_problem
+from nifbuild.spec.resolve import load_spec
 
 
 class RunDirectory:

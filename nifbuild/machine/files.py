@@ -1,7 +1,7 @@
 """Files and folders that are written whole or not at all, and folders that go in one step.
 
 What is not complete yet, or about to go, has a name of its own: a kill at any moment leaves the old
-or the new under the real one, and at most a rest that `nifbuild.train.ownership` knows.
+or the new under the real one, and at most a rest that `nifbuild.runs.ownership` knows.
 """
 
 import contextlib

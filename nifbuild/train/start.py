@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from nifbuild.compile import build_model, build_skeleton
 from nifbuild.errors import Problem, SpecError, did_you_mean
+from nifbuild.machine.seeds import derive_seed
 from nifbuild.nn.global_conv import GlobalConv2d
+from nifbuild.runs.weights import non_finite, odd, other_type, read_weights, shape_text
 from nifbuild.spec.select import select_weights
 from nifbuild.spec.training import InitSpec
-from nifbuild.train.restore import non_finite, odd, other_type, shape_text
-from nifbuild.train.seeds import derive_seed
-from nifbuild.train.weights_file import read_weights
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from nifbuild.errors import InterruptedRun, Mark, NifbuildError, Problem, RunError, SpecError
-from nifbuild.train.processes import world_size
+from nifbuild.machine.processes import world_size
 
 PARENT_VARIABLE = "NIFBUILD_PARENT"
 """Environment variable with the process id of the launcher, where there is one."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from nifbuild.machine.terminal import Console, Table
 from nifbuild.spec.image_size import size_text
-from nifbuild.terminal import Console, Table
 
 _SHOWN_CLASSES = 20
 

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 import torch.distributed as dist
 
-from nifbuild.train.launch import discard, stop_signals, terminals
+from nifbuild.machine.launch import discard, stop_signals, terminals
 
 
 class Interrupt:

@@ -1,12 +1,15 @@
-"""The losses of the steps, read from the device as seldom as possible."""
+"""What is measured of the steps: losses, read as seldom as possible, and how fast they are done."""
 
 import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from nifbuild.train.directory import RunDirectory
+from nifbuild.runs.directory import RunDirectory
 from nifbuild.train.divergence import Diverged
 
 _READ_EVERY = 16
@@ -51,3 +54,38 @@ class StepLosses:
                 raise Diverged(f"the loss is {value} at step {step}", step, self._directory)
         self.last = values[-1]
         return values
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the steps of an epoch were done.
+
+    Attributes:
+        images_per_second: Over all processes.
+        data_wait_share: Share of the time in which this process waited for the next batch: to be
+            read, decoded and brought to the device. Augmentation is work of the device.
+    """
+
+    images_per_second: float
+    data_wait_share: float
+
+
+class Timed:
+    """Goes over batches, and adds up how long each was waited for.
+
+    Attributes:
+        seconds: So far.
+    """
+
+    def __init__(self, batches: Iterator[dict[str, Tensor]]) -> None:
+        self.seconds = 0.0
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            asked = time.monotonic()
+            batch = next(self._batches, None)
+            self.seconds += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch

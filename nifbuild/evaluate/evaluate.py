@@ -7,15 +7,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from nifbuild.train.batches import micro_batch_size
-from nifbuild.train.data import load_images, warn_left_out
-from nifbuild.train.device import resolve_device
-from nifbuild.train.directory import RunDirectory
-from nifbuild.train.evaluator import Evaluator, chosen_split, evaluated_data
-from nifbuild.train.inference import inference
-from nifbuild.train.progress import Reporter
-from nifbuild.train.sizes import Size, require_takes
-from nifbuild.train.trained import Which, load_run
+from nifbuild.data.batches import micro_batch_size
+from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluated_data, inference
+from nifbuild.evaluate.sizes import Size, require_takes
+from nifbuild.machine.device import resolve_device
+from nifbuild.machine.progress import Reporter
+from nifbuild.runs.data import load_images, warn_left_out
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import Which, load_run
 
 
 def evaluate_run(

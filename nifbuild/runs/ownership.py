@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.machine.files import REMOVING, WRITING
+from nifbuild.runs.documents import Document, read_document, says_nifbuild
+from nifbuild.runs.lock import LOCK, locked
 from nifbuild.spec.same_training import training_changes
 from nifbuild.spec.source import Map, parse
-from nifbuild.train.documents import Document, read_document, says_nifbuild
-from nifbuild.train.lock import LOCK, locked
-from nifbuild.train.writing import REMOVING, WRITING
 
 FILES = (
     "spec.yaml",

@@ -8,8 +8,8 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from nifbuild.shown import shown
-from nifbuild.terminal import Console
+from nifbuild.errors import shown
+from nifbuild.machine.terminal import Console
 
 
 class Reporter:

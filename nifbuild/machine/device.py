@@ -1,19 +1,21 @@
-"""The device of a run, and the Accelerator on it."""
+"""The device of a run, the Accelerator on it, and how tensors lie there."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin
+from torch import Tensor, nn
 
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.machine.processes import local_processes, require_consistent, world_size
+from nifbuild.machine.seeds import derive_seed
+from nifbuild.machine.sharding import share_out
 from nifbuild.spec.training import Precision
-from nifbuild.train.processes import local_processes, require_consistent, world_size
-from nifbuild.train.seeds import derive_seed
-from nifbuild.train.sharding import share_out
 
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -163,3 +165,46 @@ def determinism(enabled: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
+
+
+class Placement:
+    """Puts models and images where a run wants them.
+
+    Args:
+        device: The device.
+        channels_last: Whether images and filters have their channels innermost.
+        normalize: Bytes to the model's input, without augmentation.
+    """
+
+    def __init__(
+        self, device: torch.device, channels_last: bool, normalize: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.device = device
+        self._normalize = normalize
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def module(self, module: nn.Module) -> nn.Module:
+        """The module, moved in place."""
+        return module.to(device=self.device, memory_format=self._format)  # type: ignore[call-overload,no-any-return]
+
+    def input(self, images: Tensor) -> Tensor:
+        """Images [batch, channels, height, width] in the memory format of the filters."""
+        return images.contiguous(memory_format=self._format)
+
+    def evaluation_input(self, images: Tensor) -> Tensor:
+        """The model's input for images as bytes."""
+        return self.input(self._normalize(images))
+
+    def peak_memory(self) -> int:
+        """Bytes that tensors took at most on a GPU; 0 elsewhere."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+
+
+def share_from_first(tensors: Iterable[Tensor]) -> None:
+    """Gives every process the first one's values, in place."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        for tensor in tensors:
+            value = tensor.detach().contiguous()  # collectives refuse channels-last tensors
+            dist.broadcast(value, src=0)
+            with torch.no_grad():
+                tensor.copy_(value)

@@ -1,11 +1,16 @@
-"""The way to rich, which draws tables and progress on terminals.
+"""The way to terminals: rich, which draws there, and a standard error that ends nothing.
 
 Names of files, classes and specs get into everything that is printed. Here, and nowhere else, they
 are kept from being read as rich's markup (`[red]`), as emoji (`:x:`), or by the terminal itself.
 """
 
-from collections.abc import Iterable
-from typing import Any
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
 
 import rich.console
 import rich.table
@@ -13,7 +18,7 @@ from rich.console import RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from nifbuild.shown import shown
+from nifbuild.errors import shown
 
 
 class Console(rich.console.Console):
@@ -44,3 +49,42 @@ class Table(rich.table.Table):
         """As rich's."""
         plain = (shown(cell) if isinstance(cell, str) else cell for cell in cells)
         super().add_row(*plain, **options)
+
+
+class _Stderr(io.FileIO):
+    """Standard error; what cannot be written is dropped."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return len(memoryview(content).cast("B"))
+
+
+@contextmanager
+def careful_stderr() -> Iterator[None]:
+    """While entered, what is written to stderr is dropped where it cannot be written."""
+    given = sys.stderr
+    sys.stderr = careful = _careful(given)
+    try:
+        yield
+    finally:
+        careful.flush()
+        sys.stderr = given
+        if given is None:
+            careful.close()
+
+
+def _careful(given: TextIO | None) -> TextIO:
+    if given is None:  # closed: `print` would write to stdout instead
+        return Path(os.devnull).open("w")
+    try:
+        descriptor = given.fileno()
+    except OSError:  # a stand-in that a caller has put there
+        return given
+    if sys.platform == "win32":  # a console is no file there
+        return given
+    raw = io.BufferedWriter(_Stderr(descriptor, "w", closefd=False))
+    return io.TextIOWrapper(
+        raw, encoding=given.encoding, errors="backslashreplace", line_buffering=True
+    )

@@ -13,10 +13,10 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from nifbuild.errors import Problem, SpecError
+from nifbuild.machine.sharding import load_optimizer_shares, load_shares, whole, whole_state
+from nifbuild.runs.intact import AVERAGE, WEIGHTS, reading, require_saved
+from nifbuild.runs.weights import read_safetensors, require_fit
 from nifbuild.spec.same_training import load_stored, training_changes
-from nifbuild.train.intact import AVERAGE, WEIGHTS, reading, require_saved
-from nifbuild.train.restore import read_safetensors, require_fit
-from nifbuild.train.sharding import load_optimizer_shares, load_shares, whole, whole_state
 
 
 @dataclass

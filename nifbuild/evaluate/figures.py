@@ -1,4 +1,4 @@
-"""Accuracy and loss of a model on a split, each image counted once on any number of processes."""
+"""Accuracy, loss and calibration on a split, each image counted once however many processes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,6 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from nifbuild.errors import Problem, RunError
-from nifbuild.train.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Figures:
         loss: Mean cross-entropy against the labels, in nats.
         top1: Share of images whose most probable class is right.
         top5: Share whose class is among the five most probable (or all, where there are fewer).
-        calibration_error: The expected one, 0 to 1; see `nifbuild.train.calibration`.
+        calibration_error: The expected one, 0 to 1; see `nifbuild.evaluate.figures`.
         class_accuracy: Top-1 of each class's images; None for a class that has none.
         confusion: [true class][predicted class], counts.
     """
@@ -145,3 +144,36 @@ def _figures(
 def _exact_share(share: Tensor, count: int) -> float:
     """The quotient of integers that torchmetrics has rounded to float32."""
     return round(share.item() * count) / count
+
+
+NUM_BINS = 15
+"""As in the source."""
+
+
+class Calibration:
+    """The expected calibration error, 0 to 1.
+
+    Images are put into bins of equal width by the probability of their most probable class; the
+    error is the mean over bins, weighted by their images, of |accuracy - mean confidence|. Source:
+    Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599, equations 2 and 3.
+
+    Unlike torchmetrics', it sums in float64, keeps no image's confidence, and never takes logits
+    that happen to lie between 0 and 1 for probabilities.
+    """
+
+    def __init__(self) -> None:
+        # A confidence on the edge of two bins belongs to the lower one, as in the source.
+        self._edges = torch.linspace(0, 1, NUM_BINS + 1, dtype=torch.float64)[1:-1]
+        self._excess = torch.zeros(NUM_BINS, dtype=torch.float64)
+        self._count = 0
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Adds images: logits [batch, classes] and classes [batch], on the CPU."""
+        confidence, predicted = logits.double().softmax(1).max(1)
+        bins = torch.bucketize(confidence, self._edges)
+        self._excess.index_add_(0, bins, confidence - predicted.eq(labels).double())
+        self._count += len(labels)
+
+    def compute(self) -> float:
+        """The error over all images so far."""
+        return self._excess.abs().sum().item() / self._count

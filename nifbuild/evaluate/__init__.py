@@ -1,0 +1,1 @@
+"""A model on images becomes figures: accuracy, calibration, the classes of single images."""

@@ -1,0 +1,1 @@
+"""What a run stands on: processes and their signals, devices and their memory, files, terminals."""

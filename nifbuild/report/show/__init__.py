@@ -1,0 +1,1 @@
+"""How reports look and are written: units, tables, plots, files."""
