@@ -10,7 +10,7 @@ from nifbuild.spec.ops.channels import ChannelSlice
 from nifbuild.spec.ops.merge import Add, Concatenate, Product
 
 if TYPE_CHECKING:
-    from nifbuild.spec.ops import OpUnion
+    from nifbuild.spec.ops.base import AnyOp as OpUnion
 
 
 class Join(Structure):

@@ -15,7 +15,7 @@ from nifbuild.spec.ops.norm import NORMS
 if TYPE_CHECKING:
     from torch import nn
 
-    from nifbuild.spec.ops import OpUnion
+    from nifbuild.spec.ops.base import AnyOp as OpUnion
 
 Body = Annotated[tuple["OpUnion", ...], Field(min_length=1)]
 
