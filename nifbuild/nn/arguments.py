@@ -1,15 +1,9 @@
 """The arguments that all convolutions with filters as large as the image share."""
 
-from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+from typing import Protocol, TypedDict, get_args, runtime_checkable
 
-from nifbuild.nn.frame import Boundary
+from nifbuild.geometry import Boundary, Downsample, Mixing
 from nifbuild.nn.spectral_convolution import Memory
-
-if TYPE_CHECKING:
-    from nifbuild.nn.global_conv import GlobalConv2d
-
-Mixing = Literal["separable", "depthwise", "full", "low_rank"]
-Downsample = Literal["slice", "low_pass"]
 
 
 class GlobalConvArguments(TypedDict, total=False):
@@ -28,7 +22,20 @@ class GlobalConvArguments(TypedDict, total=False):
     memory: Memory
 
 
-def check_arguments(conv: "GlobalConv2d", rank: int | None) -> None:
+@runtime_checkable
+class Settings(Protocol):
+    """What a layer has taken over from its arguments."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int] | None
+    padding: tuple[int, int] | None
+    dilation: tuple[int, int]
+    groups: int
+    mixing: Mixing
+
+
+def check_arguments(conv: Settings, rank: int | None) -> None:
     """Checks what a layer has taken over from its arguments; `rank` as it was given.
 
     Raises:

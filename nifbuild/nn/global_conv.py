@@ -7,10 +7,21 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from nifbuild.nn.arguments import Downsample, Mixing, check_arguments
+from nifbuild.geometry import (
+    Boundary,
+    Downsample,
+    Frame,
+    Mixing,
+    first_centre,
+    half_window,
+    num_filters,
+    plan_axis,
+    window_outputs,
+)
+from nifbuild.nn.arguments import check_arguments
 from nifbuild.nn.derived import Behind, DerivedTensors, behind_spectra
 from nifbuild.nn.fourier import band, full_precision, result_dtype, transform_dtype
-from nifbuild.nn.frame import Boundary, Frame, lay_kernel, plan_axis
+from nifbuild.nn.frame import lay_kernel
 from nifbuild.nn.pointwise import as_matrices, called, is_matrix
 from nifbuild.nn.spectral_convolution import Memory, spectral_convolution
 from nifbuild.nn.tracing import as_leaf, fixed_sizes, is_recorded, takes_single_steps
@@ -140,12 +151,8 @@ class GlobalConv2d(nn.Module):
     @property
     def num_filters(self) -> int:
         """How many filters there are."""
-        return {
-            "separable": self.in_channels,
-            "depthwise": self.out_channels,
-            "full": self.out_channels * (self.in_channels // self.groups),
-            "low_rank": self.rank,
-        }[self.mixing]
+        channels = self.in_channels, self.out_channels
+        return num_filters(self.mixing, *channels, self.groups, self.rank)
 
     @property
     def filter_power_gain(self) -> float:
@@ -236,9 +243,10 @@ class GlobalConv2d(nn.Module):
         stride = self.stride[axis]
         if self.kernel_size is None:
             return -(-size // stride), 0
-        reach = self.dilation[axis] * (self.kernel_size[axis] - 1)
-        padding = reach // 2 if self.padding is None else self.padding[axis]
-        return (size + 2 * padding - reach - 1) // stride + 1, reach // 2 - padding
+        kernel, dilation = self.kernel_size[axis], self.dilation[axis]
+        padding = half_window(kernel, dilation) if self.padding is None else self.padding[axis]
+        outputs = window_outputs(size, kernel, stride, padding, dilation)
+        return outputs, first_centre(kernel, padding, dilation)
 
     def frame(self, height: int, width: int) -> Frame:
         """Where outputs lie for an image of this size, and what lies beyond its border."""

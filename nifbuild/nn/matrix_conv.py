@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nifbuild.geometry import Axis
 from nifbuild.nn.fourier import half_plane_weight
-from nifbuild.nn.frame import Axis, continuation
+from nifbuild.nn.frame import continuation
 from nifbuild.nn.global_conv import GlobalConv2d
 
 

@@ -321,7 +321,7 @@ def test_parts_of_the_batch_make_the_whole(
         ({"dilation": 2}, "give its `kernel_size` too"),
         ({"kernel_size": 3, "padding": -1}, "`padding` (=(-1, -1)) must not be negative"),
         ({"kernel_size": 3, "dilation": 0}, "`dilation` (=(0, 0)) must be at least 1"),
-        ({"mixing": "fully"}, "must be one of 'separable', 'depthwise', 'full', 'low_rank'"),
+        ({"mixing": "fully"}, "must be one of 'depthwise', 'separable', 'full', 'low_rank'"),
         ({"boundary": "ones"}, "must be one of 'circular', 'zeros', 'reflect', 'replicate'"),
         ({"downsample": "mean"}, "`downsample` (='mean') must be one of 'slice', 'low_pass'"),
         ({"rank": 2}, "`rank` (=2) is for `mixing='low_rank'`"),

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nifbuild.geometry import Boundary
 from nifbuild.nn import GlobalConv2d
-from nifbuild.nn.frame import Boundary
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nifbuild.errors import Problem, SpecError
+from nifbuild.geometry import Boundary
 from nifbuild.nn import GlobalConv2d
-from nifbuild.nn.frame import Boundary
 from nifbuild.report.kernels import LayerKernels
 from nifbuild.spec.ops.conv import ConvFields
 
@@ -104,7 +104,7 @@ def as_ordinary(
 
 def _axis(fields: ConvFields, axis: int, size: int, window: int) -> _Axis:
     span = fields.dilation[axis] * (fields.kernel_size[axis] - 1)
-    offset = span // 2 - fields.pads()[axis]  # of the first output's place
+    offset = fields.first_centres()[axis]
     kept = min(window // 2, size // 2)
     reach = max(kept, offset)
     # torch's windows start at the left: one more tap there means one output less.

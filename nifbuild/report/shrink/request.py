@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.evaluate.sizes import parse_one_size
-from nifbuild.nn.frame import Boundary
+from nifbuild.geometry import Boundary
 from nifbuild.runs.loaded import Which
 
 DEFAULT_MASS = 0.95

@@ -11,8 +11,8 @@ from torch import nn
 
 from nifbuild.errors import InterruptedRun, Mark, Problem, SpecError
 from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluator_on
+from nifbuild.geometry import Boundary
 from nifbuild.machine.progress import Reporter
-from nifbuild.nn.frame import Boundary
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.shrink.changes import Cut, measure_changes
 from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from nifbuild.nn.frame import Boundary
+from nifbuild.geometry import Boundary
 from nifbuild.report.kernels import LayerKernels, window_shares, window_sizes
 from nifbuild.report.shrink.changes import Cut
 from nifbuild.spec.ops.conv import ConvFields

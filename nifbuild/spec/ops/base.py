@@ -218,8 +218,3 @@ def need_image(x: Shape, op: str) -> tuple[int, int]:
     if not x.is_image:
         raise ShapeError(f"{op} takes images, and its input is a vector of {x}")
     return (x.size[0], x.size[1])
-
-
-def window_output(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
-    """Outputs along one axis of a sliding window, rounded down as in torch; may be below one."""
-    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1

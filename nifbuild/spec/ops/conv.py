@@ -7,8 +7,9 @@ the ordinary convolution of the same fields has. The kinds with filters as large
 
 from typing import TYPE_CHECKING, Literal
 
+from nifbuild.geometry import first_centre, half_window, window_outputs
 from nifbuild.spec.base import NonNegativePair, PositiveInt, PositivePair
-from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image, window_output
+from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image
 from nifbuild.spec.ops.init import Init, InitSection, Scheme
 
 if TYPE_CHECKING:
@@ -67,8 +68,12 @@ class ConvFields(Layer):
         """Pixels added on each side, along height and width."""
         if self.padding != "auto":
             return self.padding
-        taps = zip(self.dilation, self.kernel_size, strict=True)
-        first, second = (d * (k - 1) // 2 for d, k in taps)
+        first, second = map(half_window, self.kernel_size, self.dilation)
+        return (first, second)
+
+    def first_centres(self) -> tuple[int, int]:
+        """The pixel that the first output is centred on, along height and width."""
+        first, second = map(first_centre, self.kernel_size, self.pads(), self.dilation)
         return (first, second)
 
     def scheme(self, section: InitSection) -> Scheme | None:
@@ -83,7 +88,7 @@ class ConvFields(Layer):
                 what = f"{self.num_groups(x)} groups do not divide {channels} {name} channels"
                 raise ShapeError(what, "choose groups that divide both", "groups")
         axes = zip(size, self.kernel_size, self.stride, self.pads(), self.dilation, strict=True)
-        height, width = (window_output(*axis) for axis in axes)
+        height, width = (window_outputs(*axis) for axis in axes)
         if min(height, width) < 1:
             kernel = "x".join(str(k) for k in self.kernel_size)
             what = f"the {kernel} kernel is larger than its input of {x}, padding included"

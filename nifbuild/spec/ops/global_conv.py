@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from nifbuild.geometry import Boundary, Downsample, Mixing, plan_axis
 from nifbuild.spec.base import PositiveInt
 from nifbuild.spec.ops.base import Cost, Shape, ShapeError, need_image
 from nifbuild.spec.ops.conv import ConvFields
 from nifbuild.spec.ops.spectral_cost import (
     SpectralLayer,
-    half_plane,
+    frequencies,
     network_macs,
     transform_macs,
 )
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Hidden = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)]
-Mixing = Literal["depthwise", "separable", "full", "low_rank"]
 _WITHOUT_1X1 = ("depthwise", "full")
 
 
@@ -36,10 +36,10 @@ class GlobalConv(ConvFields):
     """low_rank mixing: the channels between the two 1x1 convolutions. Null: as many as the smaller
     one of input and output has."""
 
-    padding_mode: Literal["circular", "zeros", "reflect", "replicate"] = "circular"
+    padding_mode: Boundary = "circular"
     """What lies beyond the border. circular: the image again, as published."""
 
-    downsample: Literal["slice", "low_pass"] = "slice"
+    downsample: Downsample = "slice"
     """What a stride does to frequencies that the output is too small for. slice: they alias, as in
     an ordinary convolution. low_pass: the filter has none of them."""
 
@@ -103,17 +103,9 @@ class GlobalConv(ConvFields):
         raise NotImplementedError
 
     def _layer(self, x: Shape) -> SpectralLayer:
-        from nifbuild.nn.frame import plan_axis
-
         out = self.output_shape(x)
-        offsets = (
-            d * (k - 1) // 2 - p
-            for d, k, p in zip(self.dilation, self.kernel_size, self.pads(), strict=True)
-        )
-        rows, columns = (
-            plan_axis(*axis, self.padding_mode)
-            for axis in zip(x.size, out.size, self.stride, offsets, strict=True)
-        )
+        axes = zip(x.size, out.size, self.stride, self.first_centres(), strict=True)
+        rows, columns = (plan_axis(*axis, self.padding_mode) for axis in axes)
         return SpectralLayer(
             in_channels=x.channels,
             out_channels=out.channels,
@@ -184,11 +176,11 @@ class ImplicitFrequencyConv(GlobalConv):
 
     def _filter_macs(self, layer: SpectralLayer) -> int:
         """The networks at each frequency and its mirror; the last layer once for both."""
-        frequencies = half_plane(layer.size)
+        points = frequencies(layer.size)
         parts = 2 if self.networks == "separate" else 1
-        last = 2 * self.hidden[-1] * layer.num_filters * frequencies
+        last = 2 * self.hidden[-1] * layer.num_filters * points
         inputs = 4 * self.harmonics if self.coordinates == "periodic" else 2
-        return parts * network_macs((inputs, *self.hidden), 2 * frequencies) + last
+        return parts * network_macs((inputs, *self.hidden), 2 * points) + last
 
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.ImplicitFrequencyConv2d`."""

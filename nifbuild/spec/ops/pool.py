@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from nifbuild.geometry import window_outputs
 from nifbuild.spec.base import NonNegativePair, PositivePair
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image, window_output
+from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +44,7 @@ class WindowPool(Layer):
 
     def _outputs(self, size: int, kernel: int, stride: int, padding: int) -> int:
         if not self.ceil_mode:
-            return window_output(size, kernel, stride, padding)
+            return window_outputs(size, kernel, stride, padding)
         count = -(-(size + 2 * padding - kernel) // stride) + 1
         # torch drops a last window that would start in the padding beyond the image.
         return count - 1 if (count - 1) * stride >= size + padding else count

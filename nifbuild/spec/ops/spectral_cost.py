@@ -11,9 +11,9 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-Mixing = Literal["depthwise", "separable", "full", "low_rank"]
+from nifbuild.geometry import Mixing, half_plane, num_filters
+
 Sizes = tuple[int, int]
 
 
@@ -23,9 +23,9 @@ def transform_macs(sizes: Sizes) -> int:
     return math.ceil(5 / 4 * points * math.log2(points))
 
 
-def half_plane(sizes: Sizes) -> int:
-    """Frequencies that the spectrum of a real image is given by."""
-    return sizes[0] * (sizes[1] // 2 + 1)
+def frequencies(sizes: Sizes) -> int:
+    """How many frequencies the spectrum of a real image is given by."""
+    return math.prod(half_plane(*sizes))
 
 
 def network_macs(widths: Sequence[int], points: int) -> int:
@@ -64,12 +64,8 @@ class SpectralLayer:
     @property
     def num_filters(self) -> int:
         """How many filters there are."""
-        return {
-            "separable": self.in_channels,
-            "depthwise": self.out_channels,
-            "full": self.out_channels * self.in_channels // self.groups,
-            "low_rank": self.rank,
-        }[self.mixing]
+        channels = self.in_channels, self.out_channels
+        return num_filters(self.mixing, *channels, self.groups, self.rank)
 
     @property
     def mixing_params(self) -> int:
@@ -94,13 +90,13 @@ class SpectralLayer:
             reduces = self.out_channels < self.num_filters
             synthesised = min(self.out_channels, self.num_filters)
             places = self.outputs[0] * self.outputs[1]
-            mixing += weights * (2 * half_plane(self.folded) if reduces else places)
+            mixing += weights * (2 * frequencies(self.folded) if reduces else places)
         else:
             synthesised = self.out_channels
         return {
             "transform": analysed * transform_macs(self.periods)
             + synthesised * transform_macs(self.folded),
-            "product": 4 * self.num_filters * half_plane(self.periods),
+            "product": 4 * self.num_filters * frequencies(self.periods),
             "mixing": mixing,
         }
 
