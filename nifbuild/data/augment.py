@@ -53,7 +53,7 @@ class Preprocess:
     @property
     def blends(self) -> bool:
         """Whether targets are shares of classes [batch, classes] rather than class numbers."""
-        return self.augment.mixup > 0 or self.augment.cutmix > 0
+        return self.augment.blends
 
     def eval(self, images: Bytes) -> Images:
         """Normalises images [batch, channels, height, width]; the result lies on their device."""

@@ -81,6 +81,11 @@ class Augment(Spec):
     """Alpha of the Beta distribution from which the area of the rectangle, replaced by that of
     another image of the batch, is drawn (arXiv 1905.04899). Targets are blended by area. 0: off."""
 
+    @property
+    def blends(self) -> bool:
+        """Whether training targets are shares of classes rather than class numbers."""
+        return self.mixup > 0 or self.cutmix > 0
+
     @model_validator(mode="after")
     def _area_is_a_range(self) -> Self:
         if self.resized_crop is not None:

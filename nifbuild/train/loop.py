@@ -6,19 +6,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from nifbuild.errors import InterruptedRun, Problem, RunError
 from nifbuild.evaluate.figures import Figures, evaluate
-from nifbuild.machine.device import Placement, share_from_first
+from nifbuild.machine.device import share_from_first
 from nifbuild.machine.progress import Reporter
-from nifbuild.machine.seeds import derive_seed, seed_device
 from nifbuild.machine.sharding import weights_are_shared
 from nifbuild.machine.signals import Interrupt
 from nifbuild.runs.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
@@ -27,50 +23,33 @@ from nifbuild.runs.intact import fingerprints, require_saved
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.divergence import Diverged, require_finite
 from nifbuild.train.early_stopping import is_improvement, should_stop
-from nifbuild.train.ema import Ema
-from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.meters import Pace, StepLosses, Timed
-from nifbuild.train.optim import lr_factor, set_lr
-
-
-class Augmentation(Protocol):
-    """Bytes to the model's input while training; see `nifbuild.data.Preprocess`."""
-
-    def train(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Images and targets: classes, or a probability for each."""
+from nifbuild.train.optim import lr_factor
+from nifbuild.train.step import TrainingStep
 
 
 @dataclass
 class Trainer:
     """One run in progress.
 
-    A batch of the loader is one optimizer step. Everything random is drawn from seeds derived from
-    the step, so that a run that was interrupted repeats what it would have done.
+    A batch of the loader is one optimizer step.
 
     Attributes:
-        module: The model as built: what is saved and, without a moving average, evaluated.
-        model: The same, wrapped for several processes or compiled.
+        step: Takes them.
         train_batches: A prepared loader; one batch for each optimizer step.
         validate_on: The split that is evaluated during training; None where there is none.
         chooses: Whether that split may tell which checkpoint is best.
-        spread: What is penalised beside the loss; None where nothing is.
     """
 
     spec: TrainSpec
     accelerator: Accelerator
     directory: RunDirectory
     identity: Identity
-    module: nn.Module
-    model: nn.Module
-    ema: Ema | None
-    optimizer: AcceleratedOptimizer
-    augmentation: Augmentation
-    place: Placement
+    step: TrainingStep
     train_batches: Any
     validation_batches: Any
     validate_on: str | None
     chooses: bool
-    spread: KernelSpread | None
     num_classes: int
     interrupt: Interrupt
     report: Reporter
@@ -80,6 +59,8 @@ class Trainer:
         self.steps_per_epoch = len(self.train_batches)
         self.losses = StepLosses(self.accelerator, self.directory)
         self.counted_until = time.monotonic()
+        self.module, self.model = self.step.module, self.step.model
+        self.ema, self.optimizer, self.place = self.step.ema, self.step.optimizer, self.step.place
 
     def run(self) -> None:
         """Trains to the end, from wherever `progress` is."""
@@ -128,33 +109,8 @@ class Trainer:
 
     def train_step(self, batch: dict[str, Tensor]) -> Tensor:
         """One optimizer step; returns the mean loss of this process's images."""
-        spec, step, rank = self.spec, self.progress.step, self.accelerator.process_index
-        set_lr(self.optimizer, self.lr_at(step))
-        total = torch.zeros((), device=self.accelerator.device)
-        for micro in range(spec.accumulate):
-            # Every n-th image, so that however many processes share a batch, the same images meet.
-            images = batch["images"][micro :: spec.accumulate]
-            labels = batch["labels"][micro :: spec.accumulate]
-            images, targets = self.augmentation.train(
-                images, labels, seed=derive_seed(spec.seed, "augment", step, micro, rank)
-            )
-            seed_device(
-                self.accelerator.device, derive_seed(spec.seed, "dropout", step, micro, rank)
-            )
-            with self.accelerator.accumulate(self.model):
-                with self.accelerator.autocast():
-                    logits = self.model(self.place.input(images)).float()
-                loss = F.cross_entropy(logits, targets, label_smoothing=spec.label_smoothing)
-                penalty = 0 if self.spread is None else spec.kernel_spread * self.spread()
-                self.accelerator.backward(loss + penalty)
-                if spec.clip_norm is not None and self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-            total += loss.detach()
-        if self.ema is not None and not self.accelerator.optimizer_step_was_skipped:
-            self.ema.update(self.module, step + 1)
-        return total / spec.accumulate
+        step = self.progress.step
+        return self.step(batch, step, self.lr_at(step))
 
     def lr_at(self, step: int) -> float:
         """The learning rate of the step that follows `step` steps."""

@@ -44,8 +44,8 @@ from nifbuild.train.diagnosis import locate
 from nifbuild.train.divergence import Diverged
 from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
-from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.loop import Trainer
+from nifbuild.train.objective import Objective
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.resume import (
     check_complete,
@@ -55,6 +55,7 @@ from nifbuild.train.resume import (
     warn_lost_epochs,
 )
 from nifbuild.train.start import Pretrained, fresh_model, read_pretrained
+from nifbuild.train.step import TrainingStep
 from nifbuild.train.trackers import require_trackers, trackers_on
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def _trainer(
     place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
     module = place.module(module)
     ema = None if spec.ema is None else Ema(module, spec.ema)
-    spread = KernelSpread(module, resolved) if spec.kernel_spread else None
+    objective = Objective.of(module, resolved)
     if spec.sync_batch_norm and accelerator.num_processes > 1:
         module = sync_batch_norm(module)
     optimizer = build_optimizer(module, spec.optimizer)
@@ -243,17 +244,13 @@ def _trainer(
         accelerator=accelerator,
         directory=run,
         identity=identity,
-        module=module,
-        model=model,
-        ema=ema,
-        optimizer=optimizer,
-        augmentation=preprocess,
-        place=place,
+        step=TrainingStep(
+            spec, accelerator, module, model, ema, optimizer, objective, preprocess, place
+        ),
         train_batches=batches,
         validation_batches=None if split is None else _evaluation(data, split, spec, accelerator),
         validate_on=split,
         chooses=split == "validation",
-        spread=spread,
         num_classes=num_classes,
         interrupt=interrupt,
         report=report,

@@ -6,7 +6,7 @@ import torch
 
 from nifbuild.errors import RunError, SpecError
 from nifbuild.report.bench import step
-from nifbuild.report.bench.step import StepRequest, TrainingStep, load_at_size
+from nifbuild.report.bench.step import NoiseStep, StepRequest, load_at_size
 from nifbuild.spec.resolve import load_spec
 
 LINEAR = """
@@ -93,7 +93,7 @@ def test_memory_by_hand(setting, linear):
 
 def test_a_step_trains_and_leaves_no_gradients(setting, linear):
     torch.manual_seed(0)
-    training = TrainingStep(load_spec(linear), BATCH, setting)
+    training = NoiseStep(load_spec(linear), BATCH, setting)
     before = training.loss().item()
     for _ in range(20):
         training.step()
@@ -103,10 +103,10 @@ def test_a_step_trains_and_leaves_no_gradients(setting, linear):
 
 def test_steps_in_lower_precision(setting, pair):
     half = replace(setting, dtype=torch.bfloat16)
-    training = TrainingStep(load_spec(pair[0]), BATCH, half)
+    training = NoiseStep(load_spec(pair[0]), BATCH, half)
     assert {p.dtype for p in training.model.parameters()} == {torch.bfloat16}
     mixed = replace(half, autocast=True)
-    training = TrainingStep(load_spec(pair[0]), BATCH, mixed)
+    training = NoiseStep(load_spec(pair[0]), BATCH, mixed)
     assert {p.dtype for p in training.model.parameters()} == {torch.float32}
     logits = []
     training.model.register_forward_hook(lambda *_: logits.append(_[2].dtype))
@@ -138,6 +138,6 @@ def test_a_step_that_cannot_run_is_an_error(setting, linear, monkeypatch):
     def broken(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(TrainingStep, "step", broken)
+    monkeypatch.setattr(NoiseStep, "step", broken)
     with pytest.raises(RunError, match="a training step cannot be run: out of memory"):
         StepRequest(setting, linear).measure()

@@ -144,7 +144,7 @@ def test_an_allocation_that_fails_names_what_to_change(resolve, tmp_path, monkey
         raise error
 
     train_run(resolve("train.epochs=1"), tmp_path / "done")
-    monkeypatch.setattr("nifbuild.train.loop.Trainer.train_step", fail)
+    monkeypatch.setattr("nifbuild.train.step.TrainingStep.__call__", fail)
     problem = problem_of(lambda: train_run(resolve(), tmp_path / "run"))
     assert problem.what.startswith("out of memory with 8 images at once; the model has ")
     assert "--set train.accumulate" in problem.fix
@@ -157,7 +157,7 @@ def test_an_allocation_that_really_fails(resolve, tmp_path, monkeypatch):
     def fail(*arguments):
         return torch.empty(2**58)
 
-    monkeypatch.setattr("nifbuild.train.loop.Trainer.train_step", fail)
+    monkeypatch.setattr("nifbuild.train.step.TrainingStep.__call__", fail)
     assert "out of memory" in problem_of(lambda: train_run(resolve(), tmp_path / "run")).what
 
 
@@ -180,7 +180,7 @@ def test_the_command_says_what_was_predicted_and_what_would_fit(
     def fail(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr("nifbuild.train.loop.Trainer.train_step", fail)
+    monkeypatch.setattr("nifbuild.train.step.TrainingStep.__call__", fail)
     room = predicted(resolve(), 5)
     monkeypatch.setattr("nifbuild.report.inspect.shortage.free_memory", lambda device: room)
     done = call(spec_file())
@@ -286,6 +286,6 @@ def test_other_runtime_errors_are_left_alone(resolve, tmp_path, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("nifbuild.train.loop.Trainer.train_step", fail)
+    monkeypatch.setattr("nifbuild.train.step.TrainingStep.__call__", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         train_run(resolve(), tmp_path / "run")

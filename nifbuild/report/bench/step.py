@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nifbuild.compile import build_model
@@ -24,6 +23,7 @@ from nifbuild.report.timing import (
 from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.resolve import Resolved, load_spec
+from nifbuild.train.objective import Objective
 
 _FIGURE = "step"
 
@@ -72,7 +72,7 @@ class StepReport:
         }
 
 
-class TrainingStep:
+class NoiseStep:
     """A model, its optimizer, and a batch of noise with random labels.
 
     Args:
@@ -94,8 +94,8 @@ class TrainingStep:
 
     def loss(self) -> Tensor:
         """Forward and loss."""
-        with self.setting.autocasting():
-            return F.cross_entropy(self.model(self.images), self.labels)
+        batch = (self.images, self.labels)
+        return Objective()(self.model, *batch, self.setting.autocasting).loss
 
     def step(self) -> None:
         """All of it; begins and ends without gradients."""
@@ -150,7 +150,7 @@ class StepRequest:
                 raise SpecError(problem)
             entry = f"{path} (spec {index + 1})"  # a spec may be compared with itself
             on_turn(f"warm-up: {entry}")
-            steps.append(TrainingStep(spec, self.batch, setting))
+            steps.append(NoiseStep(spec, self.batch, setting))
             sampler = WarmSampler(steps[-1].step, setting.device, setting.seconds)
             entries[entry] = {_FIGURE: sampler}
         all_times = measure_in_turn(

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nifbuild.compile import build_skeleton
@@ -19,7 +18,7 @@ from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import AdamW, Sgd
-from nifbuild.train.kernel_spread import KernelSpread
+from nifbuild.train.objective import Minimised, Objective
 from nifbuild.train.optim import parameter_groups
 
 
@@ -139,10 +138,10 @@ class _Step:
             for _ in range(min(self.resolved.spec.train.accumulate, 2)):
                 trace.peak = trace.current
                 # As in training, logits last until there are others.
-                _logits, loss = self._forward(model, images, labels)
+                found = self._minimised(model, images, labels)
                 activations = trace.current - before
                 peaks["forward"], trace.peak = trace.peak, trace.current
-                loss.backward()
+                (found.loss + found.penalty).backward()
                 peaks["backward"] = trace.peak
                 before = trace.current
             groups = parameter_groups(model, self.optimizer)
@@ -170,24 +169,18 @@ class _Step:
         images = torch.empty(sizes, memory_format=self.layout)
         assert isinstance(images, Weightless)
         images.per_image = True
+        if blends(self.resolved):
+            num_classes = self.resolved.graph.output_shape.num_elements
+            return images, torch.empty(self.batch_size, num_classes)
         return images, torch.empty(self.batch_size, dtype=torch.int64)
 
-    def _forward(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and the loss, as `nifbuild.train.loop` computes them."""
-        spec = self.resolved.spec.train
+    def _minimised(self, model: nn.Module, images: Tensor, targets: Tensor) -> Minimised:
+        """What training computes of a batch; notes what the model's parts save for that."""
+        objective = Objective.of(model, self.resolved)
         with _saving(model, self.resolved, images) as saved:
-            with self.target.autocast():
-                outputs = self._run(model, images).float()
-            logits = outputs.flatten(1)
-            loss = F.cross_entropy(logits, labels, label_smoothing=spec.label_smoothing)
+            found = objective(_flat(model), images, targets, self.target.autocast)
         self.saved = saved
-        if spec.kernel_spread:
-            loss = loss + spec.kernel_spread * KernelSpread(model, self.resolved)()
-        return logits, loss
-
-    def _run(self, model: nn.Module, images: Tensor) -> Tensor:
-        outputs: Tensor = model(images)
-        return outputs
+        return found
 
     def _inference(self) -> int:
         model = self._model().eval()
@@ -202,6 +195,16 @@ class _Step:
                 with self.target.autocast():  # at its end it lets go of weights in half precision
                     model(images)
         return trace.peak
+
+
+def blends(resolved: Resolved) -> bool:
+    """Whether training targets are shares of classes [batch, classes]."""
+    return resolved.spec.data is not None and resolved.spec.data.augment.blends
+
+
+def _flat(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model with one axis of outputs, in case that it ends in an image."""
+    return lambda images: model(images).flatten(1)
 
 
 class _KeptTensors(DerivedTensors):

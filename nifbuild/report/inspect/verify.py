@@ -1,7 +1,6 @@
 """Trains and infers for real, to hold the predicted memory against the measured one.
 
-The steps here are written out once more, as `nifbuild.train.loop` takes them: what the prediction
-has overlooked must not be overlooked here.
+The steps are those of `nifbuild train`: what the prediction overlooks is not overlooked here.
 """
 
 from collections.abc import Callable
@@ -10,16 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import record_function
 
 from nifbuild.compile import build_model
 from nifbuild.report.inspect.inspection import Inspection
+from nifbuild.report.inspect.memory import blends
 from nifbuild.report.inspect.targets import HALF
 from nifbuild.report.memory import profiled, running_peak
+from nifbuild.spec.resolve import Resolved
 from nifbuild.train.ema import Ema
-from nifbuild.train.kernel_spread import KernelSpread
+from nifbuild.train.objective import Objective
 from nifbuild.train.optim import build_optimizer
 
 _SECOND = "nifbuild second step"
@@ -85,32 +85,61 @@ def verify(inspection: Inspection) -> list[Verified]:
 
 def measure_training(inspection: Inspection, batch_size: int) -> int:
     """The most bytes allocated at once in the second of two training steps."""
-    train = inspection.resolved.spec.train
+    # Accelerate takes a second to load: `inspect` does without it otherwise.
+    from nifbuild.machine.device import Placement, accelerator_on
+    from nifbuild.train.step import TrainingStep
+
+    resolved = inspection.resolved
+    train = resolved.spec.train
+    cuts = min(train.accumulate, 2)  # the third micro-batch is as the second
+    train = train.model_copy(update={"accumulate": cuts, "optimizer": inspection.optimizer})
+    device = torch.device(inspection.target.device)
     model, images = _model(inspection), _images(inspection, batch_size)
+    targets = _targets(resolved, batch_size, device)
     average = None if train.ema is None else Ema(model, train.ema)
-    optimizer = build_optimizer(model, inspection.optimizer)
-    num_classes = inspection.resolved.graph.output_shape.num_elements
-    labels = torch.randint(num_classes, (batch_size,), device=images.device)
-    spread = KernelSpread(model, inspection.resolved) if train.kernel_spread else None
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        accelerator_on(
+            device, precision=inspection.target.precision, accumulate=cuts
+        ) as accelerator,
+    ):
+        model.train()
+        prepared, optimizer = accelerator.prepare(model, build_optimizer(model, train.optimizer))
+        step = TrainingStep(
+            spec=train,
+            accelerator=accelerator,
+            module=model,
+            model=prepared,
+            ema=average,
+            optimizer=optimizer,
+            objective=Objective.of(model, resolved),
+            augmentation=_Given(images, targets),
+            place=Placement(device, train.channels_last, torch.nn.Identity()),
+        )
+        nothing = torch.empty(cuts, 0)
+        batch = {"images": nothing, "labels": nothing}
+        held = [images, targets, *_state(model), *(_state(average.module) if average else ())]
+        return _peak_of_second(lambda: step(batch, 0, train.optimizer.lr), device, held)
 
-    def step() -> None:
-        for _ in range(min(train.accumulate, 2)):  # the third micro-batch is as the second
-            with _autocast(inspection):
-                logits = model(images).float()
-            logits = logits.flatten(1)
-            loss = F.cross_entropy(logits, labels, label_smoothing=train.label_smoothing)
-            if spread is not None:
-                loss = loss + train.kernel_spread * spread()
-            loss.backward()
-        if train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        if average is not None:
-            average.update(model, 1)
 
-    held = [images, labels, *_state(model), *(_state(average.module) if average else ())]
-    return _peak_of_second(step, images.device, held)
+@dataclass(frozen=True)
+class _Given:
+    """Always the same images, which are ready."""
+
+    images: Tensor
+    targets: Tensor
+
+    def train(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """As `nifbuild.data.Preprocess.train` gives them."""
+        return self.images, self.targets
+
+
+def _targets(resolved: Resolved, batch_size: int, device: torch.device) -> Tensor:
+    """Random ones, as training has them: classes or, where images are mixed, shares of each."""
+    num_classes = resolved.graph.output_shape.num_elements
+    if blends(resolved):
+        return torch.rand(batch_size, num_classes, device=device).softmax(dim=1)
+    return torch.randint(num_classes, (batch_size,), device=device)
 
 
 def measure_inference(inspection: Inspection, batch_size: int) -> int:
@@ -151,7 +180,7 @@ def _state(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-def _peak_of_second(step: Callable[[], None], device: torch.device, held: list[Tensor]) -> int:
+def _peak_of_second(step: Callable[[], object], device: torch.device, held: list[Tensor]) -> int:
     """What the second of two steps takes at most, with the tensors held before the first."""
     if device.type == "cuda":
         step()

@@ -1,0 +1,116 @@
+"""What training minimises: the loss of a batch, and penalties."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nifbuild.errors import Problem, SpecError
+from nifbuild.nn import GlobalConv2d
+
+if TYPE_CHECKING:
+    from nifbuild.spec.resolve import Resolved
+
+
+class Minimised(NamedTuple):
+    """What a batch comes to.
+
+    Attributes:
+        logits: [batch, classes], in float32.
+        loss: The mean over the batch.
+        penalty: What is added to it; 0 where nothing is.
+    """
+
+    logits: Tensor
+    loss: Tensor
+    penalty: Tensor | int
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Cross-entropy and, where the spec asks for it, the spread of filters.
+
+    The loop, the prediction of memory, its check and `nifbuild bench` all compute this one.
+
+    Attributes:
+        label_smoothing: As in the spec.
+        kernel_spread: The weight of the penalty.
+        spread: What is penalised; None where nothing is.
+    """
+
+    label_smoothing: float = 0.0
+    kernel_spread: float = 0.0
+    spread: "KernelSpread | None" = None
+
+    @classmethod
+    def of(cls, module: nn.Module, resolved: "Resolved") -> Self:
+        """That of a spec, for the model as built.
+
+        Raises:
+            SpecError: Filters are to be penalised that are not there.
+        """
+        train = resolved.spec.train
+        spread = KernelSpread(module, resolved) if train.kernel_spread else None
+        return cls(train.label_smoothing, train.kernel_spread, spread)
+
+    def __call__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        images: Tensor,
+        targets: Tensor,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> Minimised:
+        """Runs a model on a batch; to be followed by `(loss + penalty).backward()`.
+
+        Args:
+            model: Gives logits.
+            images: Its input.
+            targets: Classes [batch], or a probability for each [batch, classes].
+            autocast: What the model runs in; the loss is computed in float32.
+        """
+        with autocast():
+            logits = model(images).float()
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        penalty = 0 if self.spread is None else self.kernel_spread * self.spread()
+        return Minimised(logits, loss, penalty)
+
+
+class KernelSpread:
+    """The mean of `GlobalConv2d.kernel_spread` over the layers of a model.
+
+    As a penalty, it trades the size of filters for accuracy.
+
+    Args:
+        module: The model.
+        resolved: Its spec, which says what size of image each layer sees.
+
+    Raises:
+        SpecError: No filter of the model is as large as the image.
+    """
+
+    def __init__(self, module: nn.Module, resolved: "Resolved") -> None:
+        self._layers: list[tuple[GlobalConv2d, tuple[int, int]]] = []
+        modules = dict(module.named_modules())
+        for node in resolved.graph.nodes:
+            layer = modules.get(node.path)
+            if isinstance(layer, GlobalConv2d):
+                height, width = node.input_shapes[0].size
+                self._layers.append((layer, (height, width)))
+        if not self._layers:
+            raise SpecError(
+                Problem(
+                    "no filter of this model is as large as the image, so none can be made smaller",
+                    resolved.mark("train", "kernel_spread"),
+                    "train.kernel_spread",
+                    "leave it out, or declare a conv `kind: implicit_frequency`",
+                    code="kernel-spread",
+                )
+            )
+
+    def __call__(self) -> Tensor:
+        """The spread now, between 0 and 2; differentiable."""
+        return torch.stack([layer.kernel_spread(*size) for layer, size in self._layers]).mean()
