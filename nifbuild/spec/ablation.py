@@ -11,6 +11,7 @@ from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.spec.check import check
 from nifbuild.spec.compose import compose, merge, with_value
 from nifbuild.spec.resolve import resolve_tree
+from nifbuild.spec.shipped import spec_path
 from nifbuild.spec.source import Map, Node, Scalar, at, load, plain
 from nifbuild.spec.study import Labels, Study, StudySpec, Variant, label_of, label_text
 from nifbuild.spec.study_labels import LabelReader
@@ -22,7 +23,7 @@ def is_study(path: str | Path) -> bool:
     Raises:
         SpecError: It cannot be read.
     """
-    return bool({"matrix", "base"} & load(Path(path)).entries.keys())
+    return bool({"matrix", "base"} & load(spec_path(path)).entries.keys())
 
 
 def load_study(path: str | Path) -> Study:
@@ -31,7 +32,7 @@ def load_study(path: str | Path) -> Study:
     Raises:
         SpecError: With all problems found, each with its place.
     """
-    path = Path(path)
+    path = spec_path(path)
     tree = load(path)
     spec, problems = check(StudySpec, tree)
     if spec is None:
@@ -50,8 +51,8 @@ def load_study(path: str | Path) -> Study:
 
 def _common(path: Path, tree: Map, spec: StudySpec) -> Map:
     """What all variants share, as a tree."""
-    base = path.parent / spec.base
-    data = path.parent / spec.data if isinstance(spec.data, str) else None
+    base = spec_path(spec.base, path.parent)
+    data = spec_path(spec.data, path.parent) if isinstance(spec.data, str) else None
     try:
         composed = compose(base, data)
     except SpecError as error:

@@ -7,10 +7,12 @@ instead of inheriting its fields.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, SpecError, listing, suggestion
 from nifbuild.spec.file_text import require_printable
+from nifbuild.spec.shipped import spec_path
 from nifbuild.spec.source import (
     MAX_DEPTH,
     List,
@@ -85,12 +87,17 @@ class _Files:
         return own if base is None else merge(base, own)
 
     def _extended(self, entry: Scalar, chain: tuple[Path, ...]) -> Map:
-        target = Path(entry.mark.file).parent / str(entry.value)
         self.count += 1
         if self.count > MAX_FILES:
             what = f"a spec extends at most {MAX_FILES} files, those that they extend included"
             fix = "join some of them; a file that is named again counts again"
             raise SpecError(Problem(what, entry.mark, "extends", fix, "too-large"))
+        try:
+            target = spec_path(str(entry.value), Path(entry.mark.file).parent)
+        except SpecError as error:
+            raise SpecError(
+                replace(p, where=entry.mark, path="extends") for p in error.problems
+            ) from None
         try:
             return self.read(target, chain, entry.mark)
         except SpecError as error:

@@ -6,6 +6,7 @@ from nifbuild.errors import SpecError
 from nifbuild.spec.check import check
 from nifbuild.spec.compose import compose, data_section
 from nifbuild.spec.data import DataSpec
+from nifbuild.spec.shipped import spec_path
 from nifbuild.spec.source import Node
 
 
@@ -15,7 +16,7 @@ def load_data(path: str | Path) -> DataSpec:
     Raises:
         SpecError: With all problems of the section, or if it is not alone in the file.
     """
-    section, _ = data_section(Path(path))
+    section, _ = data_section(spec_path(path))
     return _checked(section)
 
 
@@ -25,7 +26,7 @@ def load_data_spec(path: str | Path) -> DataSpec | None:
     Raises:
         SpecError: With all problems of the section.
     """
-    tree = compose(Path(path))
+    tree = compose(spec_path(path))
     if set(tree.entries) - {"version"} != {"data"}:
         return None
     return _checked(tree.entries["data"])

@@ -94,7 +94,8 @@ class SpecFile(RunSpec):
     """A spec as people write it."""
 
     extends: str | tuple[str, ...] = ()
-    """Files that this one builds on, relative to it; later ones, then this one, win."""
+    """Files that this one builds on, relative to it, or shipped specs by name, as in
+    `nifbuild:architectures/resnet18`; later ones, then this one, win."""
 
     vars: dict[str, Any] = {}
     """Variables: `$name` in a value stands for one. Data sets `num_classes` where it knows it."""

@@ -32,6 +32,7 @@ from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
 from nifbuild.spec.recompute import check_recomputed
+from nifbuild.spec.shipped import spec_path
 from nifbuild.spec.source import List, Map, Scalar, at, parse, plain
 from nifbuild.spec.source import Node as TreeNode
 
@@ -106,15 +107,15 @@ def load_spec(
     """Reads, checks and writes out a spec; imports no torch.
 
     Args:
-        path: The YAML file.
+        path: The YAML file, or the name of a shipped one, as in `nifbuild:resnet18`.
         data: A file whose `data` section takes the place of the spec's.
         overrides: `a.b.c=value` texts, checked as if they stood in the file.
 
     Raises:
         SpecError: With all problems found, each with its place.
     """
-    path = Path(path)
-    tree = compose(path, Path(data) if data is not None else None, overrides)
+    path = spec_path(path)
+    tree = compose(path, spec_path(data) if data is not None else None, overrides)
     if "name" not in tree.entries:
         mark = Mark(str(path))
         tree = tree.with_entry("name", Scalar(path.stem, mark), mark)
