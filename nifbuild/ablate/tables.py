@@ -12,12 +12,10 @@ from nifbuild.ablate.power import powers
 from nifbuild.ablate.results import DIFFERENCES, Results, VariantResults, failed_name
 from nifbuild.ablate.statistics import interval, summarize
 from nifbuild.machine.terminal import Console
-from nifbuild.report.inspect.table import Grid, print_grids, terminal_width
-from nifbuild.report.inspect.units import bytes_text, count_text
-from nifbuild.report.summary import duration_text
+from nifbuild.report.show.tables import NARROW, Grid, print_grids, terminal_width
+from nifbuild.report.show.units import bytes_text, count_text, duration_text
 
 NOTHING = "-"
-_NARROW = 100
 
 
 def plan_grid(plan: Plan) -> Grid:
@@ -87,7 +85,7 @@ def results_grid(results: Results, width: int = 120) -> Grid:
         "filter px": size_text,
     }
     axes = results.axes
-    if width < _NARROW:
+    if width < NARROW:
         del columns["train peak"]
         axes = tuple(axis.rpartition(".")[2] for axis in axes)
     rows = [

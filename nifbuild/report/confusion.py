@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nifbuild.report.output_file import require_files, write_table, written_file
 from nifbuild.report.show.plots import in_plot
+from nifbuild.report.show.units import percent_text, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +81,7 @@ def plot_confusion(result: Mapping[str, Any]) -> "Figure":
     image = axes.imshow([_shares(row) for row in counts], cmap=colours, norm=scale)
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1], minor=False)
-    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    bar.ax.yaxis.set_major_formatter(lambda share, _: percent_text(share, 0))
     bar.set_label("share of the true class's images (square-root scale)")
     _name_classes(axes, names, side / len(names))
     if len(names) <= _COUNTED_CLASSES:
@@ -90,12 +91,12 @@ def plot_confusion(result: Mapping[str, Any]) -> "Figure":
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    size = "x".join(map(str, result["size"]))
+    size = shape_text(result["size"])
     data = f" of {_label(result['data'])}" if result["data"] else ""
     images = f"{result['num_samples']:,} image" + ("s" if result["num_samples"] > 1 else "")
     return (
         f"{_label(result['name'])} on {result['split']}{data} at {size}\n"
-        f"accuracy {result['top1']:.2%} of {images}"
+        f"accuracy {percent_text(result['top1'])} of {images}"
     )
 
 

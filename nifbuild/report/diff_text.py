@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nifbuild.report.diff import Difference, ModuleDifference, SpecDifference
-from nifbuild.report.inspect.units import bytes_text
+from nifbuild.report.show.units import bytes_text, change_text
 
 _INFERRED = {"input_shapes", "output_shape"}
 _MAX_NAMES = 6
@@ -118,7 +118,7 @@ def _budgets(difference: SpecDifference) -> Iterator[str]:
     rows = [("", a, b, "") if a != b else ("", f"{a} (a)", f"{b} (b)", "")]
     for name, pair in difference.budgets.items():
         first, second = pair
-        share = f"{(second - first) / first:+.1%}" if first else ""
+        share = change_text((second - first) / first) if first else ""
         text = bytes_text if name.endswith("_bytes") else "{:,}".format
         rows.append(
             (_LABELS[name], text(first), text(second), share if first != second else "same")

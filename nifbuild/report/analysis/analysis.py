@@ -31,6 +31,7 @@ from nifbuild.report.analysis.subject import (
 )
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.output_file import MAKER
+from nifbuild.report.show.units import shape_text
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.data import Augment, Limit
@@ -235,7 +236,7 @@ def _differences(subject: Subject, other: Subject) -> list[str]:
     if lacking:
         notes.append(f"{len(lacking)} of {len(here)} layers have no counterpart in the other run")
     if other.input_shape != subject.input_shape:
-        shapes = ["x".join(map(str, s.input_shape)) for s in (subject, other)]
+        shapes = [shape_text(s.input_shape) for s in (subject, other)]
         text = f"the other run sees images of {shapes[1]} instead of {shapes[0]}"
         notes.append(f"{text}: its filters are measured on its own grids, its stages not at all")
     return notes

@@ -25,9 +25,9 @@ from nifbuild.report.analysis.style import (
     fitting,
     panels,
     short_names,
-    size_text,
     window_axis,
 )
+from nifbuild.report.show.units import percent_text, shape_text
 
 _FEW_LAYERS = 16
 _MAX_GROUPS = 12
@@ -57,7 +57,7 @@ def plot_sizes(analysis: Analysis) -> Figure:
         axes.stairs(grids, edges, color="0.8", baseline=None, zorder=0, label="grid of the layer")
         window_axis(axes, max(grids), "y")
         axes.set_ylim(0.8, max(grids) * 1.3)
-        axes.set_title(f"{share:.0%} of the mass", loc="left", pad=2)
+        axes.set_title(f"{percent_text(share, 0)} of the mass", loc="left", pad=2)
         axes.grid(axis="y", color="0.93")
         axes.set_axisbelow(True)
     figure.supylabel("side of the smallest odd window (pixels)", fontsize=7)
@@ -160,7 +160,7 @@ def _grid_panels(analysis: Analysis) -> tuple[Figure, list[Axes]]:
     axes = panels(figure, len(grids))
     for panel, grid in zip(axes, grids, strict=True):
         layers = f"{len(grid.paths)} layer{'s' if len(grid.paths) > 1 else ''}"
-        panel.set_title(f"{size_text(grid.grid)} pixels, {layers}", loc="left", pad=2)
+        panel.set_title(f"{shape_text(grid.grid)} pixels, {layers}", loc="left", pad=2)
     for name in analysis.models:
         axes[0].plot([], [], DASHES[name], color=COLORS[name], label=NAMES[name])
     common_legend(figure, axes[0])

@@ -19,9 +19,9 @@ from nifbuild.report.analysis.style import (
     column_figure,
     fitting,
     short_names,
-    size_text,
 )
 from nifbuild.report.kernels import effective_size, window_shares
+from nifbuild.report.show.units import percent_text, shape_text
 
 _ROWS = 16
 _MAX_STAGES = 5
@@ -43,8 +43,8 @@ def plot_components(analysis: Analysis) -> Figure:
             axes.set_axis_off()
         for axes, image, share in zip(row, images, found.explained, strict=False):
             _kernel(axes, image)
-            axes.set_title(f"{share:.0%}" if share >= 0.005 else "<1%", pad=2)
-        _row_label(row[0], f"{size_text(found.grid)} pixels\n{_shown_text(images[0], found.grid)}")
+            axes.set_title(percent_text(share, 0) if share >= 0.005 else "<1%", pad=2)
+        _row_label(row[0], f"{shape_text(found.grid)} pixels\n{_shown_text(images[0], found.grid)}")
     if not sets:
         for axes in grid.flat:
             axes.set_axis_off()
@@ -80,7 +80,7 @@ def _gallery_page(samples: tuple[Sample, ...], names: list[str]) -> Figure:
             _kernel(axes, kernel)
         shown = fitting(name, _MAX_LETTERS)
         cut = _shown_text(sample.kernels[0], sample.grid)
-        _row_label(row[0], f"{shown}\n{size_text(sample.grid)}, {cut}")
+        _row_label(row[0], f"{shown}\n{shape_text(sample.grid)}, {cut}")
     return figure
 
 
@@ -107,7 +107,7 @@ def plot_receptive_fields(analysis: Analysis) -> Figure:
                 continue
             picture = _field(axes, found, analysis.shares[:2])
             if place == 0:
-                axes.set_title(f"{short}\n{size_text(stage.stage_size)}", pad=3)
+                axes.set_title(f"{short}\n{shape_text(stage.stage_size)}", pad=3)
         grid[place, 0].set_ylabel(NAMES[name])
     bar = figure.colorbar(picture, ax=grid, location="bottom", aspect=40, pad=0.02, fraction=0.06)
     bar.set_label("gradient over its largest value")
@@ -147,4 +147,4 @@ def _row_label(axes: Axes, text: str) -> None:
 
 def _shown_text(image: Tensor, grid: tuple[int, int]) -> str:
     shape = (image.shape[-2], image.shape[-1])
-    return "all shown" if shape == grid else f"{size_text(shape)} shown"
+    return "all shown" if shape == grid else f"{shape_text(shape)} shown"

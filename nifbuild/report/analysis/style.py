@@ -91,11 +91,6 @@ def common_legend(figure: Figure, axes: Axes) -> None:
     )
 
 
-def size_text(size: Sequence[int]) -> str:
-    """`56x56`."""
-    return "x".join(map(str, size))
-
-
 def fitting(name: str, letters: int) -> str:
     """The name, or its end where it has more letters than there is room for."""
     return name if len(name) <= letters else "…" + name[1 - letters :]

@@ -11,6 +11,7 @@ from nifbuild.report.bench.step import StepReport
 from nifbuild.report.bench.table import machine_text
 from nifbuild.report.output_file import written_file
 from nifbuild.report.show.plots import in_plot
+from nifbuild.report.show.units import mebibytes, shape_text
 from nifbuild.report.timing import Quartiles
 
 if TYPE_CHECKING:
@@ -153,14 +154,14 @@ def plot_step(report: StepReport) -> "Figure":
             color="black",
             capsize=3,
         )
-        memory.barh(row, figures.peak_bytes / 2**20, color=_COLORS[row], height=0.6)
+        memory.barh(row, mebibytes(figures.peak_bytes), color=_COLORS[row], height=0.6)
         peak_ratio = figures.peak_bytes / report.specs[0].peak_bytes
         for axes, ratio in ((time, figures.ratio.median), (memory, peak_ratio)):
             place = {"va": "center", "color": "white", "weight": "bold"}
             axes.text(0.02, row, f"{ratio:.2f}x", transform=axes.get_yaxis_transform(), **place)
     time.set_yticks(rows, [in_plot(figures.spec) for figures in report.specs])
     time.invert_yaxis()
-    shape = "x".join(map(str, report.specs[0].input_shape))
+    shape = shape_text(report.specs[0].input_shape)
     time.set_title(f"Training step of {report.batch} images of {shape}")
     time.set_xlabel("ms (median, interquartile range)")
     memory.set_title("Peak memory beyond weights")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nifbuild.errors import Mark, Problem, RunError
+from nifbuild.report.show.units import percent_text
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def smallest_mass(
     if not within_budget(masses[high]):
         raise RunError(
             Problem(
-                f"with whole filters the model loses {before - trials[0].top1:.2%} on validation, "
-                f"more than {max_drop:.2%}",
+                f"with whole filters the model loses {percent_text(before - trials[0].top1)} on "
+                f"validation, more than {percent_text(max_drop)}",
                 Mark("--max-drop"),
                 fix="keep the layers' own boundary, or allow a larger drop",
                 code="max-drop",

@@ -14,6 +14,7 @@ from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluator_on
 from nifbuild.machine.progress import Reporter
 from nifbuild.nn.frame import Boundary
 from nifbuild.report.kernels import layer_kernels
+from nifbuild.report.show.units import percent_text
 from nifbuild.report.shrink.changes import Cut, measure_changes
 from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary
 from nifbuild.report.shrink.request import ShrinkRequest
@@ -183,7 +184,9 @@ class _Work:
     def _accuracy(self, mass: float, evaluator: Evaluator) -> float:
         model = self._model(self._ordinary(self._keeping(mass)))[1]
         top1 = evaluator.figures(model, "validation").top1
-        evaluator.report.note(f"with {mass:.1%} of the filters: {top1:.2%} on validation")
+        evaluator.report.note(
+            f"with {percent_text(mass, 1)} of the filters: {percent_text(top1)} on validation"
+        )
         return top1
 
     def _ordinary(self, windows: Mapping[str, int]) -> dict[str, Ordinary]:

@@ -5,7 +5,8 @@ import shlex
 from rich.console import Group, RenderableType
 
 from nifbuild.machine.terminal import Console, Table
-from nifbuild.report.inspect.units import count_text
+from nifbuild.report.show.tables import framed_table
+from nifbuild.report.show.units import count_text, percent_text, shape_text
 from nifbuild.report.shrink.result import ShrinkResult
 
 
@@ -20,7 +21,12 @@ def tables(result: ShrinkResult) -> RenderableType:
     if result.trials:
         tried = len(result.trials)
         text = f"the search tried {tried} shares of the filters on validation: "
-        parts.append(text + ", ".join(f"{t.mass:.1%} gave {t.top1:.2%}" for t in result.trials))
+        parts.append(
+            text
+            + ", ".join(
+                f"{percent_text(t.mass, 1)} gave {percent_text(t.top1)}" for t in result.trials
+            )
+        )
     directory = shlex.quote(str(result.out))
     parts.append(f"run: {result.out}\nevaluate it again: nifbuild evaluate {directory}")
     if result.finetuned is not None:
@@ -29,16 +35,14 @@ def tables(result: ShrinkResult) -> RenderableType:
 
 
 def _layers(result: ShrinkResult) -> Table:
-    table = Table(title=f"{result.name}: filters in windows", title_justify="left")
-    table.add_column("layer")
-    for name in ("grid", "window", "kept mass", "bound", "change", "rms"):
-        table.add_column(name, justify="right")
+    headings = ("layer", "grid", "window", "kept mass", "bound", "change", "rms")
+    table = framed_table(f"{result.name}: filters in windows", headings)
     for layer in result.layers:
         table.add_row(
             layer.path,
-            "x".join(map(str, layer.grid)),
-            "x".join(map(str, layer.kernel_size)),
-            f"{layer.kept_mass:.2%}",
+            shape_text(layer.grid),
+            shape_text(layer.kernel_size),
+            percent_text(layer.kept_mass),
             *map(_percent, (layer.bound, layer.change, layer.rms_change)),
         )
     table.caption = (
@@ -53,7 +57,7 @@ def _model(result: ShrinkResult) -> Table:
     sides, speed, tuned = (result.before, result.after), result.speed, result.finetuned
     times = (speed.before_ms, speed.after_ms)
     rows = {
-        "top-1": [f"{side.figures.top1:.2%}" for side in sides],
+        "top-1": [percent_text(side.figures.top1) for side in sides],
         "loss": [f"{side.figures.loss:.4f}" for side in sides],
         "parameters": [count_text(side.params) for side in sides],
         f"ms for {speed.batch} images": [f"{quartiles.median:.2f}" for quartiles in times],
@@ -62,16 +66,14 @@ def _model(result: ShrinkResult) -> Table:
     columns = ["before", "after"]
     if tuned is not None:
         columns.append("trained on")
-        rows["top-1"].append(f"{tuned.top1:.2%}")
+        rows["top-1"].append(percent_text(tuned.top1))
         rows["loss"].append(f"{tuned.loss:.4f}")
-    table = Table()
-    table.add_column(f"{result.split}, {result.before.figures.num_samples:,} images")
-    for name in columns:
-        table.add_column(name, justify="right")
+    images = f"{result.split}, {result.before.figures.num_samples:,} images"
+    table = framed_table(headings=(images, *columns))
     for label, cells in rows.items():
         table.add_row(label, *cells)
     return table
 
 
 def _percent(share: float) -> str:
-    return f"{share:.2%}" if share < 1 else f"{share:,.0%}"
+    return percent_text(share) if share < 1 else f"{share:,.0%}"
