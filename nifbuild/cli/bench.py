@@ -121,8 +121,8 @@ def bench(
     """
     with loading():
         from nifbuild.report.bench.overhead import OverheadReport
-        from nifbuild.report.bench.plot import plot_report
         from nifbuild.report.bench.progress import StatusLine
+        from nifbuild.report.bench.report_plots import plot_report
         from nifbuild.report.bench.request import Options, parse_request
         from nifbuild.report.bench.table import print_report
 

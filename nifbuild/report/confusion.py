@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nifbuild.report.output_file import require_files, write_table, written_file
-from nifbuild.report.show.plots import in_plot
+from nifbuild.report.show.plots import SCREEN, SHARES, in_plot, new_figure
 from nifbuild.report.show.units import percent_text, shape_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def save_confusion(result: Mapping[str, Any], path: Path, *, overwrite: bool = F
         if path.suffix.lower() == ".csv":
             write_table(file, _rows(result))
         else:
-            plot_confusion(result).savefig(file, dpi=200)
+            SCREEN.save(plot_confusion(result), file)
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[object]]:
@@ -57,6 +57,7 @@ def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[object]]:
         yield [name, *counts]
 
 
+@SCREEN.applied()
 def plot_confusion(result: Mapping[str, Any]) -> "Figure":
     """Draws true classes as rows, predicted ones as columns.
 
@@ -67,16 +68,15 @@ def plot_confusion(result: Mapping[str, Any]) -> "Figure":
     """
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
 
     counts = result["confusion_matrix"]
     names = [_label(entry["name"]) for entry in result["per_class"]]
     side = min(max(0.42 * len(names), 2.8), 9.0)
     margin = max(map(_inches, names))
-    figure = Figure(figsize=(side + margin + 1.9, side + margin + 1.2), layout="constrained")
+    figure = new_figure(side + margin + 1.9, side + margin + 1.2)
     axes = figure.subplots()
-    # Cividis is perceptually uniform, and the same to colour-blind readers.
-    colours = colormaps["cividis"].with_extremes(bad=_NO_SHARE)
+    axes.spines[:].set_visible(True)
+    colours = colormaps[SHARES].with_extremes(bad=_NO_SHARE)
     scale = PowerNorm(0.5, vmin=0, vmax=1)
     image = axes.imshow([_shares(row) for row in counts], cmap=colours, norm=scale)
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)

@@ -37,6 +37,9 @@ from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.data import Augment, Limit
 from nifbuild.spec.splits import final_split
 
+NAMES = {"trained": "trained", "initial": "at initialisation", "against": "other run"}
+"""What readers call the models of an analysis."""
+
 SCHEMA_VERSION = 1
 _BATCH = 8
 

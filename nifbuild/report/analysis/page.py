@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from nifbuild import __version__
 from nifbuild.errors import shown
-from nifbuild.report.analysis.analysis import Analysis, ModelFigures
+from nifbuild.report.analysis.analysis import NAMES, Analysis, ModelFigures
 from nifbuild.report.analysis.filters import FilterFigures
-from nifbuild.report.analysis.style import NAMES
 from nifbuild.report.analysis.verdict import verdicts
 from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.units import percent_text, shape_text

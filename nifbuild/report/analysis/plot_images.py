@@ -9,18 +9,20 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from nifbuild.report.analysis.analysis import Analysis
+from nifbuild.report.analysis.analysis import NAMES, Analysis
 from nifbuild.report.analysis.components import NUM_COMPONENTS, Components
 from nifbuild.report.analysis.gallery import NUM_SAMPLES, Sample, crop
 from nifbuild.report.analysis.receptive_field import ReceptiveField
-from nifbuild.report.analysis.style import (
+from nifbuild.report.kernels import effective_size, window_shares
+from nifbuild.report.show.plots import (
+    AMOUNTS,
+    BOUNDARY,
     COLUMN_INCHES,
-    NAMES,
-    column_figure,
+    SIGNED,
     fitting,
+    new_figure,
     short_names,
 )
-from nifbuild.report.kernels import effective_size, window_shares
 from nifbuild.report.show.units import percent_text, shape_text
 
 _ROWS = 16
@@ -35,7 +37,7 @@ _LETTER_INCHES = 0.062
 def plot_components(analysis: Analysis) -> Figure:
     """What do the filters have in common? Principal components, a row for each grid."""
     sets = [found for found in analysis.trained.components if found.explained]
-    figure = column_figure(0.35 + 0.66 * max(len(sets), 1))
+    figure = new_figure(COLUMN_INCHES, 0.35 + 0.66 * max(len(sets), 1))
     grid = figure.subplots(max(len(sets), 1), NUM_COMPONENTS, squeeze=False)
     for row, found in zip(grid, sets, strict=False):
         images = _shown(found)
@@ -71,7 +73,7 @@ def plot_gallery(analysis: Analysis) -> list[Figure]:
 
 
 def _gallery_page(samples: tuple[Sample, ...], names: list[str]) -> Figure:
-    figure = column_figure(0.06 + 0.46 * len(samples))
+    figure = new_figure(COLUMN_INCHES, 0.06 + 0.46 * len(samples))
     grid = figure.subplots(len(samples), NUM_SAMPLES, squeeze=False)
     for row, sample, name in zip(grid, samples, names, strict=True):
         for axes in row[len(sample.kernels) :]:
@@ -95,7 +97,7 @@ def plot_receptive_fields(analysis: Analysis) -> Figure:
     names = [fitting(name, letters) for name in short_names(blocks)]
     models = {name: m for name, m in analysis.models.items() if m.receptive_fields}
     width = COLUMN_INCHES / max(len(stages), 3)
-    figure = column_figure(0.9 + len(models) * (width + 0.12))
+    figure = new_figure(COLUMN_INCHES, 0.9 + len(models) * (width + 0.12))
     grid = figure.subplots(len(models), len(stages), squeeze=False)
     for place, (name, model) in enumerate(models.items()):
         for axes, stage, short in zip(grid[place], stages, names, strict=True):
@@ -120,7 +122,7 @@ def _field(axes: Axes, field: ReceptiveField, shares: tuple[float, ...]) -> Axes
     largest = gradient.max().clamp_min(torch.finfo(gradient.dtype).tiny)
     norm = LogNorm(10.0**-_DECADES, 1)
     shown = (gradient / largest).clamp_min(10.0**-_DECADES)
-    picture = axes.imshow(shown.numpy(), cmap="viridis", norm=norm, interpolation="nearest")
+    picture = axes.imshow(shown.numpy(), cmap=AMOUNTS, norm=norm, interpolation="nearest")
     height, width = gradient.shape
     for share, dashes in zip(shares, ("-", "--"), strict=False):
         size = field.energy_sizes[share]
@@ -137,8 +139,8 @@ def _kernel(axes: Axes, kernel: Tensor) -> None:
     limit = max(kernel.abs().max().item(), 1e-30)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.spines[:].set(visible=True, color="0.8", linewidth=0.4)
-    axes.imshow(kernel.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.spines[:].set(visible=True, color=BOUNDARY, linewidth=0.4)
+    axes.imshow(kernel.numpy(), cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
 
 
 def _row_label(axes: Axes, text: str) -> None:
