@@ -13,8 +13,8 @@ from nifbuild.errors import Mark, Problem, RunError, shown
 from nifbuild.evaluate.predict import Prediction
 from nifbuild.machine.progress import reporter
 from nifbuild.machine.terminal import Console
+from nifbuild.report.drawing.picture import Picture, Text
 from nifbuild.report.drawing.render import svg
-from nifbuild.report.drawing.shapes import Picture, Text
 from nifbuild.report.predictions import print_predictions, save_predictions
 from nifbuild.report.show.markdown import markdown
 from nifbuild.report.show.tables import Grid, print_grids

@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 from nifbuild import load_spec
 from nifbuild.cli.app import app
 from nifbuild.report.drawing.blocks import MAX_BOXES, blocks
-from nifbuild.report.drawing.draw import picture
-from nifbuild.report.drawing.mermaid import mermaid
-from nifbuild.report.drawing.render import svg
+from nifbuild.report.drawing.picture import picture
+from nifbuild.report.drawing.render import mermaid, svg
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "specs/architectures").glob("*.yaml"))
@@ -202,7 +201,7 @@ def test_the_command_says_what_is_wrong(tmp_path, out, code, word):
 
 
 def test_drawing_loads_no_torch(tmp_path):
-    code = "import sys; from nifbuild.report.drawing.save import save; "
+    code = "import sys; from nifbuild.report.drawing.render import save; "
     code += "from nifbuild import load_spec; from pathlib import Path; "
     code += f"save(load_spec('specs/resnet18.yaml'), Path({str(tmp_path / 'a.svg')!r})); "
     code += "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
