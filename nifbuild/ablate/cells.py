@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from nifbuild.ablate.documents import (
+from nifbuild.ablate.forms import (
     CellForm,
     Damaged,
     Document,

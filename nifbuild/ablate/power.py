@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nifbuild.ablate.cells import Cell
 from nifbuild.ablate.collect import Collected
-from nifbuild.ablate.documents import Document
+from nifbuild.ablate.forms import Document
 from nifbuild.ablate.gate import amount_text, spread_text
 from nifbuild.ablate.results import VariantResults, paired
 from nifbuild.ablate.statistics import (

@@ -3,10 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from nifbuild.report.bench.progress import StatusLine
-from nifbuild.report.bench.table import render, with_spread
+from nifbuild.machine.terminal import StatusLine
+from nifbuild.report.bench.report_tables import render, with_spread
+from nifbuild.report.measure import Quartiles
 from nifbuild.report.show.units import mebibytes, number_text, ratio_text
-from nifbuild.report.timing import Quartiles
 
 
 def shown(report, width=80):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from nifbuild import load_spec
 from nifbuild.cli.app import app
-from nifbuild.report.drawing.blocks import MAX_BOXES, blocks
+from nifbuild.report.drawing.boxes import MAX_BOXES, blocks
 from nifbuild.report.drawing.picture import picture
 from nifbuild.report.drawing.render import mermaid, svg
 

@@ -13,6 +13,13 @@ from nifbuild.data import Preprocess, open_data
 from nifbuild.errors import SpecError
 from nifbuild.evaluate.evaluator import hint_at_directory
 from nifbuild.machine.device import resolve_device
+from nifbuild.report.analysis.compared_models import (
+    Subject,
+    filter_paths,
+    initial_subject,
+    other_subject,
+    trained_subject,
+)
 from nifbuild.report.analysis.components import Components, measure_components
 from nifbuild.report.analysis.filters import FilterFigures, measure_filters
 from nifbuild.report.analysis.gallery import Sample, choose_samples
@@ -22,13 +29,6 @@ from nifbuild.report.analysis.receptive_field import (
     stage_ends,
 )
 from nifbuild.report.analysis.request import Request
-from nifbuild.report.analysis.subject import (
-    Subject,
-    filter_paths,
-    initial_subject,
-    other_subject,
-    trained_subject,
-)
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.units import shape_text

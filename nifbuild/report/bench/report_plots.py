@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from nifbuild.report.bench.contenders import THIS_LAYER
 from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport
+from nifbuild.report.bench.report_tables import machine_text
 from nifbuild.report.bench.step import StepReport
-from nifbuild.report.bench.table import machine_text
+from nifbuild.report.measure import Quartiles
 from nifbuild.report.output_file import written_file
 from nifbuild.report.show.plots import (
     COLORS,
@@ -22,7 +23,6 @@ from nifbuild.report.show.plots import (
     new_figure,
 )
 from nifbuild.report.show.units import mebibytes, shape_text
-from nifbuild.report.timing import Quartiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ lanes. Then in pixels, from the inside out.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nifbuild.report.drawing.blocks import Block, Line, box_lines
+from nifbuild.report.drawing.boxes import Block, Line, box_lines
 from nifbuild.spec.graph import Graph
 
 SIDE = 16.0  # beside the parts of a frame

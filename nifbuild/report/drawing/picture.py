@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from nifbuild.report.drawing.blocks import Block, box_family, shape_label
+from nifbuild.report.drawing.boxes import Block, box_family, shape_label
 from nifbuild.report.drawing.layout import (
     COUNT_WIDTH,
     LINE_HEIGHT,

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from nifbuild.errors import shown
-from nifbuild.report.drawing.blocks import Block, blocks, box_family, box_lines, shape_label
+from nifbuild.report.drawing.boxes import Block, blocks, box_family, box_lines, shape_label
 from nifbuild.report.drawing.picture import LINE, Picture, Polyline, Rect, Text, picture
 from nifbuild.report.output_file import require_files, written_file
 from nifbuild.report.show.plots import INK, in_plot

@@ -12,16 +12,16 @@ from nifbuild.report.inspect.budget import (
     largest_batch,
 )
 from nifbuild.report.inspect.compare import comparison_document, difference_grid
-from nifbuild.report.inspect.inspection import Inspection, inspect_spec
-from nifbuild.report.inspect.memory import Memory
-from nifbuild.report.inspect.request import Request
-from nifbuild.report.inspect.table import (
+from nifbuild.report.inspect.grids import (
     layer_grid,
     memory_comparison,
     memory_grid,
     notes,
     total_grid,
 )
+from nifbuild.report.inspect.inspection import Inspection, inspect_spec
+from nifbuild.report.inspect.memory import Memory
+from nifbuild.report.inspect.request import Request
 from nifbuild.report.inspect.verify import Verified, verify
 from nifbuild.report.show.markdown import markdown
 from nifbuild.report.show.tables import Grid, print_grids, terminal_width

@@ -17,7 +17,7 @@ from torch.profiler import record_function
 from nifbuild.compile import build_model
 from nifbuild.report.inspect.inspection import Inspection
 from nifbuild.report.inspect.targets import HALF
-from nifbuild.report.memory import profiled, running_peak
+from nifbuild.report.measure import profiled, running_peak
 from nifbuild.train.ema import Ema
 from nifbuild.train.kernel_spread import KernelSpread
 from nifbuild.train.optim import build_optimizer

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nifbuild.report.timing import Quartiles, WarmSampler, measure_in_turn, ratios
+from nifbuild.report.measure import Quartiles, WarmSampler, measure_in_turn, ratios
 
 _REPEATS = 11
 _SECONDS = 10.0

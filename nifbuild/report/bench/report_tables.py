@@ -13,9 +13,9 @@ from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport, ShapeFigures
 from nifbuild.report.bench.overhead import OverheadReport
 from nifbuild.report.bench.step import StepReport
+from nifbuild.report.measure import Quartiles
 from nifbuild.report.show.tables import legend, open_table
 from nifbuild.report.show.units import mebibytes, number_text, percent_text, ratio_text, shape_text
-from nifbuild.report.timing import Quartiles
 
 _MEDIAN = "median of n ± IQR/2"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from nifbuild.ablate.cells import Cell
-from nifbuild.ablate.documents import State
+from nifbuild.ablate.forms import State
 from nifbuild.ablate.gate import GateResult, GateVerdict, tally
 from nifbuild.ablate.plan import Plan, Row
 from nifbuild.ablate.power import powers
