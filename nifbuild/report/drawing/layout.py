@@ -43,9 +43,8 @@ class Edge:
     target: int
 
 
-@dataclass(frozen=True)
 class _Grid:
-    """Rows and columns.
+    """Rows and columns of the parts of an opened block.
 
     Attributes:
         edges: All edges.
@@ -56,32 +55,44 @@ class _Grid:
             before.
     """
 
-    edges: tuple[Edge, ...]
-    rows: dict[int, int]
-    columns: dict[int, int]
-    ways: dict[Edge, tuple[str, int]]
+    def __init__(self, block: Block) -> None:
+        self.edges = tuple(_edges(block))
+        number = len(block.parts)
+        self.rows = {-1 - i: 0 for i in range(len(block.inputs))}
+        for index in range(number):
+            sources = [self.rows[e.source] for e in self.edges if e.target == index]
+            self.rows[index] = 1 + max(sources, default=0)
+        self.num_rows = max(self.rows.values())
+        self.rows |= {number + i: self.num_rows + 1 for i in range(len(block.outputs))}
+        self._taken: set[tuple[int, str, int]] = set()
+        self.columns = {-1: 0}
+        for index in range(number):
+            self.columns[index] = self._free_column(index)
+        self.num_columns = max(self.columns.values()) + 1
+        self.ways: dict[Edge, tuple[str, int]] = {}
+        for edge in sorted(self.edges, key=lambda e: self.rows[e.target] - self.rows[e.source]):
+            self._find_way(edge)
 
-    @property
-    def num_rows(self) -> int:
-        """Rows with parts."""
-        return max(self.rows.values()) - 1
+    def _free_column(self, index: int) -> int:
+        sources = [e.source for e in self.edges if e.target == index]
+        column = min((self.columns[s] for s in sources if s in self.columns), default=0)
+        while (self.rows[index], "c", column) in self._taken:
+            column += 1
+        self._taken.add((self.rows[index], "c", column))
+        return column
 
-    @property
-    def num_columns(self) -> int:
-        """Columns with parts."""
-        return max(self.columns.values()) + 1
-
-
-def _grid(block: Block) -> _Grid:
-    """Places the parts of an opened block."""
-    edges = tuple(_edges(block))
-    rows = {-1 - i: 0 for i in range(len(block.inputs))}
-    for index in range(len(block.parts)):
-        rows[index] = 1 + max((rows[e.source] for e in edges if e.target == index), default=0)
-    last = 1 + max(rows.values())
-    rows |= {len(block.parts) + i: last for i in range(len(block.outputs))}
-    columns, taken = _columns(block, edges, rows)
-    return _Grid(edges, rows, columns, _ways(edges, rows, columns, taken))
+    def _find_way(self, edge: Edge) -> None:
+        # A second input has no column: its lane leads up to the block's border.
+        has_column = edge.source in self.columns
+        passed = range(self.rows[edge.source] + has_column, self.rows[edge.target])
+        if not passed:
+            return
+        ends = (self.columns.get(edge.source), self.columns.get(edge.target)) if has_column else ()
+        options = [("c", column) for column in ends if column is not None]
+        options += [("l", lane) for lane in range(len(self.edges))]
+        way = next(w for w in options if not any((row, *w) in self._taken for row in passed))
+        self._taken |= {(row, *way) for row in passed}
+        self.ways[edge] = way
 
 
 def _edges(block: Block) -> Iterable[Edge]:
@@ -91,45 +102,6 @@ def _edges(block: Block) -> Iterable[Edge]:
         makers |= dict.fromkeys(part.last_outputs, index)
     for i, value in enumerate(block.outputs):
         yield Edge(value, makers[value], len(block.parts) + i)
-
-
-def _columns(
-    block: Block, edges: tuple[Edge, ...], rows: dict[int, int]
-) -> tuple[dict[int, int], set[tuple[int, str, int]]]:
-    columns = {-1: 0}
-    taken: set[tuple[int, str, int]] = set()
-    for index in range(len(block.parts)):
-        sources = [e.source for e in edges if e.target == index]
-        column = min((columns[s] for s in sources if s in columns), default=0)
-        while (rows[index], "c", column) in taken:
-            column += 1
-        columns[index] = column
-        taken.add((rows[index], "c", column))
-    return columns, taken
-
-
-def _ways(
-    edges: tuple[Edge, ...],
-    rows: dict[int, int],
-    columns: dict[int, int],
-    taken: set[tuple[int, str, int]],
-) -> dict[Edge, tuple[str, int]]:
-    ways: dict[Edge, tuple[str, int]] = {}
-    for edge in sorted(edges, key=lambda e: rows[e.target] - rows[e.source]):
-        # A second input has no column: its lane leads up to the block's border.
-        first = rows[edge.source] + (edge.source in columns)
-        passed = range(first, rows[edge.target])
-        if not passed:
-            continue
-        ends = (columns.get(edge.source), columns.get(edge.target))
-        options = [("c", column) for column in ends if column is not None]
-        if edge.source not in columns:
-            options = []
-        options += [("l", lane) for lane in range(len(edges))]
-        way = next(w for w in options if not any((row, *w) in taken for row in passed))
-        taken |= {(row, *way) for row in passed}
-        ways[edge] = way
-    return ways
 
 
 class Item:
@@ -183,7 +155,7 @@ class Frame(Item):
     def __init__(self, block: Block, graph: Graph) -> None:
         super().__init__(block)
         self.parts = [lay_out(part, graph) for part in block.parts]
-        self.grid = _grid(block)
+        self.grid = _Grid(block)
         self.edges = self.grid.edges
         self.row_tops, self.row_bottoms = self._rows()
         self.column_xs, right = self._columns()
