@@ -82,7 +82,7 @@ def results_grid(results: Results, width: int = 120) -> Grid:
         "to baseline, pp": lambda variant: difference_text(results, variant),
         "params": lambda variant: count_text(variant.costs["params"]),
         "train peak": lambda variant: bytes_text(variant.costs["train_peak_bytes"]),
-        "filter px": size_text,
+        "filter px": filter_size_text,
     }
     axes = results.axes
     if width < NARROW:
@@ -118,7 +118,7 @@ def difference_text(results: Results, variant: VariantResults) -> str:
     return text if bounds is None else text + f" [{bounds[0] * 100:+.1f}, {bounds[1] * 100:+.1f}]"
 
 
-def size_text(variant: VariantResults) -> str:
+def filter_size_text(variant: VariantResults) -> str:
     """`5.67`, the mean over seeds."""
     found = summarize(list(variant.values("effective_size").values()))
     return NOTHING if found is None else f"{found.mean:.3g}"

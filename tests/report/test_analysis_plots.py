@@ -10,9 +10,8 @@ from matplotlib.text import Text
 
 from nifbuild.nn import FreeFrequencyConv2d
 from nifbuild.report.analysis import Analysis, ModelFigures
-from nifbuild.report.analysis.components import measure_components
+from nifbuild.report.analysis.components import choose_samples, measure_components
 from nifbuild.report.analysis.filters import measure_filters
-from nifbuild.report.analysis.gallery import choose_samples
 from nifbuild.report.analysis.plot_curves import plot_sizes
 from nifbuild.report.analysis.plot_images import plot_gallery
 from nifbuild.report.analysis.receptive_field import ReceptiveField

@@ -20,9 +20,13 @@ from nifbuild.report.analysis.compared_models import (
     other_subject,
     trained_subject,
 )
-from nifbuild.report.analysis.components import Components, measure_components
+from nifbuild.report.analysis.components import (
+    Components,
+    Sample,
+    choose_samples,
+    measure_components,
+)
 from nifbuild.report.analysis.filters import FilterFigures, measure_filters
-from nifbuild.report.analysis.gallery import Sample, choose_samples
 from nifbuild.report.analysis.receptive_field import (
     ReceptiveField,
     measure_receptive_fields,

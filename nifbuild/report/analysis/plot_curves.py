@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nifbuild.report.analysis.analysis import NAMES, Analysis
-from nifbuild.report.analysis.filters import FilterFigures, Spread
-from nifbuild.report.analysis.spectrum import LOW_FREQUENCY
+from nifbuild.report.analysis.filters import LOW_FREQUENCY, FilterFigures, Spread
 from nifbuild.report.show.plots import (
     BLUE,
     BOUNDARY,

@@ -10,8 +10,13 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from nifbuild.report.analysis.analysis import NAMES, Analysis
-from nifbuild.report.analysis.components import NUM_COMPONENTS, Components
-from nifbuild.report.analysis.gallery import NUM_SAMPLES, Sample, crop
+from nifbuild.report.analysis.components import (
+    NUM_COMPONENTS,
+    NUM_SAMPLES,
+    Components,
+    Sample,
+    crop,
+)
 from nifbuild.report.analysis.receptive_field import ReceptiveField
 from nifbuild.report.kernels import effective_size, window_shares
 from nifbuild.report.show.plots import (

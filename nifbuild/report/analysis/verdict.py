@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from nifbuild.report.analysis.analysis import Analysis, ModelFigures
-from nifbuild.report.analysis.spectrum import LOW_FREQUENCY
+from nifbuild.report.analysis.filters import LOW_FREQUENCY
 from nifbuild.report.show.units import percent_text, shape_text
 
 _MOST = 0.75

@@ -13,8 +13,7 @@ from nifbuild.evaluate.figures import Figures
 from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.show.tables import framed_table
 from nifbuild.report.show.units import count_text, percent_text, shape_text
-from nifbuild.report.shrink.changes import Change
-from nifbuild.report.shrink.speed import Speed
+from nifbuild.report.shrink.changes import Change, Speed
 from nifbuild.report.shrink.windows import LayerWindows, Trial
 
 

@@ -15,11 +15,10 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.nn.frame import Boundary
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.show.units import percent_text
-from nifbuild.report.shrink.changes import Cut, measure_changes
+from nifbuild.report.shrink.changes import Cut, compare_speed, measure_changes
 from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary, ordinary_model
 from nifbuild.report.shrink.request import ShrinkRequest
 from nifbuild.report.shrink.result import Finetuned, LayerResult, ShrinkResult, Side
-from nifbuild.report.shrink.speed import compare_speed
 from nifbuild.report.shrink.windows import LayerWindows, Trial, critical_masses, smallest_mass
 from nifbuild.report.shrink.write import holds_cut, is_cut, write_run
 from nifbuild.runs.directory import RunDirectory
