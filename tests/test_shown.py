@@ -13,10 +13,11 @@ from nifbuild.errors import Mark, Problem, RunError, shown
 from nifbuild.evaluate.predict import Prediction
 from nifbuild.machine.progress import reporter
 from nifbuild.machine.terminal import Console
+from nifbuild.report.drawing.picture import Picture, Text
 from nifbuild.report.drawing.render import svg
-from nifbuild.report.drawing.shapes import Picture, Text
-from nifbuild.report.inspect.table import Grid, markdown, print_grids
 from nifbuild.report.predictions import print_predictions, save_predictions
+from nifbuild.report.show.markdown import markdown
+from nifbuild.report.show.tables import Grid, print_grids
 from nifbuild.report.summary import print_summary
 
 HOSTILE = "[red]x[/y] :boom: \x1b[31m\x07\x9b1m\r\n::error::\u202e" + os.fsdecode(b"\xff")

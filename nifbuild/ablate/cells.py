@@ -29,13 +29,12 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from nifbuild.ablate.documents import (
+from nifbuild.ablate.forms import (
     CellForm,
     Damaged,
     Document,
@@ -46,6 +45,7 @@ from nifbuild.ablate.documents import (
     unreadable,
 )
 from nifbuild.errors import RunError
+from nifbuild.machine.files import write_atomically
 from nifbuild.spec.study import Study, Variant, label_text
 
 UNKNOWN = "?"
@@ -301,14 +301,9 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         RunError: It cannot be written.
     """
-    # Named by the process: two may write the same file at once.
-    temporary = path.with_name(f".writing_{os.getpid()}_{path.name}")
     try:
-        temporary.write_text(text)
-        temporary.replace(path)
+        write_atomically(path, text.encode(), concurrent=True)
     except OSError as error:
-        with suppress(OSError):  # where nothing can be written, nothing can be removed
-            temporary.unlink()
         raise RunError(f"cannot write to {path}: {error.strerror}") from error
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from nifbuild.ablate.documents import Document
+from nifbuild.ablate.forms import Document
 from nifbuild.ablate.results import Results, VariantResults
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nifbuild.ablate.comparable import incomparable
-from nifbuild.ablate.documents import Document
+from nifbuild.ablate.forms import Document
 from nifbuild.ablate.looks import Look, changed_since
 from nifbuild.ablate.results import DIFFERENCES, RANGES, Results, VariantResults, paired
 from nifbuild.ablate.statistics import (
@@ -19,7 +19,7 @@ from nifbuild.ablate.statistics import (
     judge,
     summarize,
 )
-from nifbuild.report.inspect.units import bytes_text, count_text
+from nifbuild.report.show.units import bytes_text, count_text, percent_text, points_text
 from nifbuild.spec.gates import ACCURACIES, GateSpec
 from nifbuild.spec.study import Study
 
@@ -310,7 +310,7 @@ def amount_text(gate: GateSpec, value: float) -> str:
     """A value of a measured metric, or a difference of two, with its unit."""
     compared = gate.versus is not None
     if gate.metric in ACCURACIES:
-        return f"{value * 100:+.2f}pp" if compared else f"{value:.2%}"
+        return points_text(value) if compared else percent_text(value)
     unit = " px" if gate.metric == "effective_size" else ""
     return (f"{value:+.4g}" if compared else f"{value:.4g}") + unit
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from nifbuild.ablate.cells import Store, write_file
-from nifbuild.ablate.documents import Damaged, Form, Seed, read_document
+from nifbuild.ablate.forms import Damaged, Form, Seed, read_document
 from nifbuild.errors import Problem, RunError
 
 _LOOKS = "looks.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nifbuild.ablate.cells import CellDirectory, write_file
-from nifbuild.ablate.documents import Document
+from nifbuild.ablate.forms import Document
 from nifbuild.ablate.process import CellProcess, Outcome
 from nifbuild.errors import Mark, Problem, RunError, SpecError
 

@@ -1,11 +1,12 @@
-"""What the results of a study depend on besides its specs, as it is here and now."""
+"""What the results of a study depend on besides its specs, as it is here and now: data and code."""
 
+import hashlib
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nifbuild.ablate.cells import UNKNOWN, Origin
-from nifbuild.ablate.code import code_fingerprint
 from nifbuild.errors import SpecError
 from nifbuild.spec.data import HubData
 from nifbuild.spec.study import Study
@@ -13,6 +14,11 @@ from nifbuild.spec.study import Study
 if TYPE_CHECKING:
     from nifbuild.data import Catalog
     from nifbuild.spec.resolve import Resolved
+
+_PACKAGE = Path(__file__).parents[1]
+_SHOW_ONLY = ("cli", "report", "ablate")
+_COMPUTE = ("report/kernels.py", "ablate/worker.py")
+"""Within those, what a cell's figures come from."""
 
 
 def versions() -> dict[str, str]:
@@ -81,3 +87,26 @@ def _fingerprints(
         pretrained = read_pretrained(resolved)
         start = None if pretrained is None else pretrained.fingerprint
     return UNKNOWN if catalog is None else catalog.fingerprint, start
+
+
+def computes_figures(module: str) -> bool:
+    """Whether a cell's figures depend on a file of the package.
+
+    All do but those that start cells, and show what came of them.
+
+    Args:
+        module: Its path within the package, such as `nn/fourier.py`.
+    """
+    return module in _COMPUTE or module.split("/")[0] not in _SHOW_ONLY
+
+
+@cache
+def code_fingerprint() -> str:
+    """A hash of the source of all that figures depend on, as it lies on disk."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        module = path.relative_to(_PACKAGE).as_posix()
+        if computes_figures(module):
+            # As text: line ends are those of the system that wrote the files.
+            digest.update(f"\0{module}\0{path.read_text(encoding='utf-8')}".encode())
+    return digest.hexdigest()[:16]

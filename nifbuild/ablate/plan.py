@@ -5,7 +5,7 @@ from typing import Any
 
 from nifbuild.ablate.cells import Cell, Store, cells_of
 from nifbuild.ablate.collect import Collected, collect
-from nifbuild.ablate.documents import Document
+from nifbuild.ablate.forms import Document
 from nifbuild.errors import Problem
 from nifbuild.report.inspect import Inspection, Target, inspect_spec
 from nifbuild.report.inspect.budget import budget_of, check_budget

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nifbuild.ablate.cells import Cell
 from nifbuild.ablate.collect import Collected
-from nifbuild.ablate.documents import Document
+from nifbuild.ablate.forms import Document
 from nifbuild.ablate.gate import amount_text, spread_text
 from nifbuild.ablate.results import VariantResults, paired
 from nifbuild.ablate.statistics import (
@@ -15,6 +15,7 @@ from nifbuild.ablate.statistics import (
     spread_for_power,
     summarize,
 )
+from nifbuild.report.show.units import percent_text
 from nifbuild.spec.gates import GateSpec
 from nifbuild.spec.study import Variant
 
@@ -94,20 +95,20 @@ class GatePower:
             return head + f"no number of seeds shows it if the truth is {mean}"
         largest = spread_text(self.gate, self.largest_spread)
         text = (
-            f"{head}{self.seeds} seeds have a power of {POWER:.0%} if the truth is {mean} and "
-            f"the standard deviation over seeds at most {largest}"
+            f"{head}{self.seeds} seeds have a power of {percent_text(POWER, 0)} if the truth is "
+            f"{mean} and the standard deviation over seeds at most {largest}"
         )
-        if self.spread is None:
+        if self.spread is None or self.power is None:
             return text
         whose = "assumed" if self.pilot_seeds is None else f"of {self.pilot_seeds} seeds done"
         text += f"; with the {spread_text(self.gate, self.spread)} {whose}, their power is "
-        text += f"{self.power:.0%}"
-        if self.power is not None and self.power >= POWER:
+        text += percent_text(self.power, 0)
+        if self.power >= POWER:
             return text
         # Seeds that told how many are needed would be chosen after they were seen.
         other = "" if self.pilot_seeds is None else ", other than those,"
         needed = "no number of seeds" if self.needed is None else f"{self.needed:,} seeds{other}"
-        return f"{text}, and {needed} would have {POWER:.0%}"
+        return f"{text}, and {needed} would have {percent_text(POWER, 0)}"
 
 
 def powers(collected: Collected) -> list[GatePower]:

@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from nifbuild.ablate.cells import Cell, Origin, cell_name
 from nifbuild.ablate.collect import Collected
-from nifbuild.ablate.documents import (
+from nifbuild.ablate.forms import (
     Count,
     Damaged,
     Document,

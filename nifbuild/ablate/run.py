@@ -10,11 +10,11 @@ from types import FrameType
 from typing import Protocol
 
 from nifbuild.ablate.cells import UNKNOWN, Cell, CellDirectory, Origin, Store, Task, cells_of
-from nifbuild.ablate.damage import set_damaged_aside
-from nifbuild.ablate.documents import Document
+from nifbuild.ablate.collect import set_damaged_aside
+from nifbuild.ablate.forms import Document
 from nifbuild.ablate.origins import origins
 from nifbuild.ablate.process import Outcome
-from nifbuild.ablate.progress import Progress
+from nifbuild.ablate.study_progress import Progress
 from nifbuild.errors import InterruptedRun, Problem, SpecError
 from nifbuild.machine.launch import stop_signals
 from nifbuild.runs.lock import is_locked

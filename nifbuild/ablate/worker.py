@@ -8,18 +8,16 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-import statistics
 import sys
 import threading
 import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from nifbuild.ablate.cells import CellDirectory, Origin
-from nifbuild.ablate.damage import FIGURES, weights_hash
-from nifbuild.ablate.documents import Document
+from nifbuild.ablate.collect import FIGURES, weights_hash
+from nifbuild.ablate.forms import Document
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
 from nifbuild.machine.launch import stop_signals
 from nifbuild.machine.terminal import careful_stderr
@@ -29,9 +27,6 @@ BUSY = 75
 
 _GRACE_SECONDS = 60.0
 """How long a process may outlive the one that started it: it saves a checkpoint."""
-
-MASS_SHARE = 0.95
-"""Of a filter's mass, what its effective size has to hold."""
 
 
 def run_cell(path: str, working_directory: str, threads: int, gpu: str | None) -> None:
@@ -126,7 +121,7 @@ def _trained(cell: CellDirectory, threads: int) -> Document:
     resolved = load_spec(cell.spec)
     with resolved.placing():
         figures = train_run(resolved, cell.run, resume=True, report=reporter(quiet=False))
-    return {**_figures(cell, figures, description), **effective_sizes(cell.run)}
+    return {**_figures(cell, figures, description), **_filter_sizes(cell.run)}
 
 
 def _description(cell: CellDirectory) -> Document:
@@ -166,49 +161,13 @@ def _figures(cell: CellDirectory, figures: Document, description: Document) -> D
     }
 
 
-def effective_sizes(run: Path) -> dict[str, Any]:
-    """How large the filters of a run are, in pixels of the image that each layer sees.
-
-    A filter's size is that of its smallest odd window with 95 % of its mass; a layer's is the
-    median over its filters, a network's the median over its layers that have filters as large as
-    the image. The same with the weights that training started from.
-
-    Args:
-        run: Its directory; the checkpoint of its figures is what counts.
-    """
+def _filter_sizes(run: Path) -> Document:
+    """Of a run, at the checkpoint of its figures, beside the weights that training started from."""
+    from nifbuild.report.kernels import effective_sizes
     from nifbuild.runs.loaded import load_run
     from nifbuild.train.start import fresh_model
 
     trained = load_run(run)
     shape = trained.resolved.graph.input_shape
     size = (shape.channels, shape.size[0], shape.size[1])
-    layers = _layer_sizes(trained.model, size)
-    fresh = _layer_sizes(fresh_model(trained.resolved), size)
-    return {
-        "effective_size": _median(layers),
-        "effective_size_at_init": _median(fresh),
-        "layers": [
-            {**layer, "effective_size_at_init": before["effective_size"]}
-            for layer, before in zip(layers, fresh, strict=True)
-        ],
-    }
-
-
-def _layer_sizes(model: Any, input_shape: tuple[int, int, int]) -> list[Document]:
-    from nifbuild.report.kernels import effective_size, layer_kernels, window_shares
-
-    return [
-        {
-            "path": found.path,
-            "grid": list(found.grid),
-            "effective_size": statistics.median(
-                effective_size(window_shares(found.kernels), MASS_SHARE).tolist()
-            ),
-        }
-        for found in layer_kernels(model, input_shape)
-    ]
-
-
-def _median(layers: list[Document]) -> float | None:
-    """Over layers; None where there are none with filters as large as the image."""
-    return statistics.median(layer["effective_size"] for layer in layers) if layers else None
+    return effective_sizes(trained.model, fresh_model(trained.resolved), size)

@@ -58,10 +58,10 @@ def analyze(
     analysis.json, plots and report.html.
     """
     with loading():
+        from nifbuild.machine.terminal import StatusLine
         from nifbuild.report.analysis import analyze_run, read_request
-        from nifbuild.report.analysis.table import print_analysis
+        from nifbuild.report.analysis.layer_table import print_analysis
         from nifbuild.report.analysis.write import require_writable, write_analysis
-        from nifbuild.report.bench.progress import StatusLine
 
     request = read_request(
         run,

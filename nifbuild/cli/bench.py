@@ -120,11 +120,11 @@ def bench(
     with its spread. More than 1 means that the layer is faster.
     """
     with loading():
+        from nifbuild.machine.terminal import StatusLine
         from nifbuild.report.bench.overhead import OverheadReport
-        from nifbuild.report.bench.plot import plot_report
-        from nifbuild.report.bench.progress import StatusLine
+        from nifbuild.report.bench.report_plots import plot_report
+        from nifbuild.report.bench.report_tables import print_report
         from nifbuild.report.bench.request import Options, parse_request
-        from nifbuild.report.bench.table import print_report
 
     request = parse_request(
         Options(

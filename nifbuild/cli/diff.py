@@ -23,8 +23,7 @@ def diff(
     `inspect` for each spec's own batch size, precision and optimizer.
     """
     with loading():
-        from nifbuild.report.diff import spec_difference
-        from nifbuild.report.diff_text import difference_text
+        from nifbuild.report.diff import difference_text, spec_difference
         from nifbuild.spec.resolve import load_spec
 
     difference = spec_difference(load_spec(a), load_spec(b))

@@ -38,7 +38,7 @@ def graph(
     Equal blocks in a row are drawn once, with their number.
     """
     with loading():
-        from nifbuild.report.drawing.save import require_writable, save
+        from nifbuild.report.drawing.render import require_writable, save
         from nifbuild.spec.resolve import load_spec
 
     if out is not None:

@@ -89,8 +89,8 @@ def shrink(
     with loading():
         from nifbuild.machine.progress import reporter
         from nifbuild.report.shrink.request import read_request
+        from nifbuild.report.shrink.result import print_result
         from nifbuild.report.shrink.shrink import shrink_run
-        from nifbuild.report.shrink.table import print_result
 
     request = read_request(
         run,

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from nifbuild.errors import InterruptedRun, Mark, NifbuildError, Problem, RunError, SpecError
+from nifbuild.machine.files import write_atomically
 from nifbuild.machine.processes import world_size
 
 PARENT_VARIABLE = "NIFBUILD_PARENT"
@@ -275,9 +276,7 @@ def _write_failure(path: str, problems: Sequence[Problem] | None, exit_code: int
     }
     if problems is not None:
         document["problems"] = [asdict(problem) for problem in problems]
-    temporary = Path(f"{path}.writing")
     try:
-        temporary.write_text(json.dumps(document))
-        temporary.replace(path)
+        write_atomically(Path(path), json.dumps(document).encode())
     except OSError:  # the full disk that is to be told of may be that of temporary files, too
         sys.stderr.write("\n".join(map(str, problems or (document["traceback"],))) + "\n")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nifbuild.report.output_file import require_files, write_table, written_file
-from nifbuild.report.show.plots import in_plot
+from nifbuild.report.show.plots import SCREEN, SHARES, in_plot, new_figure
+from nifbuild.report.show.units import percent_text, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def save_confusion(result: Mapping[str, Any], path: Path, *, overwrite: bool = F
         if path.suffix.lower() == ".csv":
             write_table(file, _rows(result))
         else:
-            plot_confusion(result).savefig(file, dpi=200)
+            SCREEN.save(plot_confusion(result), file)
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[object]]:
@@ -56,6 +57,7 @@ def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[object]]:
         yield [name, *counts]
 
 
+@SCREEN.applied()
 def plot_confusion(result: Mapping[str, Any]) -> "Figure":
     """Draws true classes as rows, predicted ones as columns.
 
@@ -66,21 +68,20 @@ def plot_confusion(result: Mapping[str, Any]) -> "Figure":
     """
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
 
     counts = result["confusion_matrix"]
     names = [_label(entry["name"]) for entry in result["per_class"]]
     side = min(max(0.42 * len(names), 2.8), 9.0)
     margin = max(map(_inches, names))
-    figure = Figure(figsize=(side + margin + 1.9, side + margin + 1.2), layout="constrained")
+    figure = new_figure(side + margin + 1.9, side + margin + 1.2)
     axes = figure.subplots()
-    # Cividis is perceptually uniform, and the same to colour-blind readers.
-    colours = colormaps["cividis"].with_extremes(bad=_NO_SHARE)
+    axes.spines[:].set_visible(True)
+    colours = colormaps[SHARES].with_extremes(bad=_NO_SHARE)
     scale = PowerNorm(0.5, vmin=0, vmax=1)
     image = axes.imshow([_shares(row) for row in counts], cmap=colours, norm=scale)
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1], minor=False)
-    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    bar.ax.yaxis.set_major_formatter(lambda share, _: percent_text(share, 0))
     bar.set_label("share of the true class's images (square-root scale)")
     _name_classes(axes, names, side / len(names))
     if len(names) <= _COUNTED_CLASSES:
@@ -90,12 +91,12 @@ def plot_confusion(result: Mapping[str, Any]) -> "Figure":
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    size = "x".join(map(str, result["size"]))
+    size = shape_text(result["size"])
     data = f" of {_label(result['data'])}" if result["data"] else ""
     images = f"{result['num_samples']:,} image" + ("s" if result["num_samples"] > 1 else "")
     return (
         f"{_label(result['name'])} on {result['split']}{data} at {size}\n"
-        f"accuracy {result['top1']:.2%} of {images}"
+        f"accuracy {percent_text(result['top1'])} of {images}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Files that people ask for: whole or not at all, and over nothing that they would miss.
+"""Files that people ask for: over nothing that they would miss.
 
 A file that is named (`--csv FILE`) is replaced where `--overwrite` is given. In a folder that is
 named (`--out DIR`), nobody has named the files: there, only what nifbuild has made is replaced, and
@@ -6,25 +6,21 @@ a file is nifbuild's only if its content says so.
 """
 
 import csv
-import errno
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nifbuild import __version__
 from nifbuild.errors import Mark, Problem, RunError, SpecError, shown
+from nifbuild.machine.files import is_full, move_in, staging_folder, try_writing
 
 MAKER = f"made by nifbuild {__version__}"
 """Stands at the beginning or the end of each file in a folder that is named."""
 
 _MADE = b"made by nifbuild "
 _SEARCHED_BYTES = 4096
-_ASIDE = ".writing_"
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 # Before the work
@@ -56,7 +52,7 @@ def file_problem(
         if not os.path.lexists(path.parent):
             what = f"cannot write to {path}: there is no folder {path.parent}"
             return Problem(what, mark, fix=f"make it, or {fix}", code="missing-folder")
-        _try_writing(path.parent, path.name)
+        try_writing(path.parent, path.name)
     except OSError as error:
         return _unwritable(path, error, mark, fix)
     return None
@@ -97,7 +93,7 @@ def require_folder(option: str, folder: Path, names: str, *, overwrite: bool) ->
             what = f"cannot write to {folder}: a file is in the way"
             problem = Problem(what, mark, fix=fix, code="not-a-folder")
         else:
-            _try_writing(there, folder.name)
+            try_writing(there, folder.name)
             problem = _in_the_way(option, there, names, overwrite) if there == folder else None
     except OSError as error:
         problem = _unwritable(folder, error, mark, fix)
@@ -145,12 +141,6 @@ def _same(one: Path, other: Path) -> bool:
     return str(one.absolute()).casefold() == str(other.absolute()).casefold()
 
 
-def _try_writing(folder: Path, name: str) -> None:
-    """Permissions alone tell little: of root, of read-only disks, of names that are too long."""
-    with tempfile.TemporaryDirectory(prefix=_ASIDE, dir=folder) as trial:
-        (Path(trial) / name).touch()
-
-
 def _unwritable(path: Path, error: OSError, mark: Mark, fix: str) -> Problem:
     what = f"cannot write to {path}: {error.strerror or error}"
     return Problem(what, mark, fix=fix, code="write")
@@ -177,7 +167,7 @@ def written_file(option: str, path: Path, *, overwrite: bool) -> Iterator[Path]:
         for target in (path.parent / file.name for file in files):
             if os.path.lexists(target) and not overwrite:
                 raise RunError(_exists(target, Mark(f"{option} {path}"), option))
-        _move(files, path.parent, overwrite)
+        move_in(files, path.parent, overwrite=overwrite)
 
 
 @contextmanager
@@ -200,7 +190,7 @@ def written_folder(option: str, folder: Path, names: str, *, overwrite: bool) ->
             files = list(aside.iterdir())
             new = {file.name for file in files}
             old = [p for p in folder.iterdir() if re.fullmatch(names, p.name) and p.name not in new]
-            _move(files, folder, overwrite)
+            move_in(files, folder, overwrite=overwrite)
             for path in old:
                 path.unlink()
     finally:
@@ -219,34 +209,11 @@ def write_table(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 @contextmanager
 def _aside(option: str, path: Path, folder: Path) -> Iterator[Path]:
-    aside = None
     try:
         folder.mkdir(parents=True, exist_ok=True) if folder == path else None
-        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=folder))
-        yield aside
+        with staging_folder(folder) as aside:
+            yield aside
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         what = f"cannot write to {path}: {error.strerror or error}"
-        fix = "make room, or write elsewhere" if full else "write where you may"
+        fix = "make room, or write elsewhere" if is_full(error) else "write where you may"
         raise RunError(Problem(what, fix=f"{fix}: {option}", code="write")) from error
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _move(files: Iterable[Path], folder: Path, overwrite: bool) -> None:
-    files = list(files)
-    for file in files:
-        with file.open("rb+") as opened:
-            os.fsync(opened.fileno())  # before the name: never half of a file after a power cut
-    for file in files:
-        target = folder / file.name
-        if overwrite:
-            file.replace(target)
-            continue
-        try:
-            os.link(file, target)  # fails where something has appeared meanwhile
-        except OSError as error:
-            if error.errno not in _NO_LINKS or os.path.lexists(target):
-                raise
-            file.replace(target)  # a file system without links

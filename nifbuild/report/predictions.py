@@ -6,19 +6,20 @@ from typing import Any
 
 from nifbuild.errors import shown
 from nifbuild.evaluate.predict import Prediction
-from nifbuild.machine.terminal import Console, Table
+from nifbuild.machine.terminal import Console
 from nifbuild.report.output_file import require_files, write_table, written_file
+from nifbuild.report.show.tables import framed_table
+from nifbuild.report.show.units import percent_text
 
 _OPTION = "--csv"
 
 
 def print_predictions(found: Sequence[Prediction]) -> None:
     """Prints a row for each class of an image on stdout; what could not be read, on stderr."""
-    table = Table("image", "class")
-    table.add_column("probability", justify="right")
+    table = framed_table(headings=("image", "class", "probability"), num_text=2)
     for prediction in found:
         for index, (name, share) in enumerate(prediction.classes):
-            table.add_row("" if index else prediction.image, name, f"{share:.2%}")
+            table.add_row("" if index else prediction.image, name, percent_text(share))
     if table.rows:
         Console().print(table)
     failed = [prediction for prediction in found if prediction.error]

@@ -12,8 +12,8 @@ import pytest
 
 import nifbuild
 from nifbuild.ablate.cells import Origin, Store
-from nifbuild.ablate.code import computes_figures
-from nifbuild.ablate.damage import damage_of
+from nifbuild.ablate.collect import damage_of
+from nifbuild.ablate.origins import computes_figures
 from tests.ablate.conftest import STUDY, ablate, document, done_cells, result_of, write_study
 from tests.test_floors import imports
 
@@ -245,7 +245,7 @@ def test_changed_data_is_seen_where_it_is_at_hand(tmp_path, monkeypatch):
 
 
 def fingerprint(package):
-    code = "from nifbuild.ablate.code import code_fingerprint as f; print(f())"
+    code = "from nifbuild.ablate.origins import code_fingerprint as f; print(f())"
     environment = {**os.environ, "PYTHONPATH": str(package.parent)}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -262,10 +262,10 @@ def test_code_that_figures_depend_on_is_told_from_code_that_shows_them(tmp_path)
     package = tmp_path / "nifbuild"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     found = [fingerprint(package)]
-    for name in ("cli/app.py", "report/diff.py", "ablate/markdown.py"):
+    for name in ("cli/app.py", "report/diff.py", "ablate/comment.py"):
         (package / name).write_text((package / name).read_text() + "# more\n")
     assert fingerprint(package) == found[0]
-    for name in ("nn/fourier.py", "ablate/worker.py", "report/kernels/windows.py"):
+    for name in ("nn/fourier.py", "ablate/worker.py", "report/kernels.py"):
         (package / name).write_text((package / name).read_text() + "# more\n")
         found.append(fingerprint(package))
     assert len(set(found)) == 4
@@ -282,7 +282,7 @@ def test_all_that_a_cell_runs_is_code_that_figures_depend_on():
             for file in (f"{path}.py", f"{path}/__init__.py"):
                 if name.startswith("nifbuild.") and (PACKAGE / file).is_file() and file not in seen:
                     left.append(file)
-    assert {"train/loop.py", "nn/fourier.py", "report/kernels/windows.py"} < seen
+    assert {"train/loop.py", "nn/fourier.py", "report/kernels.py"} < seen
     shown = {module for module in seen if not computes_figures(module)}
     assert all(module.startswith("ablate/") or module == "report/__init__.py" for module in shown)
 

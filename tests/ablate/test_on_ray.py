@@ -7,8 +7,8 @@ import pytest
 
 from nifbuild.ablate.cells import CellDirectory, Origin, Store
 from nifbuild.ablate.on_ray import RayEngine, _bring_home
-from nifbuild.ablate.progress import Progress
 from nifbuild.ablate.run import prepare, run_tasks
+from nifbuild.ablate.study_progress import Progress
 from nifbuild.errors import RunError, SpecError
 from nifbuild.spec.ablation import load_study
 from tests.ablate.conftest import ORIGIN, STUDY, ablate, result_of, write_study

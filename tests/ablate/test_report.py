@@ -12,12 +12,12 @@ import pytest
 from matplotlib.text import Text
 from scipy import stats
 
+from nifbuild.ablate.accuracy_plots import QUESTIONS, plot
+from nifbuild.ablate.comment import report_markdown
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.junit import junit_xml
-from nifbuild.ablate.markdown import report_markdown
-from nifbuild.ablate.plots import QUESTIONS, plot
 from nifbuild.ablate.results import Failed, Results, load_results
-from nifbuild.ablate.tables import accuracy_text, difference_text, results_grid
+from nifbuild.ablate.study_tables import accuracy_text, difference_text, results_grid
 from nifbuild.spec.gates import GateSpec
 from tests.ablate.conftest import STUDY, ablate, document, write_study
 from tests.ablate.test_gate import LOWER, STANDARD, results

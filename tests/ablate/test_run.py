@@ -274,8 +274,8 @@ def test_progress_of_a_terminal(tmp_path, monkeypatch):
     from rich.console import Console
 
     from nifbuild.ablate.process import Outcome
-    from nifbuild.ablate.progress import _Screen
     from nifbuild.ablate.run import Task
+    from nifbuild.ablate.study_progress import _Screen
 
     study = load_study(write_study(tmp_path))
     directory = CellDirectory(tmp_path / "cell")

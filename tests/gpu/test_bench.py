@@ -9,8 +9,7 @@ from nifbuild.report.bench.contenders import PUBLISHED, InputShape, depthwise
 from nifbuild.report.bench.growth import GrowthRequest
 from nifbuild.report.bench.layers import LayersRequest
 from nifbuild.report.bench.setting import Setting
-from nifbuild.report.memory import measure_peak_bytes, measure_saved_bytes
-from nifbuild.report.timing import time_calls
+from nifbuild.report.measure import measure_peak_bytes, measure_saved_bytes, time_calls
 
 pytestmark = [
     pytest.mark.gpu,

@@ -12,7 +12,7 @@ from nifbuild.report.bench.growth import GrowthReport, SizeFigures
 from nifbuild.report.bench.layers import Failure, Figures, LayersReport, ShapeFigures
 from nifbuild.report.bench.setting import Setting
 from nifbuild.report.bench.step import StepFigures, StepReport
-from nifbuild.report.timing import Quartiles
+from nifbuild.report.measure import Quartiles
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
 

@@ -10,12 +10,9 @@ from torch import nn
 
 import nifbuild
 from nifbuild.nn import FreeFrequencyConv2d
-from nifbuild.report.analysis.components import measure_components
-from nifbuild.report.analysis.filters import measure_filters
-from nifbuild.report.analysis.gallery import choose_samples, crop
+from nifbuild.report.analysis.components import choose_samples, crop, measure_components
+from nifbuild.report.analysis.filters import Spread, measure_filters, radial_spectra
 from nifbuild.report.analysis.receptive_field import measure_receptive_fields, stage_ends
-from nifbuild.report.analysis.spectrum import radial_spectra
-from nifbuild.report.analysis.spread import Spread
 from nifbuild.report.kernels import LayerKernels
 
 

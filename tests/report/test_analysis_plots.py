@@ -10,16 +10,15 @@ from matplotlib.text import Text
 
 from nifbuild.nn import FreeFrequencyConv2d
 from nifbuild.report.analysis import Analysis, ModelFigures
-from nifbuild.report.analysis.components import measure_components
+from nifbuild.report.analysis.components import choose_samples, measure_components
 from nifbuild.report.analysis.filters import measure_filters
-from nifbuild.report.analysis.gallery import choose_samples
 from nifbuild.report.analysis.plot_curves import plot_sizes
 from nifbuild.report.analysis.plot_images import plot_gallery
 from nifbuild.report.analysis.receptive_field import ReceptiveField
-from nifbuild.report.analysis.style import COLUMN_INCHES, paper_style, short_names
 from nifbuild.report.analysis.verdict import verdicts
 from nifbuild.report.analysis.write import draw
 from nifbuild.report.kernels import LayerKernels
+from nifbuild.report.show.plots import COLUMN_INCHES, PAPER, short_names
 
 
 def figures(paths: list[str], spread: float, seed: int) -> ModelFigures:
@@ -72,7 +71,7 @@ def few():
 @pytest.fixture(scope="module")
 def sizes(few):
     """The plot that has a place for each layer, of few and of many."""
-    with paper_style():
+    with PAPER.applied():
         others = {"many": [plot_sizes(MANY)], "odd": [plot_sizes(ODD)]}
     return {name: plots[0] for name, plots in {**laid_out(others), "few": few["sizes"]}.items()}
 
@@ -80,7 +79,7 @@ def sizes(few):
 def laid_out(plots: dict[str, list[Figure]]) -> dict[str, list[Figure]]:
     """Once drawn, texts have places."""
     for figure in itertools.chain(*plots.values()):
-        with paper_style():
+        with PAPER.applied():
             FigureCanvasAgg(figure).draw()
     return plots
 
@@ -137,7 +136,7 @@ def test_axes_say_what_they_show_and_in_which_unit(few):
 
 def test_the_gallery_has_every_layer_on_as_many_pages_as_it_needs(few):
     assert [len(texts(figure)) for figure in few["gallery"]] == [12]
-    with paper_style():
+    with PAPER.applied():
         pages = plot_gallery(analysis([f"conv{i}" for i in range(18)]))
     assert [len(texts(figure)) for figure in pages] == [16, 2]
 

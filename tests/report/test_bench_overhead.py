@@ -6,7 +6,7 @@ import torch
 
 from nifbuild.errors import SpecError
 from nifbuild.report.bench.overhead import BareLoop, OverheadRequest, _EnoughError, _Turns
-from nifbuild.report.bench.table import print_report
+from nifbuild.report.bench.report_tables import print_report
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.start import fresh_model
 

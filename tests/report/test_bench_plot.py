@@ -3,7 +3,7 @@ import struct
 import pytest
 
 from nifbuild.errors import RunError
-from nifbuild.report.bench.plot import plot_growth, plot_layers, plot_report, plot_step
+from nifbuild.report.bench.report_plots import plot_growth, plot_layers, plot_report, plot_step
 
 
 def png_size(path):

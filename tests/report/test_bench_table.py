@@ -3,9 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from nifbuild.report.bench.progress import StatusLine
-from nifbuild.report.bench.table import mebibytes, number, ratio_text, render, with_spread
-from nifbuild.report.timing import Quartiles
+from nifbuild.machine.terminal import StatusLine
+from nifbuild.report.bench.report_tables import render, with_spread
+from nifbuild.report.measure import Quartiles
+from nifbuild.report.show.units import mebibytes, number_text, ratio_text
 
 
 def shown(report, width=80):
@@ -28,7 +29,7 @@ def shown(report, width=80):
     ],
 )
 def test_numbers(value, text):
-    assert number(value) == text
+    assert number_text(value) == text
 
 
 def test_ratios_and_bytes():
@@ -37,7 +38,7 @@ def test_ratios_and_bytes():
     assert with_spread(Quartiles(7.428, 7.2, 7.9, 9)) == "7.43 ±0.35"
     assert with_spread(Quartiles(41.2, 40, 44, 9)) == "41.2 ±2.0"
     assert with_spread(Quartiles(326.9, 326.9, 326.9, 1)) == "327"
-    assert mebibytes(3 * 2**19) == "1.50"
+    assert mebibytes(3 * 2**19) == 1.5
 
 
 @pytest.mark.parametrize("name", ["layers_report", "growth_report", "step_report"])

@@ -8,8 +8,7 @@ from typer.testing import CliRunner
 
 from nifbuild import load_spec
 from nifbuild.cli.app import app
-from nifbuild.report.diff import spec_difference
-from nifbuild.report.diff_text import difference_text
+from nifbuild.report.diff import difference_text, spec_difference
 
 A = """
 version: 1

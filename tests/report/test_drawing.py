@@ -5,6 +5,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import matplotlib.image
 import pytest
@@ -12,10 +13,12 @@ from typer.testing import CliRunner
 
 from nifbuild import load_spec
 from nifbuild.cli.app import app
-from nifbuild.report.drawing.blocks import MAX_BOXES, blocks
-from nifbuild.report.drawing.draw import picture
-from nifbuild.report.drawing.mermaid import mermaid
-from nifbuild.report.drawing.render import svg
+from nifbuild.report.drawing.boxes import MAX_BOXES, blocks
+from nifbuild.report.drawing.picture import picture
+from nifbuild.report.drawing.render import mermaid, svg
+from nifbuild.spec.graph import INPUT, Graph, Node
+from nifbuild.spec.ops import Layer, Shape
+from nifbuild.spec.ops.base import Family
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "specs/architectures").glob("*.yaml"))
@@ -202,7 +205,7 @@ def test_the_command_says_what_is_wrong(tmp_path, out, code, word):
 
 
 def test_drawing_loads_no_torch(tmp_path):
-    code = "import sys; from nifbuild.report.drawing.save import save; "
+    code = "import sys; from nifbuild.report.drawing.render import save; "
     code += "from nifbuild import load_spec; from pathlib import Path; "
     code += f"save(load_spec('specs/resnet18.yaml'), Path({str(tmp_path / 'a.svg')!r})); "
     code += "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
@@ -216,3 +219,25 @@ def test_a_model_of_identities(tmp_path):
     model = blocks(resolved.graph)
     assert boxes(picture(model, resolved.graph, "a"))
     assert "-->" in mermaid(model, resolved.graph)
+
+
+class Made(Layer):
+    """An op that drawing has never heard of."""
+
+    op: Literal["made"] = "made"
+    kernel_size: tuple[int, int] = (5, 7)
+    family: ClassVar = Family("made", "#123456", stands_out=True)
+
+    def filter_size(self, x):
+        return self.kernel_size
+
+
+def test_an_op_says_itself_how_it_looks():
+    shape = Shape(3, (8, 8))
+    graph = Graph(shape, (Node("stem", Made(), (INPUT,), (shape,), shape, ()),), 0, {})
+    model = blocks(graph)
+    drawn = picture(model, graph, "net")
+    (box,) = boxes(drawn)
+    assert (box.fill, box.stroke_width) == ("#123456", 1.8)
+    assert {"made", "made 5x7"} <= {plain(text.text) for text in drawn.texts}  # legend and box
+    assert "classDef made fill:#123456" in mermaid(model, graph)

@@ -18,7 +18,7 @@ from nifbuild.report.inspect.on_meta import _results
 from nifbuild.report.inspect.targets import BOUND, optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.verify import verify
 from nifbuild.report.inspect.weightless import Trace, Weightless
-from nifbuild.report.memory import measure_peak_bytes
+from nifbuild.report.measure import measure_peak_bytes
 from nifbuild.spec.training import AdamW, Sgd
 from nifbuild.train.optim import build_optimizer
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nifbuild.nn import ImplicitFrequencyConv2d
-from nifbuild.report.memory import measure_peak_bytes, measure_saved_bytes
+from nifbuild.report.measure import measure_peak_bytes, measure_saved_bytes
 
 CPU = torch.device("cpu")
 VALUES = 10_000
@@ -79,7 +79,7 @@ def test_the_layer_saves_its_input_and_nothing_else_that_grows_with_the_batch():
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_the_profiler_says_nothing(stream):
     code = (
-        "import torch; from nifbuild.report.memory import measure_peak_bytes;"
+        "import torch; from nifbuild.report.measure import measure_peak_bytes;"
         "measure_peak_bytes(lambda: torch.ones(9), torch.device('cpu'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)

@@ -11,8 +11,7 @@ from nifbuild.errors import SpecError
 from nifbuild.nn import FreeFrequencyConv2d
 from nifbuild.report.kernels import LayerKernels, layer_kernels
 from nifbuild.report.shrink.changes import change_bounds
-from nifbuild.report.shrink.ordinary import as_ordinary
-from nifbuild.report.shrink.spec import ordinary_model
+from nifbuild.report.shrink.ordinary import as_ordinary, ordinary_model
 from nifbuild.report.shrink.windows import LayerWindows, critical_masses
 from nifbuild.spec.resolve import load_text
 

@@ -20,8 +20,8 @@ from nifbuild.cli.shrink import shrink
 from nifbuild.errors import RunError
 from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.machine.progress import Reporter
-from nifbuild.report.shrink.search import smallest_mass
-from nifbuild.report.shrink.speed import compare_speed
+from nifbuild.report.shrink.changes import compare_speed
+from nifbuild.report.shrink.windows import smallest_mass
 from nifbuild.runs.directory import RunDirectory
 
 

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from nifbuild.report.timing import Quartiles, WarmSampler, measure_in_turn, ratios, time_calls
+from nifbuild.report.measure import Quartiles, WarmSampler, measure_in_turn, ratios, time_calls
 
 CPU = torch.device("cpu")
 

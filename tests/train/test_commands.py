@@ -228,7 +228,8 @@ def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
 def test_table_leaves_out_many_classes():
     from rich.console import Console
 
-    from nifbuild.report.summary import duration_text, summary
+    from nifbuild.report.show.units import duration_text
+    from nifbuild.report.summary import summary
 
     per_class = [{"name": f"c{i}", "accuracy": None, "num_samples": 0} for i in range(21)]
     result = {

@@ -22,7 +22,7 @@ from nifbuild.machine.memory import (
 )
 from nifbuild.report.inspect import Target, predict
 from nifbuild.report.inspect.shortage import explain_shortage
-from nifbuild.report.inspect.units import bytes_text
+from nifbuild.report.show.units import bytes_text
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
 

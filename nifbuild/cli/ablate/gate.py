@@ -30,7 +30,7 @@ def gate(
     with loading():
         from nifbuild.ablate.gate import overall
         from nifbuild.ablate.report import make_report
-        from nifbuild.ablate.tables import print_gates, print_warnings
+        from nifbuild.ablate.study_tables import print_gates, print_warnings
         from nifbuild.errors import BudgetError, SpecError
 
     found, store = open_study(study, directory)

@@ -20,9 +20,9 @@ def plan(
         from nifbuild.ablate.looks import note_look
         from nifbuild.ablate.plan import make_plan
         from nifbuild.ablate.power import powers
-        from nifbuild.ablate.tables import plan_grid, plan_notes
+        from nifbuild.ablate.study_tables import plan_grid, plan_notes
         from nifbuild.errors import BudgetError
-        from nifbuild.report.inspect.table import print_grids
+        from nifbuild.report.show.tables import print_grids
 
     opened, store = open_study(study, directory)
     found = make_plan(opened, store)

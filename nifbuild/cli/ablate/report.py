@@ -31,7 +31,7 @@ def report(
     """
     with loading():
         from nifbuild.ablate.report import make_report, require_writable, write_report
-        from nifbuild.ablate.tables import print_report
+        from nifbuild.ablate.study_tables import print_report
         from nifbuild.errors import SpecError
 
     found, store = open_study(study, directory)

@@ -77,8 +77,8 @@ def run(
     """
     with loading():
         from nifbuild.ablate.plan import make_plan
-        from nifbuild.ablate.progress import progress_on_stderr
         from nifbuild.ablate.run import parse_shard, prepare, run_tasks
+        from nifbuild.ablate.study_progress import progress_on_stderr
         from nifbuild.errors import BudgetError, RunError
 
     _check_engine(engine, workers, address, cpus_per_cell, gpus_per_cell)

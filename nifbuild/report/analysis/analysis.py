@@ -13,28 +13,36 @@ from nifbuild.data import Preprocess, open_data
 from nifbuild.errors import SpecError
 from nifbuild.evaluate.evaluator import hint_at_directory
 from nifbuild.machine.device import resolve_device
-from nifbuild.report.analysis.components import Components, measure_components
-from nifbuild.report.analysis.filters import FilterFigures, measure_filters
-from nifbuild.report.analysis.gallery import Sample, choose_samples
-from nifbuild.report.analysis.receptive_field import (
-    ReceptiveField,
-    measure_receptive_fields,
-    stage_ends,
-)
-from nifbuild.report.analysis.request import Request
-from nifbuild.report.analysis.subject import (
+from nifbuild.report.analysis.compared_models import (
     Subject,
     filter_paths,
     initial_subject,
     other_subject,
     trained_subject,
 )
+from nifbuild.report.analysis.components import (
+    Components,
+    Sample,
+    choose_samples,
+    measure_components,
+)
+from nifbuild.report.analysis.filters import FilterFigures, measure_filters
+from nifbuild.report.analysis.receptive_field import (
+    ReceptiveField,
+    measure_receptive_fields,
+    stage_ends,
+)
+from nifbuild.report.analysis.request import Request
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.output_file import MAKER
+from nifbuild.report.show.units import shape_text
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.data import Augment, Limit
 from nifbuild.spec.splits import final_split
+
+NAMES = {"trained": "trained", "initial": "at initialisation", "against": "other run"}
+"""What readers call the models of an analysis."""
 
 SCHEMA_VERSION = 1
 _BATCH = 8
@@ -235,7 +243,7 @@ def _differences(subject: Subject, other: Subject) -> list[str]:
     if lacking:
         notes.append(f"{len(lacking)} of {len(here)} layers have no counterpart in the other run")
     if other.input_shape != subject.input_shape:
-        shapes = ["x".join(map(str, s.input_shape)) for s in (subject, other)]
+        shapes = [shape_text(s.input_shape) for s in (subject, other)]
         text = f"the other run sees images of {shapes[1]} instead of {shapes[0]}"
         notes.append(f"{text}: its filters are measured on its own grids, its stages not at all")
     return notes

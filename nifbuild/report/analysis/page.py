@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from nifbuild import __version__
 from nifbuild.errors import shown
-from nifbuild.report.analysis.analysis import Analysis, ModelFigures
+from nifbuild.report.analysis.analysis import NAMES, Analysis, ModelFigures
 from nifbuild.report.analysis.filters import FilterFigures
-from nifbuild.report.analysis.style import NAMES, size_text
 from nifbuild.report.analysis.verdict import verdicts
 from nifbuild.report.output_file import MAKER
+from nifbuild.report.show.units import percent_text, shape_text
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #666; --line: #ddd;
@@ -87,7 +87,7 @@ def page_html(analysis: Analysis, pictures: Mapping[str, Sequence[bytes]]) -> st
         pictures: PNG files, by the name of the plot.
     """
     name = _escape(analysis.name)
-    image = size_text(analysis.size)
+    image = shape_text(analysis.size)
     facts = (
         f"{_escape(analysis.directory)}, {_escape(analysis.checkpoint)}, images of {image} pixels"
     )
@@ -154,7 +154,7 @@ def _section(plot: str, pictures: Sequence[bytes]) -> str:
 def _table(analysis: Analysis) -> str:
     heads = ["layer", "kind", "grid", "filters"]
     for name in analysis.models:
-        heads += [f"{share:.0%}, {NAMES[name]}" for share in analysis.shares]
+        heads += [f"{percent_text(share, 0)}, {NAMES[name]}" for share in analysis.shares]
         heads.append(f"low, {NAMES[name]}")
     rows = [_row(analysis, layer) for layer in analysis.trained.layers]
     head = "".join(f"<th>{_escape(text)}</th>" for text in heads)
@@ -177,7 +177,7 @@ def _row(analysis: Analysis, layer: FilterFigures) -> list[str]:
     cells = [
         _escape(path),
         _escape(analysis.kinds[path]),
-        size_text(layer.grid),
+        shape_text(layer.grid),
         f"{layer.num_filters:,}",
     ]
     for model in analysis.models.values():
@@ -191,4 +191,4 @@ def _model_cells(model: ModelFigures, path: str, shares: Sequence[float]) -> lis
         return ["-"] * (len(shares) + 1)
     sizes = [layer.mass_sizes[share] for share in shares]
     cells = [f"{size.mean.item():.1f} ± {size.std.item():.1f}" for size in sizes]
-    return [*cells, f"{layer.low_share.mean.item():.0%}"]
+    return [*cells, percent_text(layer.low_share.mean.item(), 0)]

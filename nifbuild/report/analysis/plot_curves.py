@@ -10,24 +10,28 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nifbuild.report.analysis.analysis import Analysis
-from nifbuild.report.analysis.filters import FilterFigures
-from nifbuild.report.analysis.spectrum import LOW_FREQUENCY
-from nifbuild.report.analysis.spread import Spread
-from nifbuild.report.analysis.style import (
-    COLORS,
+from nifbuild.report.analysis.analysis import NAMES, Analysis
+from nifbuild.report.analysis.filters import LOW_FREQUENCY, FilterFigures, Spread
+from nifbuild.report.show.plots import (
+    BLUE,
+    BOUNDARY,
     COLUMN_INCHES,
-    DASHES,
-    MARKERS,
-    NAMES,
-    column_figure,
+    GREEN,
+    PAPER,
+    VERMILION,
     common_legend,
     fitting,
+    guides,
+    new_figure,
     panels,
     short_names,
-    size_text,
     window_axis,
 )
+from nifbuild.report.show.units import percent_text, shape_text
+
+COLORS = {"trained": BLUE, "initial": VERMILION, "against": GREEN}
+MARKERS = {"trained": "o", "initial": "s", "against": "^"}
+DASHES = {"trained": "-", "initial": "--", "against": "-."}
 
 _FEW_LAYERS = 16
 _MAX_GROUPS = 12
@@ -43,7 +47,7 @@ def plot_sizes(analysis: Analysis) -> Figure:
     layers = analysis.trained.layers
     paths = [layer.paths[0] for layer in layers]
     few = len(layers) <= _FEW_LAYERS
-    figure = column_figure(0.85 * len(analysis.shares) + (1.5 if few else 0.9))
+    figure = new_figure(COLUMN_INCHES, 0.85 * len(analysis.shares) + (1.5 if few else 0.9))
     grid = figure.subplots(len(analysis.shares), 1, sharex=True, sharey=True, squeeze=False)
     rows = list(grid[:, 0])
     places = np.arange(1.0, len(layers) + 1)
@@ -54,13 +58,14 @@ def plot_sizes(analysis: Analysis) -> Figure:
             found = [model.layer(path) for path in paths]
             sizes = [None if layer is None else layer.mass_sizes[share] for layer in found]
             _size_curve(axes, places, sizes, name, few=few)
-        axes.stairs(grids, edges, color="0.8", baseline=None, zorder=0, label="grid of the layer")
+        axes.stairs(
+            grids, edges, color=BOUNDARY, baseline=None, zorder=0, label="grid of the layer"
+        )
         window_axis(axes, max(grids), "y")
         axes.set_ylim(0.8, max(grids) * 1.3)
-        axes.set_title(f"{share:.0%} of the mass", loc="left", pad=2)
-        axes.grid(axis="y", color="0.93")
-        axes.set_axisbelow(True)
-    figure.supylabel("side of the smallest odd window (pixels)", fontsize=7)
+        axes.set_title(f"{percent_text(share, 0)} of the mass", loc="left", pad=2)
+        guides(axes, "y")
+    figure.supylabel("side of the smallest odd window (pixels)", fontsize=PAPER.points)
     _layer_axis(rows, paths, few=few)
     common_legend(figure, rows[0])
     return figure
@@ -107,7 +112,7 @@ def _layer_axis(rows: Sequence[Axes], paths: Sequence[str], *, few: bool) -> Non
         crowded |= len(labels[-1]) * _LETTER_INCHES > number * inches
         start += number
         for axes in rows if start < len(names) else ():
-            axes.axvline(start + 0.5, color="0.85", linewidth=0.6, zorder=0)
+            axes.axvline(start + 0.5, color=BOUNDARY, linewidth=0.6, zorder=0)
     tilt: dict[str, Any] = {"rotation": 30, "ha": "right"} if crowded else {}
     last.set_xticks(middles, labels, **tilt)
     last.tick_params(axis="x", length=0)
@@ -126,11 +131,11 @@ def plot_windows(analysis: Analysis, measure: Literal["mass", "energy"]) -> Figu
                 panel.plot(*line, color=COLORS["trained"], lw=0.4, alpha=0.35)
         _bands(panel, analysis, grid, lambda f: (f.windows, getattr(f, measure)))
         for share in analysis.shares:
-            panel.axhline(share, color="0.85", linewidth=0.6, zorder=0)
+            panel.axhline(share, color=BOUNDARY, linewidth=0.6, zorder=0)
         window_axis(panel, grid.windows[-1])
         panel.set_ylim(0, 1.02)
-    figure.supxlabel("side of the odd window (pixels)", fontsize=7)
-    figure.supylabel(f"share of the kernel's {letters[measure]}", fontsize=7)
+    figure.supxlabel("side of the odd window (pixels)", fontsize=PAPER.points)
+    figure.supylabel(f"share of the kernel's {letters[measure]}", fontsize=PAPER.points)
     return figure
 
 
@@ -138,8 +143,8 @@ def plot_spectra(analysis: Analysis) -> Figure:
     """Which frequencies do the filters pass? A panel for each grid."""
     figure, axes = _grid_panels(analysis)
     for panel, grid in zip(axes, analysis.trained.grids, strict=True):
-        panel.axhline(1, color="0.8", linewidth=0.6, zorder=0)
-        panel.axvline(LOW_FREQUENCY, color="0.8", linewidth=0.6, zorder=0)
+        panel.axhline(1, color=BOUNDARY, linewidth=0.6, zorder=0)
+        panel.axvline(LOW_FREQUENCY, color=BOUNDARY, linewidth=0.6, zorder=0)
         for layer in analysis.trained.layers:
             if layer.grid == grid.grid:
                 line = (layer.cycles_per_pixel, layer.magnitude.mean.numpy())
@@ -148,19 +153,19 @@ def plot_spectra(analysis: Analysis) -> Figure:
         panel.set_xlim(0, 0.72)
         panel.set_ylim(bottom=0)
         panel.set_xticks([0, 0.25, 0.5], ["0", "0.25", "0.5"])
-    figure.supxlabel("distance from zero frequency (cycles per pixel)", fontsize=7)
-    figure.supylabel("|K| over its root mean square", fontsize=7)
+    figure.supxlabel("distance from zero frequency (cycles per pixel)", fontsize=PAPER.points)
+    figure.supylabel("|K| over its root mean square", fontsize=PAPER.points)
     return figure
 
 
 def _grid_panels(analysis: Analysis) -> tuple[Figure, list[Axes]]:
     grids = analysis.trained.grids
     rows = -(-len(grids) // 2)
-    figure = column_figure(1.25 * rows + 0.75 if len(grids) > 1 else 2.4)
+    figure = new_figure(COLUMN_INCHES, 1.25 * rows + 0.75 if len(grids) > 1 else 2.4)
     axes = panels(figure, len(grids))
     for panel, grid in zip(axes, grids, strict=True):
         layers = f"{len(grid.paths)} layer{'s' if len(grid.paths) > 1 else ''}"
-        panel.set_title(f"{size_text(grid.grid)} pixels, {layers}", loc="left", pad=2)
+        panel.set_title(f"{shape_text(grid.grid)} pixels, {layers}", loc="left", pad=2)
     for name in analysis.models:
         axes[0].plot([], [], DASHES[name], color=COLORS[name], label=NAMES[name])
     common_legend(figure, axes[0])

@@ -9,19 +9,26 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from nifbuild.report.analysis.analysis import Analysis
-from nifbuild.report.analysis.components import NUM_COMPONENTS, Components
-from nifbuild.report.analysis.gallery import NUM_SAMPLES, Sample, crop
-from nifbuild.report.analysis.receptive_field import ReceptiveField
-from nifbuild.report.analysis.style import (
-    COLUMN_INCHES,
-    NAMES,
-    column_figure,
-    fitting,
-    short_names,
-    size_text,
+from nifbuild.report.analysis.analysis import NAMES, Analysis
+from nifbuild.report.analysis.components import (
+    NUM_COMPONENTS,
+    NUM_SAMPLES,
+    Components,
+    Sample,
+    crop,
 )
+from nifbuild.report.analysis.receptive_field import ReceptiveField
 from nifbuild.report.kernels import effective_size, window_shares
+from nifbuild.report.show.plots import (
+    AMOUNTS,
+    BOUNDARY,
+    COLUMN_INCHES,
+    SIGNED,
+    fitting,
+    new_figure,
+    short_names,
+)
+from nifbuild.report.show.units import percent_text, shape_text
 
 _ROWS = 16
 _MAX_STAGES = 5
@@ -35,7 +42,7 @@ _LETTER_INCHES = 0.062
 def plot_components(analysis: Analysis) -> Figure:
     """What do the filters have in common? Principal components, a row for each grid."""
     sets = [found for found in analysis.trained.components if found.explained]
-    figure = column_figure(0.35 + 0.66 * max(len(sets), 1))
+    figure = new_figure(COLUMN_INCHES, 0.35 + 0.66 * max(len(sets), 1))
     grid = figure.subplots(max(len(sets), 1), NUM_COMPONENTS, squeeze=False)
     for row, found in zip(grid, sets, strict=False):
         images = _shown(found)
@@ -43,8 +50,8 @@ def plot_components(analysis: Analysis) -> Figure:
             axes.set_axis_off()
         for axes, image, share in zip(row, images, found.explained, strict=False):
             _kernel(axes, image)
-            axes.set_title(f"{share:.0%}" if share >= 0.005 else "<1%", pad=2)
-        _row_label(row[0], f"{size_text(found.grid)} pixels\n{_shown_text(images[0], found.grid)}")
+            axes.set_title(percent_text(share, 0) if share >= 0.005 else "<1%", pad=2)
+        _row_label(row[0], f"{shape_text(found.grid)} pixels\n{_shown_text(images[0], found.grid)}")
     if not sets:
         for axes in grid.flat:
             axes.set_axis_off()
@@ -71,7 +78,7 @@ def plot_gallery(analysis: Analysis) -> list[Figure]:
 
 
 def _gallery_page(samples: tuple[Sample, ...], names: list[str]) -> Figure:
-    figure = column_figure(0.06 + 0.46 * len(samples))
+    figure = new_figure(COLUMN_INCHES, 0.06 + 0.46 * len(samples))
     grid = figure.subplots(len(samples), NUM_SAMPLES, squeeze=False)
     for row, sample, name in zip(grid, samples, names, strict=True):
         for axes in row[len(sample.kernels) :]:
@@ -80,7 +87,7 @@ def _gallery_page(samples: tuple[Sample, ...], names: list[str]) -> Figure:
             _kernel(axes, kernel)
         shown = fitting(name, _MAX_LETTERS)
         cut = _shown_text(sample.kernels[0], sample.grid)
-        _row_label(row[0], f"{shown}\n{size_text(sample.grid)}, {cut}")
+        _row_label(row[0], f"{shown}\n{shape_text(sample.grid)}, {cut}")
     return figure
 
 
@@ -95,7 +102,7 @@ def plot_receptive_fields(analysis: Analysis) -> Figure:
     names = [fitting(name, letters) for name in short_names(blocks)]
     models = {name: m for name, m in analysis.models.items() if m.receptive_fields}
     width = COLUMN_INCHES / max(len(stages), 3)
-    figure = column_figure(0.9 + len(models) * (width + 0.12))
+    figure = new_figure(COLUMN_INCHES, 0.9 + len(models) * (width + 0.12))
     grid = figure.subplots(len(models), len(stages), squeeze=False)
     for place, (name, model) in enumerate(models.items()):
         for axes, stage, short in zip(grid[place], stages, names, strict=True):
@@ -107,7 +114,7 @@ def plot_receptive_fields(analysis: Analysis) -> Figure:
                 continue
             picture = _field(axes, found, analysis.shares[:2])
             if place == 0:
-                axes.set_title(f"{short}\n{size_text(stage.stage_size)}", pad=3)
+                axes.set_title(f"{short}\n{shape_text(stage.stage_size)}", pad=3)
         grid[place, 0].set_ylabel(NAMES[name])
     bar = figure.colorbar(picture, ax=grid, location="bottom", aspect=40, pad=0.02, fraction=0.06)
     bar.set_label("gradient over its largest value")
@@ -120,7 +127,7 @@ def _field(axes: Axes, field: ReceptiveField, shares: tuple[float, ...]) -> Axes
     largest = gradient.max().clamp_min(torch.finfo(gradient.dtype).tiny)
     norm = LogNorm(10.0**-_DECADES, 1)
     shown = (gradient / largest).clamp_min(10.0**-_DECADES)
-    picture = axes.imshow(shown.numpy(), cmap="viridis", norm=norm, interpolation="nearest")
+    picture = axes.imshow(shown.numpy(), cmap=AMOUNTS, norm=norm, interpolation="nearest")
     height, width = gradient.shape
     for share, dashes in zip(shares, ("-", "--"), strict=False):
         size = field.energy_sizes[share]
@@ -137,8 +144,8 @@ def _kernel(axes: Axes, kernel: Tensor) -> None:
     limit = max(kernel.abs().max().item(), 1e-30)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.spines[:].set(visible=True, color="0.8", linewidth=0.4)
-    axes.imshow(kernel.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.spines[:].set(visible=True, color=BOUNDARY, linewidth=0.4)
+    axes.imshow(kernel.numpy(), cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
 
 
 def _row_label(axes: Axes, text: str) -> None:
@@ -147,4 +154,4 @@ def _row_label(axes: Axes, text: str) -> None:
 
 def _shown_text(image: Tensor, grid: tuple[int, int]) -> str:
     shape = (image.shape[-2], image.shape[-1])
-    return "all shown" if shape == grid else f"{size_text(shape)} shown"
+    return "all shown" if shape == grid else f"{shape_text(shape)} shown"

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from nifbuild.report.analysis.analysis import Analysis, ModelFigures
-from nifbuild.report.analysis.spectrum import LOW_FREQUENCY
+from nifbuild.report.analysis.filters import LOW_FREQUENCY
+from nifbuild.report.show.units import percent_text, shape_text
 
 _MOST = 0.75
 _NAMED_SHARES = {0.5: "half", 0.25: "a quarter", 0.75: "three quarters"}
@@ -29,7 +30,7 @@ def _size_sentence(analysis: Analysis, share: float) -> str:
     wanted = math.ceil(_MOST * len(sizes))
     window = sorted(sizes)[wanted - 1]
     enough = sum(size <= window for size in sizes)
-    named = _NAMED_SHARES.get(share, f"{share:.0%}".replace("100%", "all"))
+    named = _NAMED_SHARES.get(share, percent_text(share, 0).replace("100%", "all"))
     text = f"{named[0].upper()}{named[1:]} of the kernel mass lies within {window}x{window} pixels"
     text += f" in {_of(enough, len(sizes))}"
     others = []
@@ -67,7 +68,7 @@ def _change_sentence(analysis: Analysis) -> str:
     larger = sum(b > a for a, b in zip(before, after, strict=True))
     same = len(after) - smaller - larger
     return (
-        f"Training has made the mean window with {share:.0%} of the mass smaller in "
+        f"Training has made the mean window with {percent_text(share, 0)} of the mass smaller in "
         f"{_layers(smaller)} and larger in {_layers(larger)}"
         + (f"; in {_layers(same)} it is the same." if same else ".")
     )
@@ -84,11 +85,13 @@ def _mean_sizes(figures: ModelFigures, share: float) -> list[float]:
 def _low_pass_sentence(analysis: Analysis) -> str:
     layers = analysis.trained.layers
     low = sum(layer.low_share.mean.item() > 0.5 for layer in layers)
-    shares = [f"{_mean_low_share(analysis.trained):.0%} on average"]
+    shares = [f"{percent_text(_mean_low_share(analysis.trained), 0)} on average"]
     if "initial" in analysis.models:
-        shares.append(f"{_mean_low_share(analysis.models['initial']):.0%} at initialisation")
+        shares.append(
+            f"{percent_text(_mean_low_share(analysis.models['initial']), 0)} at initialisation"
+        )
     white = sum(layer.white_low_share for layer in layers) / len(layers)
-    shares.append(f"{white:.0%} if they passed all alike")
+    shares.append(f"{percent_text(white, 0)} if they passed all alike")
     are = _of(low, len(layers)) if low else "no layer"
     return (
         f"Filters are low-pass in {are}: there, more than half of the energy lies below "
@@ -107,10 +110,10 @@ def _receptive_field_sentence(analysis: Analysis) -> str:
         return ""
     last, share = fields[-1], analysis.shares[0]
     size = last.energy_sizes[share]
-    image = "x".join(map(str, analysis.size))
+    image = shape_text(analysis.size)
     text = (
-        f"The centre of the last stage ({last.path}) has {share:.0%} of its gradient's energy "
-        f"within {size}x{size} of {image} pixels"
+        f"The centre of the last stage ({last.path}) has {percent_text(share, 0)} of its "
+        f"gradient's energy within {size}x{size} of {image} pixels"
     )
     initial = analysis.models.get("initial")
     before = initial.receptive_field(last.path) if initial is not None else None

@@ -13,8 +13,8 @@ from nifbuild.report.analysis.plot_images import (
     plot_gallery,
     plot_receptive_fields,
 )
-from nifbuild.report.analysis.style import DPI, paper_style
 from nifbuild.report.output_file import MAKER, require_folder, written_folder
+from nifbuild.report.show.plots import PAPER
 from nifbuild.runs.documents import as_json
 
 PAGE = "report.html"
@@ -61,24 +61,23 @@ def write_analysis(analysis: Analysis, out: Path, *, overwrite: bool = False) ->
     return out / PAGE
 
 
+@PAPER.applied()
 def draw(analysis: Analysis) -> dict[str, list[Figure]]:
     """All plots by name."""
-    with paper_style():
-        plots = {
-            "sizes": [plot_sizes(analysis)],
-            "mass": [plot_windows(analysis, "mass")],
-            "energy": [plot_windows(analysis, "energy")],
-            "spectra": [plot_spectra(analysis)],
-            "components": [plot_components(analysis)],
-            "gallery": plot_gallery(analysis),
-        }
-        if analysis.trained.receptive_fields:
-            plots["receptive_fields"] = [plot_receptive_fields(analysis)]
+    plots = {
+        "sizes": [plot_sizes(analysis)],
+        "mass": [plot_windows(analysis, "mass")],
+        "energy": [plot_windows(analysis, "energy")],
+        "spectra": [plot_spectra(analysis)],
+        "components": [plot_components(analysis)],
+        "gallery": plot_gallery(analysis),
+    }
+    if analysis.trained.receptive_fields:
+        plots["receptive_fields"] = [plot_receptive_fields(analysis)]
     return plots
 
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with paper_style():
-        figure.savefig(buffer, dpi=DPI, format="png", metadata={"Software": MAKER})
+    PAPER.save(figure, buffer, format="png", metadata={"Software": MAKER})
     return buffer.getvalue()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nifbuild.report.bench.contenders import THIS_LAYER, InputShape, Mixing, depthwise
 from nifbuild.report.bench.prepared import Activations, Prepared
 from nifbuild.report.bench.setting import Setting
-from nifbuild.report.timing import OnTurn, Quartiles, Sampler, WarmSampler, measure_in_turn, ratios
+from nifbuild.report.measure import OnTurn, Quartiles, Sampler, WarmSampler, measure_in_turn, ratios
 
 _REPEATS = 5
 _FIGURE = "forward_backward"

@@ -9,7 +9,7 @@ from nifbuild.errors import RunError
 from nifbuild.report.bench.contenders import LAYER, InputShape
 from nifbuild.report.bench.prepared import Activations, Prepared
 from nifbuild.report.bench.setting import Setting, first_line
-from nifbuild.report.timing import (
+from nifbuild.report.measure import (
     OnTurn,
     Quartiles,
     Sampler,

@@ -18,14 +18,15 @@ from nifbuild.report.bench.contenders import (
 from nifbuild.report.bench.crossover import Crossover, measure_crossover
 from nifbuild.report.bench.prepared import Activations, Prepared
 from nifbuild.report.bench.setting import Setting, first_line
-from nifbuild.report.memory import measure_peak_bytes, measure_saved_bytes
-from nifbuild.report.timing import (
+from nifbuild.report.measure import (
     OnTurn,
     Quartiles,
     Sampler,
     Times,
     WarmSampler,
     measure_in_turn,
+    measure_peak_bytes,
+    measure_saved_bytes,
     ratios,
 )
 

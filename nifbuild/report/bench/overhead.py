@@ -17,7 +17,7 @@ from nifbuild.data.images import MemoryImages
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.bench.setting import Setting, first_line
-from nifbuild.report.timing import OnTurn, Quartiles, ratios
+from nifbuild.report.measure import OnTurn, Quartiles, ratios
 from nifbuild.runs.data import colours, open_for
 from nifbuild.spec.resolve import Resolved, load_spec
 from nifbuild.train.optim import build_optimizer, set_lr

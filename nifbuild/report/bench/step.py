@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from nifbuild.compile import build_model
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.report.bench.setting import Setting, first_line
-from nifbuild.report.memory import measure_peak_bytes, measure_saved_bytes
-from nifbuild.report.timing import (
+from nifbuild.report.measure import (
     OnTurn,
     Quartiles,
     Sampler,
     WarmSampler,
     measure_in_turn,
+    measure_peak_bytes,
+    measure_saved_bytes,
     ratios,
 )
 from nifbuild.spec.image_size import size_overrides

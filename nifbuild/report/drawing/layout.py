@@ -1,9 +1,15 @@
-"""How large blocks are, where their parts stand, and how edges run; from the inside out."""
+"""Where the parts of a block stand, how large they are, and which way each edge takes.
 
-from nifbuild.report.drawing.blocks import Block
-from nifbuild.report.drawing.grid import Edge, grid
-from nifbuild.report.drawing.labels import Line, level_lines, op_lines
-from nifbuild.report.drawing.shapes import text_width
+First in rows and columns. Rows are the longest way from the block's input. A part stands in the
+column of what it takes first, or in the next free one to the right. An edge that passes rows goes
+down a column that is free there, or a lane to the right of all columns: shorter edges in the inner
+lanes. Then in pixels, from the inside out.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nifbuild.report.drawing.boxes import Block, Line, box_lines
 from nifbuild.spec.graph import Graph
 
 SIDE = 16.0  # beside the parts of a frame
@@ -20,6 +26,82 @@ _LANE = 16.0
 _TOP = 34.0  # in a frame, above its first row: the name
 _BOTTOM = 16.0
 _MIN_WIDTH = 150.0
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A value on its way.
+
+    Attributes:
+        value: The node that makes it.
+        source: The part that gives it; -1, -2, ... for the block's first, second, ... input.
+        target: The part that takes it; for the block's outputs, the number of parts and on.
+    """
+
+    value: int
+    source: int
+    target: int
+
+
+class _Grid:
+    """Rows and columns of the parts of an opened block.
+
+    Attributes:
+        edges: All edges.
+        rows: The row of each part, of each input (row 0) and of each output (the last one), by
+            their numbers as in `Edge`.
+        columns: The column of each part, and of the first input.
+        ways: For an edge that passes rows: its column, or its lane, counted from 0 by the letter
+            before.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.edges = tuple(_edges(block))
+        number = len(block.parts)
+        self.rows = {-1 - i: 0 for i in range(len(block.inputs))}
+        for index in range(number):
+            sources = [self.rows[e.source] for e in self.edges if e.target == index]
+            self.rows[index] = 1 + max(sources, default=0)
+        self.num_rows = max(self.rows.values())
+        self.rows |= {number + i: self.num_rows + 1 for i in range(len(block.outputs))}
+        self._taken: set[tuple[int, str, int]] = set()
+        self.columns = {-1: 0}
+        for index in range(number):
+            self.columns[index] = self._free_column(index)
+        self.num_columns = max(self.columns.values()) + 1
+        self.ways: dict[Edge, tuple[str, int]] = {}
+        for edge in sorted(self.edges, key=lambda e: self.rows[e.target] - self.rows[e.source]):
+            self._find_way(edge)
+
+    def _free_column(self, index: int) -> int:
+        sources = [e.source for e in self.edges if e.target == index]
+        column = min((self.columns[s] for s in sources if s in self.columns), default=0)
+        while (self.rows[index], "c", column) in self._taken:
+            column += 1
+        self._taken.add((self.rows[index], "c", column))
+        return column
+
+    def _find_way(self, edge: Edge) -> None:
+        # A second input has no column: its lane leads up to the block's border.
+        has_column = edge.source in self.columns
+        passed = range(self.rows[edge.source] + has_column, self.rows[edge.target])
+        if not passed:
+            return
+        ends = (self.columns.get(edge.source), self.columns.get(edge.target)) if has_column else ()
+        options = [("c", column) for column in ends if column is not None]
+        options += [("l", lane) for lane in range(len(self.edges))]
+        way = next(w for w in options if not any((row, *w) in self._taken for row in passed))
+        self._taken |= {(row, *way) for row in passed}
+        self.ways[edge] = way
+
+
+def _edges(block: Block) -> Iterable[Edge]:
+    makers = {value: -1 - i for i, value in enumerate(block.inputs)}
+    for index, part in enumerate(block.parts):
+        yield from (Edge(value, makers[value], index) for value in part.inputs)
+        makers |= dict.fromkeys(part.last_outputs, index)
+    for i, value in enumerate(block.outputs):
+        yield Edge(value, makers[value], len(block.parts) + i)
 
 
 class Item:
@@ -52,8 +134,7 @@ class Box(Item):
 
     def __init__(self, block: Block, graph: Graph) -> None:
         super().__init__(block)
-        nodes = [graph.nodes[i] for i in block.nodes]
-        self.lines = (level_lines if block.is_level else op_lines)(nodes, block.name)
+        self.lines = box_lines(block, graph)
         widths = (text_width(line.text, *font(line)) + 20 for line in self.lines)
         width = max(_MIN_WIDTH, *widths) + (COUNT_WIDTH if block.count > 1 else 0)
         self.width = width + self.extra
@@ -74,7 +155,7 @@ class Frame(Item):
     def __init__(self, block: Block, graph: Graph) -> None:
         super().__init__(block)
         self.parts = [lay_out(part, graph) for part in block.parts]
-        self.grid = grid(block)
+        self.grid = _Grid(block)
         self.edges = self.grid.edges
         self.row_tops, self.row_bottoms = self._rows()
         self.column_xs, right = self._columns()
@@ -193,3 +274,8 @@ def lay_out(block: Block, graph: Graph) -> Item:
 def font(line: Line) -> tuple[float, bool]:
     """The size of a line's letters, and whether they are bold."""
     return (11.0, True) if line.is_title else (9.5, False)
+
+
+def text_width(text: str, size: float = 11.0, bold: bool = False) -> float:
+    """About how wide a text is in a sans-serif font."""
+    return len(text) * size * (0.62 if bold else 0.57)

@@ -1,12 +1,19 @@
-"""A picture as SVG, or as PNG."""
+"""A network as a file: SVG, PNG, or Mermaid text, which many Markdown viewers draw."""
 
+from collections.abc import Callable, Iterator
 from html import escape
-from pathlib import Path as File
+from pathlib import Path
 
 from nifbuild.errors import shown
-from nifbuild.report.drawing.shapes import LINE, Path, Picture, Rect, Text
-from nifbuild.report.show.plots import in_plot
+from nifbuild.report.drawing.boxes import Block, blocks, box_family, box_lines, shape_label
+from nifbuild.report.drawing.picture import LINE, Picture, Polyline, Rect, Text, picture
+from nifbuild.report.output_file import require_files, written_file
+from nifbuild.report.show.plots import INK, in_plot
+from nifbuild.spec.graph import INPUT, Graph
+from nifbuild.spec.ops.base import Family
+from nifbuild.spec.resolve import Resolved
 
+_OPTION = "--out"
 _RADIUS = 5.0
 _FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 
@@ -23,7 +30,7 @@ def svg(picture: Picture) -> str:
             "</marker></defs>",
             f'<rect {size} fill="#ffffff"/>',
             *map(_rect, picture.rects),
-            *map(_path, picture.paths),
+            *map(_line, picture.paths),
             *map(_text, picture.texts),
             "</svg>\n",
         )
@@ -38,9 +45,9 @@ def _rect(rect: Rect) -> str:
     )
 
 
-def _path(path: Path) -> str:
-    points = " ".join(f"{x:g},{y:g}" for x, y in path.points)
-    arrow = ' marker-end="url(#arrow)"' if path.arrow else ""
+def _line(line: Polyline) -> str:
+    points = " ".join(f"{x:g},{y:g}" for x, y in line.points)
+    arrow = ' marker-end="url(#arrow)"' if line.arrow else ""
     return (
         f'<polyline points="{points}" fill="none" stroke="{LINE}" stroke-width="1.3"'
         f' stroke-linejoin="round"{arrow}/>'
@@ -55,7 +62,7 @@ def _text(text: Text) -> str:
     )
 
 
-def save_png(picture: Picture, file: File, scale: float = 2.0) -> None:
+def save_png(picture: Picture, file: Path, scale: float = 2.0) -> None:
     """Writes the picture as PNG, `scale` pixels for each of its own."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -71,11 +78,11 @@ def save_png(picture: Picture, file: File, scale: float = 2.0) -> None:
         box = FancyBboxPatch((rect.x, rect.y), rect.width, rect.height, boxstyle=style)
         box.set(facecolor=rect.fill, edgecolor=rect.stroke, linewidth=rect.stroke_width)
         axes.add_patch(box)
-    for path in picture.paths:
-        axes.plot(*zip(*path.points, strict=True), color=LINE, lw=1.3, zorder=2)
-        if path.arrow:
+    for line in picture.paths:
+        axes.plot(*zip(*line.points, strict=True), color=LINE, lw=1.3, zorder=2)
+        if line.arrow:
             look = {"color": LINE, "arrowstyle": "-|>", "lw": 0, "shrinkA": 0, "shrinkB": 0}
-            axes.annotate("", path.points[-1], path.points[-2], arrowprops=look)
+            axes.annotate("", line.points[-1], line.points[-2], arrowprops=look)
     for text in picture.texts:
         side = {"start": "left", "middle": "center", "end": "right"}[text.anchor]
         weight = "bold" if text.bold else "normal"
@@ -90,3 +97,107 @@ def save_png(picture: Picture, file: File, scale: float = 2.0) -> None:
             color=text.colour,
         )
     figure.savefig(file, dpi=inch * scale)
+
+
+def mermaid(model: Block, graph: Graph) -> str:
+    """The model as a flowchart: the same boxes, frames and edges as in a picture."""
+    writer = _MermaidWriter(graph)
+    body = [*writer.blocks((model,) if not model.parts else model.parts, 1)]
+    nodes = ['    input(["input"])', *body, '    output(["output"])']
+    edges = [*writer.edges(), writer.edge(model.last_outputs[0], "output")]
+    styles = [
+        f"    classDef {family.name} fill:{family.color},stroke:{LINE},color:{INK}"
+        for family in writer.families
+    ]
+    return "\n".join(("flowchart TB", *nodes, *edges, *styles)) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Text within quotes, which Mermaid takes for HTML."""
+    return escape(shown(text), quote=False).replace('"', "#quot;")
+
+
+class _MermaidWriter:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.makers = {INPUT: "input"}
+        self.first: dict[int, int] = {}  # what the last of a fold gives, to what the first gives
+        self.taken: list[tuple[int, str]] = []
+        self.families: dict[Family, None] = {}  # those that there are, in their order
+
+    def blocks(self, parts: tuple[Block, ...], depth: int) -> Iterator[str]:
+        indent = "    " * depth
+        for block in parts:
+            name = f"n{block.nodes[0]}"
+            times = f" \u00d7{block.count}" if block.count > 1 else ""
+            if block.count > 1:
+                self.first |= zip(block.last_outputs, block.outputs, strict=True)
+            if block.parts:
+                yield f'{indent}subgraph {name}_{depth}["{_quoted(block.name)}{times}"]'
+                yield from self.blocks(block.parts, depth + 1)
+                yield f"{indent}end"
+                continue
+            text = "<br/>".join(_quoted(line.text) for line in box_lines(block, self.graph))
+            style = ""
+            if (family := box_family(block, self.graph)) is not None:
+                self.families[family] = None
+                style = f":::{family.name}"
+            yield f'{indent}{name}["{text}{times}"]{style}'
+            self.makers |= dict.fromkeys(block.outputs, name)
+            self.taken += [(value, name) for value in block.inputs]
+
+    def edges(self) -> Iterator[str]:
+        return (self.edge(value, name) for value, name in self.taken)
+
+    def edge(self, value: int, target: str) -> str:
+        """From the box that makes a value; the label is the value's shape."""
+        shape = self.graph.nodes[value].output_shape if value >= 0 else self.graph.input_shape
+        made = value
+        while made in self.first:
+            made = self.first[made]
+        return f'    {self.makers[made]} -->|"{shape_label(shape)}"| {target}'
+
+
+def _save_svg(resolved: Resolved, model: Block, file: Path) -> None:
+    file.write_text(svg(picture(model, resolved.graph, resolved.name)), encoding="utf-8")
+
+
+def _save_png(resolved: Resolved, model: Block, file: Path) -> None:
+    save_png(picture(model, resolved.graph, resolved.name), file)
+
+
+def _save_mermaid(resolved: Resolved, model: Block, file: Path) -> None:
+    file.write_text(mermaid(model, resolved.graph), encoding="utf-8")
+
+
+_FORMATS: dict[str, Callable[[Resolved, Block, Path], None]] = {
+    ".svg": _save_svg,
+    ".png": _save_png,
+    ".mmd": _save_mermaid,
+}
+
+
+def require_writable(file: Path, *, overwrite: bool = False) -> None:
+    """Raises SpecError unless the file's ending names a format, and it can be written."""
+    require_files(_OPTION, [file], tuple(_FORMATS), overwrite=overwrite)
+
+
+def save(
+    resolved: Resolved, file: Path, depth: int | None = None, *, overwrite: bool = False
+) -> None:
+    """Draws a spec's network.
+
+    Args:
+        resolved: The spec.
+        file: Its ending says what is written: .svg, .png or .mmd (Mermaid).
+        depth: Levels of blocks that are opened; None: as many as stay legible.
+        overwrite: Replace the file that is there.
+
+    Raises:
+        SpecError: If the ending is another one, or the file exists.
+        RunError: If the file cannot be written.
+    """
+    require_writable(file, overwrite=overwrite)
+    model = blocks(resolved.graph, depth)
+    with written_file(_OPTION, file, overwrite=overwrite) as aside:
+        _FORMATS[file.suffix.lower()](resolved, model, aside)

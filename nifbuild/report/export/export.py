@@ -20,6 +20,7 @@ from nifbuild.report.export.formats import (
 from nifbuild.report.export.plain import Filters, plain_model
 from nifbuild.report.export.source import Source, open_source
 from nifbuild.report.output_file import require_files, written_file
+from nifbuild.report.show.units import mebibytes, shape_text
 from nifbuild.runs.loaded import Which
 
 Format = Literal["onnx", "torch", "safetensors"]
@@ -105,8 +106,8 @@ class Exported:
 
     def __str__(self) -> str:
         batch = "any" if self.input_shape[0] is None else str(self.input_shape[0])
-        size = "x".join(map(str, self.input_shape[1:]))
-        facts = [f"batch {batch}", f"images {size}", f"{self.file_bytes / 2**20:.1f} MiB"]
+        size = shape_text(self.input_shape[1:])
+        facts = [f"batch {batch}", f"images {size}", f"{mebibytes(self.file_bytes):.1f} MiB"]
         if "opset" in self.facts:
             facts.insert(0, f"opset {self.facts['opset']}")
         return (

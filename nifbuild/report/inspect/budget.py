@@ -6,7 +6,7 @@ from typing import Any
 from nifbuild.errors import Problem, SpecError
 from nifbuild.report.inspect.inspection import Inspection
 from nifbuild.report.inspect.memory import Memory, predict
-from nifbuild.report.inspect.units import bytes_text, count_text
+from nifbuild.report.show.units import bytes_text, count_text
 from nifbuild.spec.budget import BudgetSpec
 
 _SMALLEST = 2  # batch normalisation of 1x1 images cannot be trained with a single one

@@ -3,8 +3,8 @@
 from typing import Any
 
 from nifbuild.report.inspect.inspection import Inspection, Row
-from nifbuild.report.inspect.table import Grid
-from nifbuild.report.inspect.units import count_text
+from nifbuild.report.show.tables import Grid
+from nifbuild.report.show.units import count_text
 
 
 def differing_rows(one: Inspection, other: Inspection) -> list[tuple[Row | None, Row | None]]:

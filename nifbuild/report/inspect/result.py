@@ -12,22 +12,20 @@ from nifbuild.report.inspect.budget import (
     largest_batch,
 )
 from nifbuild.report.inspect.compare import comparison_document, difference_grid
-from nifbuild.report.inspect.inspection import Inspection, inspect_spec
-from nifbuild.report.inspect.memory import Memory
-from nifbuild.report.inspect.request import Request
-from nifbuild.report.inspect.table import (
-    Grid,
+from nifbuild.report.inspect.grids import (
     layer_grid,
-    markdown,
     memory_comparison,
     memory_grid,
     notes,
-    print_grids,
-    terminal_width,
     total_grid,
 )
-from nifbuild.report.inspect.units import bytes_text
+from nifbuild.report.inspect.inspection import Inspection, inspect_spec
+from nifbuild.report.inspect.memory import Memory
+from nifbuild.report.inspect.request import Request
 from nifbuild.report.inspect.verify import Verified, verify
+from nifbuild.report.show.markdown import markdown
+from nifbuild.report.show.tables import Grid, print_grids, terminal_width
+from nifbuild.report.show.units import bytes_text, change_text
 from nifbuild.spec.budget import BudgetSpec
 
 
@@ -133,10 +131,10 @@ def _verified_grid(verified: Sequence[Verified]) -> Grid:
             str(found.batch_size),
             bytes_text(found.predicted_peak_bytes),
             bytes_text(found.measured_peak_bytes),
-            f"{found.error:+.1%}",
+            change_text(found.error),
             bytes_text(found.predicted_inference_bytes),
             bytes_text(found.measured_inference_bytes),
-            f"{found.inference_error:+.1%}",
+            change_text(found.inference_error),
         )
         for found in verified
     ]

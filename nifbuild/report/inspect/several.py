@@ -6,8 +6,9 @@ from typing import Any
 
 from nifbuild.errors import Problem
 from nifbuild.report.inspect.result import Result
-from nifbuild.report.inspect.table import Grid, markdown, print_grids
-from nifbuild.report.inspect.units import bytes_text, count_text
+from nifbuild.report.show.markdown import markdown
+from nifbuild.report.show.tables import Grid, print_grids
+from nifbuild.report.show.units import bytes_text, change_text, count_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,10 @@ def _rows(file: str, result: Result) -> list[tuple[str, ...]]:
         cells = [str(prediction.batch_size), bytes_text(memory.train_peak_bytes)]
         if result.verified:
             verified = result.verified[index]
-            cells += [bytes_text(verified.measured_peak_bytes), f"{verified.error:+.1%}"]
+            cells += [bytes_text(verified.measured_peak_bytes), change_text(verified.error)]
         cells.append(bytes_text(memory.inference_peak_bytes))
         if result.verified:
             inference = verified.measured_inference_bytes
-            cells += [bytes_text(inference), f"{verified.inference_error:+.1%}"]
+            cells += [bytes_text(inference), change_text(verified.inference_error)]
         rows.append((*(totals if index == 0 else ("", "", "")), *cells))
     return rows

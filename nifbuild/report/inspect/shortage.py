@@ -10,7 +10,7 @@ from nifbuild.machine.processes import world_size
 from nifbuild.report.inspect.budget import largest_batch
 from nifbuild.report.inspect.inspection import inspect_spec
 from nifbuild.report.inspect.targets import Device, Target
-from nifbuild.report.inspect.units import bytes_text
+from nifbuild.report.show.units import bytes_text
 from nifbuild.spec.training import TrainSpec
 
 

@@ -16,7 +16,7 @@ from nifbuild.compile import build_model
 from nifbuild.report.inspect.inspection import Inspection
 from nifbuild.report.inspect.memory import blends
 from nifbuild.report.inspect.targets import HALF
-from nifbuild.report.memory import profiled, running_peak
+from nifbuild.report.measure import profiled, running_peak
 from nifbuild.spec.resolve import Resolved
 from nifbuild.train.ema import Ema
 from nifbuild.train.objective import Objective

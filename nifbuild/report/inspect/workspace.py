@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nifbuild.report.inspect.weightless import Extra, Weightless
-from nifbuild.report.memory import measure_peak_bytes
+from nifbuild.report.measure import measure_peak_bytes
 
 MAX_TRIED_BYTES = 2**26
 """Of what goes in and comes out of a trial, and of its filters. What more images would take follows

@@ -1,1 +1,1 @@
-"""How reports look and are written: units, tables, plots, files."""
+"""How reports look: units, tables, Markdown, plots."""

@@ -14,14 +14,12 @@ from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluator_on
 from nifbuild.geometry import Boundary
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.kernels import layer_kernels
-from nifbuild.report.shrink.changes import Cut, measure_changes
-from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary
+from nifbuild.report.show.units import percent_text
+from nifbuild.report.shrink.changes import Cut, compare_speed, measure_changes
+from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary, ordinary_model
 from nifbuild.report.shrink.request import ShrinkRequest
 from nifbuild.report.shrink.result import Finetuned, LayerResult, ShrinkResult, Side
-from nifbuild.report.shrink.search import Trial, smallest_mass
-from nifbuild.report.shrink.spec import ordinary_model
-from nifbuild.report.shrink.speed import compare_speed
-from nifbuild.report.shrink.windows import LayerWindows, critical_masses
+from nifbuild.report.shrink.windows import LayerWindows, Trial, critical_masses, smallest_mass
 from nifbuild.report.shrink.write import holds_cut, is_cut, write_run
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run
@@ -183,7 +181,9 @@ class _Work:
     def _accuracy(self, mass: float, evaluator: Evaluator) -> float:
         model = self._model(self._ordinary(self._keeping(mass)))[1]
         top1 = evaluator.figures(model, "validation").top1
-        evaluator.report.note(f"with {mass:.1%} of the filters: {top1:.2%} on validation")
+        evaluator.report.note(
+            f"with {percent_text(mass, 1)} of the filters: {percent_text(top1)} on validation"
+        )
         return top1
 
     def _ordinary(self, windows: Mapping[str, int]) -> dict[str, Ordinary]:

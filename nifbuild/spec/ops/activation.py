@@ -30,6 +30,7 @@ class ShapeKeeping(Layer):
     """An op whose output has the shape of its input, computed value by value."""
 
     counts_as_zero: ClassVar = True
+    is_small: ClassVar = True
 
     def output_shape(self, x: Shape) -> Shape:
         """Unchanged."""

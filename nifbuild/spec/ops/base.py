@@ -69,6 +69,25 @@ class ShapeError(Exception):
         self.field = field
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Ops that pictures of a network show alike.
+
+    Attributes:
+        name: In legends; a word.
+        color: Of their boxes.
+        stands_out: Whether their boxes have a bold border.
+    """
+
+    name: str
+    color: str
+    stands_out: bool = False
+
+
+OTHERS = Family("other", "#eeeeee")
+"""Those that no legend explains."""
+
+
 class Op(Spec):
     """The fields of every op."""
 
@@ -90,9 +109,24 @@ class Op(Spec):
     """Whether it multiplies no matrices, and only goes over its values: `torch.utils.flop_counter`,
     as others, counts that as 0."""
 
+    family: ClassVar[Family] = OTHERS
+    """How it looks in pictures."""
+
+    is_small: ClassVar[bool] = False
+    """Whether pictures show it as a word in the box of the op before it."""
+
     parallel: ClassVar[tuple[str, ...]] = ()
     """Those of `bodies` whose ops stand side by side. There a list of ops is short for a sequence,
     and a mapping of names to ops for sequences with these ids."""
+
+    @property
+    def word(self) -> str:
+        """What it is."""
+        return self.op
+
+    def filter_size(self, x: Shape) -> tuple[int, int] | None:
+        """Height and width of the window that it looks through, if any, for an input `x`."""
+        return None
 
 
 class Layer(Op):

@@ -5,11 +5,11 @@ the ordinary convolution of the same fields has. The kinds with filters as large
 `global_conv`.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.geometry import first_centre, half_window, window_outputs
 from nifbuild.spec.base import NonNegativePair, PositiveInt, PositivePair
-from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Cost, Family, Layer, Shape, ShapeError, need_image
 from nifbuild.spec.ops.init import Init, InitSection, Scheme
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ class ConvFields(Layer):
     """What a convolution is, whatever the kind of its filter."""
 
     op: Literal["conv"]
+    family: ClassVar = Family("conv", "#b9d4ee")
 
     kind: str
     """How the filter is parameterised."""
@@ -59,6 +60,11 @@ class ConvFields(Layer):
     def num_groups(self, x: Shape) -> int:
         """Groups for an input of shape `x`."""
         return x.channels if self.groups == "depthwise" else self.groups
+
+    @property
+    def word(self) -> str:
+        """The kind of the filter."""
+        return self.kind
 
     def filter_size(self, x: Shape) -> tuple[int, int]:
         """Height and width of the filter for an input of shape `x`."""
@@ -105,6 +111,11 @@ class StandardConv(ConvFields):
 
     padding_mode: Literal["zeros", "circular", "reflect", "replicate"] = "zeros"
     """What lies beyond the border."""
+
+    @property
+    def word(self) -> str:
+        """That of the op."""
+        return self.op
 
     def output_shape(self, x: Shape) -> Shape:
         """As any convolution's, where the image is large enough to be continued so far."""

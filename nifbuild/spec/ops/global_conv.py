@@ -1,12 +1,12 @@
 """The kinds of `conv` whose filters are as large as the image."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from nifbuild.geometry import Boundary, Downsample, Mixing, plan_axis
 from nifbuild.spec.base import PositiveInt
-from nifbuild.spec.ops.base import Cost, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Cost, Family, Shape, ShapeError, need_image
 from nifbuild.spec.ops.conv import ConvFields
 from nifbuild.spec.ops.spectral_cost import (
     SpectralLayer,
@@ -144,6 +144,8 @@ class ImplicitFrequencyConv(GlobalConv):
     Source: Grabinski, Keuper, Keuper, "As large as it gets", arXiv 2307.10001.
     """
 
+    family: ClassVar = Family("implicit_frequency", "#f58a1f", stands_out=True)
+
     kind: Literal["implicit_frequency"]
     """A filter as large as the image, given by a small network over its frequencies."""
 
@@ -203,6 +205,8 @@ class FreeFrequencyConv(GlobalConv):
     Source: Rao et al., "Global Filter Networks", arXiv 2107.00645.
     """
 
+    family: ClassVar = Family("free_frequency", "#ee8fb8", stands_out=True)
+
     kind: Literal["free_frequency"]
     """A learned complex number for each frequency: what an implicit filter is without its network.
     The weights are for the image size of the spec."""
@@ -228,6 +232,8 @@ class ImplicitSpatialConv(GlobalConv):
 
     Source: the idea is that of Romero et al., "FlexConv", arXiv 2110.08059.
     """
+
+    family: ClassVar = Family("implicit_spatial", "#b095e6", stands_out=True)
 
     kind: Literal["implicit_spatial"]
     """A filter as large as the image, given by a small network over positions: what an implicit

@@ -3,11 +3,14 @@
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.spec.base import PositiveInt
-from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Cost, Family, Layer, Shape, ShapeError, need_image
 from nifbuild.spec.ops.init import Init, InitSection, Scheme
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+LINEAR = Family("linear", "#c3e2bd")
 
 
 class Flatten(Layer):
@@ -15,6 +18,8 @@ class Flatten(Layer):
 
     op: Literal["flatten"]
     counts_as_zero: ClassVar = True
+    family: ClassVar = LINEAR
+    is_small: ClassVar = True
 
     def output_shape(self, x: Shape) -> Shape:
         """All values in one axis."""
@@ -31,6 +36,7 @@ class Linear(Layer):
     """A fully connected layer."""
 
     op: Literal["linear"]
+    family: ClassVar = LINEAR
 
     per_pixel: bool = False
     """Whether it takes images, and maps the channels of each pixel: a 1x1 convolution whose weight

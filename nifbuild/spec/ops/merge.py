@@ -2,10 +2,13 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from nifbuild.spec.ops.base import Merge, Shape, ShapeError
+from nifbuild.spec.ops.base import Family, Merge, Shape, ShapeError
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+MERGE = Family("merge", "#ffffff")
 
 
 class Add(Merge):
@@ -13,6 +16,7 @@ class Add(Merge):
 
     op: Literal["add"] = "add"
     counts_as_zero: ClassVar = True
+    family: ClassVar = MERGE
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape of all inputs."""
@@ -33,6 +37,7 @@ class Concatenate(Merge):
 
     op: Literal["concat"] = "concat"
     counts_as_zero: ClassVar = True
+    family: ClassVar = MERGE
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The channels of all inputs together, and their size."""
@@ -54,6 +59,7 @@ class Product(Merge):
 
     op: Literal["multiply"] = "multiply"
     counts_as_zero: ClassVar = True
+    family: ClassVar = MERGE
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The longest extent along each axis; the others are as long, or 1."""

@@ -18,6 +18,7 @@ class Norm(Layer):
     """What norms have in common."""
 
     counts_as_zero: ClassVar = True
+    is_small: ClassVar = True
 
     affine: bool = True
     """Whether each channel has a learned scale and shift."""

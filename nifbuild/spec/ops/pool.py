@@ -4,16 +4,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.geometry import window_outputs
 from nifbuild.spec.base import NonNegativePair, PositivePair
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Family, Layer, Shape, ShapeError, need_image
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+POOL = Family("pool", "#fbeeb0")
 
 
 class WindowPool(Layer):
     """The fields of pools over a sliding window."""
 
     counts_as_zero: ClassVar = True
+    family: ClassVar = POOL
 
     kernel_size: PositivePair
     """Height and width of the window, in pixels."""
@@ -26,6 +30,10 @@ class WindowPool(Layer):
 
     ceil_mode: bool = False
     """Whether a last window that is only partly inside counts."""
+
+    def filter_size(self, x: Shape) -> tuple[int, int]:
+        """That of the window."""
+        return self.kernel_size
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size by the sliding window."""
@@ -84,6 +92,7 @@ class GlobalAvgPool(Layer):
 
     op: Literal["global_avg_pool"]
     counts_as_zero: ClassVar = True
+    family: ClassVar = POOL
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size 1x1."""
@@ -102,6 +111,7 @@ class GlobalMaxPool(Layer):
 
     op: Literal["global_max_pool"]
     counts_as_zero: ClassVar = True
+    family: ClassVar = POOL
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size 1x1."""

@@ -3,10 +3,13 @@
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.spec.base import NonNegativePair, PositiveInt, PositivePair
-from nifbuild.spec.ops.base import Cost, Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Cost, Family, Layer, Shape, ShapeError, need_image
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+RESIZE = Family("resize", "#b4e2dd")
 
 
 class Upsample(Layer):
@@ -14,6 +17,7 @@ class Upsample(Layer):
 
     op: Literal["upsample"]
     counts_as_zero: ClassVar = True
+    family: ClassVar = RESIZE
 
     scale: PositivePair = (2, 2)
     """Factors of height and width."""
@@ -38,6 +42,7 @@ class ConvTranspose(Layer):
     """A transposed convolution: enlarges the image with learned weights."""
 
     op: Literal["conv_transpose"]
+    family: ClassVar = RESIZE
 
     out_channels: PositiveInt | None = None
     """Output channels. Null: as many as the input has."""
@@ -53,6 +58,10 @@ class ConvTranspose(Layer):
 
     bias: bool = True
     """Whether a learned number is added to each output channel."""
+
+    def filter_size(self, x: Shape) -> tuple[int, int]:
+        """As written."""
+        return self.kernel_size
 
     def output_shape(self, x: Shape) -> Shape:
         """The size of the input that an ordinary convolution of these fields takes to `x`."""

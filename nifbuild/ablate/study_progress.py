@@ -12,6 +12,7 @@ from nifbuild.ablate.cells import Task
 from nifbuild.ablate.process import Outcome
 from nifbuild.errors import shown
 from nifbuild.machine.terminal import Console, Table
+from nifbuild.report.show.units import percent_text
 
 _SHOWN = 12
 
@@ -97,7 +98,7 @@ def outcome_text(task: Task, outcome: Outcome) -> str:
     """`top-1 97.21%`, or what went wrong and where to read more."""
     result = task.directory.result()
     if outcome.state == "done" and result is not None:
-        return f"top-1 {result['top1']:.2%}"
+        return f"top-1 {percent_text(result['top1'])}"
     if outcome.state == "failed":
         reason = outcome.reason.splitlines()[0] if outcome.reason else "unknown reason"
         return f"failed: {reason} ({task.directory.log})"

@@ -1,17 +1,8 @@
 """A laid-out model as shapes."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from nifbuild.report.drawing.blocks import Block
-from nifbuild.report.drawing.grid import Edge
-from nifbuild.report.drawing.labels import (
-    COLOURS,
-    IMAGE_SIZED,
-    PLAIN,
-    colour_of,
-    group_of,
-    shape_label,
-)
+from nifbuild.report.drawing.boxes import Block, box_family, shape_label
 from nifbuild.report.drawing.layout import (
     COUNT_WIDTH,
     LINE_HEIGHT,
@@ -19,18 +10,69 @@ from nifbuild.report.drawing.layout import (
     SIDE,
     STACK,
     Box,
+    Edge,
     Frame,
     Item,
     font,
+    text_width,
 )
-from nifbuild.report.drawing.shapes import GREY, INK, LINE, Path, Picture, Rect, Text, text_width
+from nifbuild.report.show.plots import GREY, INK
 from nifbuild.spec.graph import Graph
+from nifbuild.spec.ops.base import OTHERS, Family
+
+LINE = "#57606a"
+"""Of edges and borders."""
 
 _PAPER = ("#ffffff", "#f6f8fa")
 """Fills of frames within frames, in turn."""
 _FRAME_LINE = "#8c959f"
 _TITLE_SIZE = 15.0
 _PILL_HEIGHT = 20.0
+
+
+@dataclass(frozen=True)
+class Rect:
+    """A rectangle with round corners."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str
+    stroke: str = LINE
+    stroke_width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Polyline:
+    """A line from point to point."""
+
+    points: tuple[tuple[float, float], ...]
+    arrow: bool
+
+
+@dataclass(frozen=True)
+class Text:
+    """One line of text; `y` is its baseline, `anchor` where `x` is: `start`, `middle` or `end`."""
+
+    x: float
+    y: float
+    text: str
+    size: float = 11.0
+    anchor: str = "middle"
+    bold: bool = False
+    colour: str = INK
+
+
+@dataclass
+class Picture:
+    """Shapes in the order in which they are drawn, and the size of them all."""
+
+    width: float
+    height: float
+    rects: list[Rect] = field(default_factory=list)
+    paths: list[Polyline] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
 
 
 def picture(model: Block, graph: Graph, name: str) -> Picture:
@@ -44,16 +86,16 @@ def picture(model: Block, graph: Graph, name: str) -> Picture:
     if not model.parts:
         model = replace(model, parts=(model,))
     frame = Frame(model, graph)
-    groups = {group_of(node) for node in graph.nodes}
-    legend = [group for group in COLOURS if group in groups and COLOURS[group] != PLAIN]
+    families = dict.fromkeys(node.op.family for node in graph.nodes if node.op.family != OTHERS)
+    legend = sorted(families, key=lambda family: not family.stands_out)
     top = 62.0 + 17.0 * len(legend)
     width = max(frame.width, text_width(name, _TITLE_SIZE, True) + 2 * SIDE) + 2 * SIDE
     drawn = Picture(width, top + frame.height + 2 * _PILL_HEIGHT)
     drawn.texts.append(Text(SIDE, 24, name, _TITLE_SIZE, "start", True))
-    for index, group in enumerate(legend):
+    for index, family in enumerate(legend):
         y = 36 + 17.0 * index
-        drawn.rects.append(Rect(SIDE, y, 22, 12, COLOURS[group], *_border(group)))
-        drawn.texts.append(Text(SIDE + 29, y + 10, group, NAME_SIZE, "start"))
+        drawn.rects.append(Rect(SIDE, y, 22, 12, family.color, *_border(family)))
+        drawn.texts.append(Text(SIDE + 29, y + 10, family.name, NAME_SIZE, "start"))
     left = (width - frame.width) / 2
     pen = _Pen(graph, drawn)
     for value, x in frame.entry_xs.items():
@@ -64,8 +106,8 @@ def picture(model: Block, graph: Graph, name: str) -> Picture:
     return drawn
 
 
-def _border(group: str) -> tuple[str, float]:
-    return (INK, 1.8) if group in IMAGE_SIZED else (LINE, 1.0)
+def _border(family: Family | None) -> tuple[str, float]:
+    return (INK, 1.8) if family is not None and family.stands_out else (LINE, 1.0)
 
 
 class _Pen:
@@ -94,7 +136,7 @@ class _Pen:
             self.item(part, x + left, y + top, depth + 1)
         for edge in frame.edges:
             points = tuple((x + right, y + down) for right, down in frame.route(edge))
-            self.drawn.paths.append(Path(points, self.ends(frame, edge)))
+            self.drawn.paths.append(Polyline(points, self.ends(frame, edge)))
         for edge in {edge.value: edge for edge in frame.edges}.values():
             if edge.source >= 0 and not frame.is_exit(edge):  # others stand around the frame
                 top = frame.places[edge.source][1] + frame.parts[edge.source].height
@@ -108,12 +150,9 @@ class _Pen:
         return isinstance(frame.parts[edge.target], Box)
 
     def box(self, box: Box, x: float, y: float) -> None:
-        nodes = [self.graph.nodes[i] for i in box.block.nodes]
-        fill, border = colour_of(nodes[0]), _border(group_of(nodes[0]))
-        if box.block.is_level:
-            loud = [group for group in map(group_of, nodes) if group in IMAGE_SIZED]
-            fill, border = "#ffffff", _border(loud[0] if loud else "")
-        self.stack(box, x, y, fill, border)
+        family = box_family(box.block, self.graph)
+        fill = "#ffffff" if box.block.is_level or family is None else family.color
+        self.stack(box, x, y, fill, _border(family))
         middle = x + (box.width - box.extra) / 2
         for index, line in enumerate(box.lines):
             baseline, (size, bold) = y + 15 + LINE_HEIGHT * index, font(line)

@@ -2,9 +2,8 @@
 
 import statistics
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -14,7 +13,9 @@ from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport, ShapeFigures
 from nifbuild.report.bench.overhead import OverheadReport
 from nifbuild.report.bench.step import StepReport
-from nifbuild.report.timing import Quartiles
+from nifbuild.report.measure import Quartiles
+from nifbuild.report.show.tables import legend, open_table
+from nifbuild.report.show.units import mebibytes, number_text, percent_text, ratio_text, shape_text
 
 _MEDIAN = "median of n ± IQR/2"
 
@@ -65,11 +66,11 @@ def _layers(report: LayersReport) -> list[RenderableType]:
     ]
     if report.mixing == "separable":
         lines.insert(0, "all but full have a 1x1 convolution as well")
-    return [*parts, _legend(*lines)]
+    return [*parts, legend(*lines)]
 
 
 def _shape(shape: ShapeFigures) -> list[RenderableType]:
-    facts = [str(shape.shape), f"floor {number(shape.floor_ms.median)} ms"]
+    facts = [str(shape.shape), f"floor {number_text(shape.floor_ms.median)} ms"]
     if shape.crossover is not None:
         size, limit = shape.crossover.kernel_size, shape.crossover.limit
         found = f"crossover at {size}x{size}" if size else f"no crossover up to {limit}x{limit}"
@@ -99,13 +100,13 @@ def _cells(figures: Figures) -> list[str]:
     is_reference = figures.name == THIS_LAYER
     return [
         figures.label,
-        number(figures.forward_ms.median),
+        number_text(figures.forward_ms.median),
         "1" if is_reference else ratio_text(figures.forward_ratio.median),
-        number(figures.forward_backward_ms.median),
+        number_text(figures.forward_backward_ms.median),
         "1" if is_reference else with_spread(figures.forward_backward_ratio),
-        number(figures.forward_backward_floors.median),
-        mebibytes(figures.peak_bytes),
-        mebibytes(figures.saved_bytes),
+        number_text(figures.forward_backward_floors.median),
+        _mebibytes(figures.peak_bytes),
+        _mebibytes(figures.saved_bytes),
         str(figures.forward_backward_ratio.count),
     ]
 
@@ -142,16 +143,16 @@ def _growth(report: GrowthReport) -> list[RenderableType]:
         table.add_row(
             f"{figures.size}x{figures.size}",
             str(figures.shape),
-            number(figures.forward_backward_ms.median),
+            number_text(figures.forward_backward_ms.median),
             "1" if figures.size == smallest else with_spread(figures.growth),
             ratio_text(figures.n_log_n_growth),
-            number(figures.floors.median),
+            number_text(figures.floors.median),
             str(figures.growth.count),
         )
     return [
         table,
         Text(),
-        _legend(
+        legend(
             "all shapes have the same number of values: what grows is the work for each",
             f"over {smallest}x{smallest}: time over that size's in the same repeat, {_MEDIAN}",
             "N log N: the same, if the time of N pixels went with N log N",
@@ -161,7 +162,7 @@ def _growth(report: GrowthReport) -> list[RenderableType]:
 
 
 def _step(report: StepReport) -> list[RenderableType]:
-    size = "x".join(map(str, report.specs[0].input_shape))
+    size = shape_text(report.specs[0].input_shape)
     title = f"training step of {report.batch} images of {size}"
     table = _table(
         title,
@@ -179,12 +180,12 @@ def _step(report: StepReport) -> list[RenderableType]:
     for figures in report.specs:
         table.add_row(
             Path(figures.spec).stem if len(stems) == len(report.specs) else figures.spec,
-            number(figures.step_ms.median),
-            number(1e3 * report.batch / figures.step_ms.median),
+            number_text(figures.step_ms.median),
+            number_text(1e3 * report.batch / figures.step_ms.median),
             "1" if figures is first else with_spread(figures.ratio),
-            mebibytes(figures.peak_bytes),
+            _mebibytes(figures.peak_bytes),
             "1" if figures is first else ratio_text(figures.peak_bytes / first.peak_bytes),
-            mebibytes(figures.saved_bytes),
+            _mebibytes(figures.saved_bytes),
             str(figures.step_ms.count),
         )
     lines = [
@@ -194,11 +195,11 @@ def _step(report: StepReport) -> list[RenderableType]:
         "peak: allocated at once during a step, beyond weights, momentum and images",
         "saved: kept by the forward for the backward, images included",
     ]
-    return [table, Text(), _legend(*lines)]
+    return [table, Text(), legend(*lines)]
 
 
 def _overhead(report: OverheadReport) -> list[RenderableType]:
-    size = "x".join(map(str, report.input_shape))
+    size = shape_text(report.input_shape)
     name = Path(report.spec).stem
     table = _table(
         f"training {name}, {report.batch} images of {size}",
@@ -209,52 +210,28 @@ def _overhead(report: OverheadReport) -> list[RenderableType]:
         ("n", 3),
     )
     loop, bare = report.loop_images_per_second, report.bare_images_per_second
-    waits = f"{report.data_wait_share.median:.1%}"
+    waits = percent_text(report.data_wait_share.median, 1)
     table.add_row(
-        "nifbuild train", number(loop.median), with_spread(report.ratio), waits, str(loop.count)
+        "nifbuild train",
+        number_text(loop.median),
+        with_spread(report.ratio),
+        waits,
+        str(loop.count),
     )
-    table.add_row("bare PyTorch", number(bare.median), "1", "", str(bare.count))
+    table.add_row("bare PyTorch", number_text(bare.median), "1", "", str(bare.count))
     lines = [
         f"ratio: images/s over the bare loop's in the same repeat, {_MEDIAN}",
         "both: the same model, images in memory, augmentation, optimizer and precision",
         "waiting: share of the loop's time until a batch is on the device",
         f"n: repeats, each of {report.steps} steps of both",
     ]
-    return [table, Text(), _legend(*lines)]
+    return [table, Text(), legend(*lines)]
 
 
 def _table(title: str, *columns: tuple[str, int]) -> Table:
-    """An empty table; columns have a head and a least width, so that tables line up."""
-    table = Table(
-        title=Text(title, style="bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for index, (head, min_width) in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if index else "left"
-        table.add_column(head, justify=justify, no_wrap=True, min_width=min_width)
-    return table
-
-
-def _legend(*lines: str) -> Text:
-    return Text("\n".join(lines), style="dim")
-
-
-def number(value: float) -> str:
-    """Three digits, where that takes no more than three decimals: 0.051, 1.51, 57.4, 31,749."""
-    if value >= 99.95:
-        return f"{value:,.0f}"
-    if value >= 9.995:
-        return f"{value:.1f}"
-    return f"{value:.2f}" if value >= 0.995 else f"{value:.3f}"
-
-
-def ratio_text(value: float) -> str:
-    """As `number`, but two decimals are enough of a small ratio: 0.06, 7.43, 41.0."""
-    return number(value) if value >= 0.995 else f"{value:.2f}"
+    """An empty table of columns with a head and a least width, so that tables line up."""
+    headings, widths = zip(*columns, strict=True)
+    return open_table(title, headings, min_widths=widths)
 
 
 def with_spread(ratio: Quartiles) -> str:
@@ -266,6 +243,5 @@ def with_spread(ratio: Quartiles) -> str:
     return f"{text} ±{(ratio.third - ratio.first) / 2:,.{decimals}f}"
 
 
-def mebibytes(count: int) -> str:
-    """Bytes as MiB."""
-    return number(count / 2**20)
+def _mebibytes(count: int) -> str:
+    return number_text(mebibytes(count))

@@ -5,19 +5,17 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from nifbuild.ablate.cells import Cell
-from nifbuild.ablate.documents import State
+from nifbuild.ablate.forms import State
 from nifbuild.ablate.gate import GateResult, GateVerdict, tally
 from nifbuild.ablate.plan import Plan, Row
 from nifbuild.ablate.power import powers
 from nifbuild.ablate.results import DIFFERENCES, Results, VariantResults, failed_name
 from nifbuild.ablate.statistics import interval, summarize
 from nifbuild.machine.terminal import Console
-from nifbuild.report.inspect.table import Grid, print_grids, terminal_width
-from nifbuild.report.inspect.units import bytes_text, count_text
-from nifbuild.report.summary import duration_text
+from nifbuild.report.show.tables import NARROW, Grid, print_grids, terminal_width
+from nifbuild.report.show.units import bytes_text, count_text, duration_text
 
 NOTHING = "-"
-_NARROW = 100
 
 
 def plan_grid(plan: Plan) -> Grid:
@@ -84,10 +82,10 @@ def results_grid(results: Results, width: int = 120) -> Grid:
         "to baseline, pp": lambda variant: difference_text(results, variant),
         "params": lambda variant: count_text(variant.costs["params"]),
         "train peak": lambda variant: bytes_text(variant.costs["train_peak_bytes"]),
-        "filter px": size_text,
+        "filter px": filter_size_text,
     }
     axes = results.axes
-    if width < _NARROW:
+    if width < NARROW:
         del columns["train peak"]
         axes = tuple(axis.rpartition(".")[2] for axis in axes)
     rows = [
@@ -120,7 +118,7 @@ def difference_text(results: Results, variant: VariantResults) -> str:
     return text if bounds is None else text + f" [{bounds[0] * 100:+.1f}, {bounds[1] * 100:+.1f}]"
 
 
-def size_text(variant: VariantResults) -> str:
+def filter_size_text(variant: VariantResults) -> str:
     """`5.67`, the mean over seeds."""
     found = summarize(list(variant.values("effective_size").values()))
     return NOTHING if found is None else f"{found.mean:.3g}"

@@ -1,4 +1,4 @@
-"""Reports as figures, fit for a README: colours that colour-blind readers can tell apart."""
+"""Reports as figures, fit for a README."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING
 from nifbuild.report.bench.contenders import THIS_LAYER
 from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport
+from nifbuild.report.bench.report_tables import machine_text
 from nifbuild.report.bench.step import StepReport
-from nifbuild.report.bench.table import machine_text
+from nifbuild.report.measure import Quartiles
 from nifbuild.report.output_file import written_file
-from nifbuild.report.show.plots import in_plot
-from nifbuild.report.timing import Quartiles
+from nifbuild.report.show.plots import (
+    COLORS,
+    GREY,
+    INK,
+    MARKERS,
+    SCREEN,
+    common_legend,
+    guides,
+    in_plot,
+    new_figure,
+)
+from nifbuild.report.show.units import mebibytes, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Okabe and Ito, "Color Universal Design", 2008; the yellow one is too pale for thin marks.
-_COLORS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000")
-_MARKERS = "osD^vPX"
-_GREY = "#555555"
 
 
 def plot_report(
@@ -36,20 +42,26 @@ def plot_report(
     Raises:
         RunError: If the file cannot be written.
     """
+    figure = _drawn(report)
+    with written_file("--plot", path, overwrite=overwrite) as file:
+        SCREEN.save(figure, file)
+
+
+@SCREEN.applied()
+def _drawn(report: LayersReport | GrowthReport | StepReport) -> "Figure":
     if isinstance(report, LayersReport):
         figure = plot_layers(report)
     elif isinstance(report, GrowthReport):
         figure = plot_growth(report)
     else:
         figure = plot_step(report)
-    figure.supxlabel(in_plot(machine_text(report.environment)), fontsize="small", color=_GREY)
-    with written_file("--plot", path, overwrite=overwrite) as file:
-        figure.savefig(file, dpi=150)
+    figure.supxlabel(in_plot(machine_text(report.environment)), fontsize="small", color=GREY)
+    return figure
 
 
 def plot_layers(report: LayersReport) -> "Figure":
     """Time and peak memory of the contenders over this layer's, a row for each shape."""
-    figure = _figure(10, 1.6 + 0.55 * len(report.shapes))
+    figure = new_figure(10, max(3.2, 1.6 + 0.55 * len(report.shapes)))
     time, memory = figure.subplots(1, 2, sharey=True)
     _rows(time, report, lambda figures, _: figures.forward_backward_ratio)
     time.set_title("Forward + backward: time")
@@ -63,16 +75,7 @@ def plot_layers(report: LayersReport) -> "Figure":
     time.set_yticks(range(len(report.shapes)), [str(shape.shape) for shape in report.shapes])
     time.set_ylabel("batch x channels x height x width")
     time.invert_yaxis()
-    handles, labels = time.get_legend_handles_labels()
-    distinct = dict(zip(labels, handles, strict=True))
-    figure.legend(
-        distinct.values(),
-        distinct.keys(),
-        loc="outside upper center",
-        ncols=min(len(distinct), 7),
-        fontsize="small",
-        frameon=False,
-    )
+    common_legend(figure, time, columns=7)
     return figure
 
 
@@ -91,17 +94,16 @@ def _rows(
                 found.median,
                 row + 0.7 * ((index + 0.5) / len(names) - 0.5),
                 xerr=[[found.median - found.first], [found.third - found.median]],
-                fmt=_MARKERS[index % len(_MARKERS)],
-                color=_COLORS[index % len(_COLORS)],
+                fmt=MARKERS[index % len(MARKERS)],
+                color=COLORS[index % len(COLORS)],
                 markersize=5,
                 label=figures.name,
             )
         if row % 2:
             axes.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0)
-    axes.axvline(1, color="black", linewidth=1.5, zorder=1, label="this layer")
+    axes.axvline(1, color=INK, linewidth=1.5, zorder=1, label="this layer")
     axes.set_ylim(-0.5, len(report.shapes) - 0.5)
-    axes.grid(axis="x", color="0.88")
-    axes.set_axisbelow(True)
+    guides(axes, "x")
 
 
 def _exact(value: float) -> Quartiles:
@@ -110,7 +112,7 @@ def _exact(value: float) -> Quartiles:
 
 def plot_growth(report: GrowthReport) -> "Figure":
     """Time for a fixed number of values against the size of the image."""
-    figure = _figure(6, 4)
+    figure = new_figure(6, 4)
     axes = figure.subplots()
     sizes = [figures.size for figures in report.sizes]
     medians = [figures.growth.median for figures in report.sizes]
@@ -122,53 +124,47 @@ def plot_growth(report: GrowthReport) -> "Figure":
         yerr=[below, above],
         fmt="o-",
         capsize=3,
-        color=_COLORS[1],
+        color=COLORS[0],
         label="this layer (median, interquartile range)",
     )
     predicted = [figures.n_log_n_growth for figures in report.sizes]
-    axes.plot(sizes, predicted, "s--", color=_COLORS[0], label="N log N in the number of pixels")
+    axes.plot(sizes, predicted, "s--", color=COLORS[1], label="N log N in the number of pixels")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set_ylim(bottom=0)
     axes.set_title("Forward + backward, the same number of values at each size")
     axes.set_xlabel("height and width of image and filter (pixels)")
     axes.set_ylabel(f"time / time at {min(sizes)} pixels")
-    axes.legend(frameon=False)
-    axes.grid(axis="y", color="0.9")
+    axes.legend()
+    guides(axes, "y")
     return figure
 
 
 def plot_step(report: StepReport) -> "Figure":
     """Time and peak memory of a training step of each spec."""
-    figure = _figure(9, 1.6 + 0.6 * len(report.specs))
+    figure = new_figure(9, 1.6 + 0.6 * len(report.specs))
     time, memory = figure.subplots(1, 2, sharey=True)
     rows = range(len(report.specs))
     for row, figures in enumerate(report.specs):
         step = figures.step_ms
-        time.barh(row, step.median, color=_COLORS[row], height=0.6)
+        time.barh(row, step.median, color=COLORS[row % len(COLORS)], height=0.6)
         time.errorbar(
             step.median,
             row,
             xerr=[[step.median - step.first], [step.third - step.median]],
-            color="black",
+            color=INK,
             capsize=3,
         )
-        memory.barh(row, figures.peak_bytes / 2**20, color=_COLORS[row], height=0.6)
+        memory.barh(row, mebibytes(figures.peak_bytes), color=COLORS[row % len(COLORS)], height=0.6)
         peak_ratio = figures.peak_bytes / report.specs[0].peak_bytes
         for axes, ratio in ((time, figures.ratio.median), (memory, peak_ratio)):
             place = {"va": "center", "color": "white", "weight": "bold"}
             axes.text(0.02, row, f"{ratio:.2f}x", transform=axes.get_yaxis_transform(), **place)
     time.set_yticks(rows, [in_plot(figures.spec) for figures in report.specs])
     time.invert_yaxis()
-    shape = "x".join(map(str, report.specs[0].input_shape))
+    shape = shape_text(report.specs[0].input_shape)
     time.set_title(f"Training step of {report.batch} images of {shape}")
     time.set_xlabel("ms (median, interquartile range)")
     memory.set_title("Peak memory beyond weights")
     memory.set_xlabel("MiB")
     return figure
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")

@@ -1,13 +1,21 @@
-"""What a picture shows: boxes within boxes, equal ones in a row folded into one."""
+"""What a picture shows: boxes within boxes, equal ones in a row folded into one, and their texts.
 
+How an op looks is asked of the op.
+"""
+
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from nifbuild.report.drawing.labels import is_small, label
-from nifbuild.spec.graph import Graph
+from nifbuild.spec.graph import Graph, Node
+from nifbuild.spec.ops import Shape
+from nifbuild.spec.ops.base import OTHERS, Family
 
 MAX_BOXES = 40
 """So many boxes still make a picture that one can read; without a given depth no more are drawn."""
+
+_MAX_LINES = 7
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class _Folder:
         node = self.graph.nodes[index]
         last = before.nodes[-1]
         alone = self.inputs[index] == (last,) and self.users[last] == {index}
-        return alone and not before.is_level and is_small(node)
+        return alone and not before.is_level and node.op.is_small
 
     def folded(self, parts: list[Block]) -> Iterable[Block]:
         """Runs of equal blocks as one."""
@@ -156,3 +164,83 @@ def _fold(run: list[Block]) -> Block:
         return first
     name = f"{first.name} \u2013 {last.name}"
     return replace(first, name=name, count=len(run), last_outputs=last.outputs)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text in a box; a `swatch` is the colour of the ops that it is about."""
+
+    text: str
+    is_title: bool = False
+    swatch: str = ""
+
+
+def box_lines(block: Block, graph: Graph) -> list[Line]:
+    """What stands in the box of a block that is not opened."""
+    nodes = [graph.nodes[i] for i in block.nodes]
+    return _level_lines(nodes, block.name) if block.is_level else _op_lines(nodes, block.name)
+
+
+def box_family(block: Block, graph: Graph) -> Family | None:
+    """Whose look a box has: its op's; of a closed level, that of the first one that stands out."""
+    families = [graph.nodes[i].op.family for i in block.nodes]
+    if not block.is_level:
+        return families[0]
+    return next((family for family in families if family.stands_out), None)
+
+
+def _op_lines(nodes: Sequence[Node], name: str) -> list[Line]:
+    """The op, then the names of it and the small ones behind it."""
+    words = [name, *(node.op.op for node in nodes[1:])]
+    if nodes[0].op.op == name:
+        words = words[1:]
+    return [Line(label(nodes[0]), True), *([Line(" \u00b7 ".join(words))] if words else [])]
+
+
+def _level_lines(nodes: Sequence[Node], name: str) -> list[Line]:
+    """The name of a closed level, and how many ops of which kind it has."""
+    counts = Counter((_short_label(n), n.op.family.color) for n in nodes if not n.op.is_small)
+    shown = counts.most_common() if len(counts) > _MAX_LINES else list(counts.items())
+    lines = [Line(name, True)]
+    for (word, color), number in shown[:_MAX_LINES]:
+        lines.append(Line(f"{number} \u00d7 {word}" if number > 1 else word, swatch=color))
+    if len(shown) > _MAX_LINES:
+        lines.append(Line(f"and {len(shown) - _MAX_LINES} kinds more", swatch=OTHERS.color))
+    return lines
+
+
+def label(node: Node) -> str:
+    """What an op is, and what it does to channels and size: `conv 3x3, 64, stride 2`.
+
+    By fields that mean the same in every op that has them.
+    """
+    op: Any = node.op
+    parts = [_short_label(node)]
+    if hasattr(op, "out_channels") or hasattr(op, "out_features"):
+        parts.append(str(node.output_shape.channels))
+    stride = getattr(op, "stride", None)
+    if isinstance(stride, tuple) and stride != (1, 1):
+        parts.append(f"stride {_pair(stride)}")
+    if getattr(op, "dilation", (1, 1)) != (1, 1):
+        parts.append(f"dilation {_pair(op.dilation)}")
+    groups = getattr(op, "groups", 1)
+    if groups == "depthwise" or groups == node.input_shapes[0].channels > 1:
+        parts.append("depthwise")
+    elif groups != 1:
+        parts.append(f"{groups} groups")
+    return ", ".join(parts)
+
+
+def _short_label(node: Node) -> str:
+    """What an op is: `conv 3x3`, `implicit_frequency 56x56`, `add`."""
+    size = node.op.filter_size(node.input_shapes[0])
+    return f"{node.op.word} {size[0]}\u00d7{size[1]}" if size else node.op.word
+
+
+def shape_label(shape: Shape) -> str:
+    """`64\u00d756\u00d756`."""
+    return str(shape).replace("x", "\u00d7")
+
+
+def _pair(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}\u00d7{pair[1]}"

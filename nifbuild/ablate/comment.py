@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from nifbuild.ablate.gate import GateResult, GateVerdict, overall, tally
 from nifbuild.ablate.results import Results, failed_name
-from nifbuild.ablate.tables import gates_grid, results_grid
+from nifbuild.ablate.study_tables import gates_grid, results_grid
 from nifbuild.errors import shown
-from nifbuild.report.inspect.table import markdown, markdown_text
 from nifbuild.report.output_file import MAKER
+from nifbuild.report.show.markdown import code_block, folded_section, markdown, markdown_text
 
 _SHOWN_GATES = 10
 _WORDS: dict[GateVerdict, str] = {
@@ -32,16 +32,18 @@ def report_markdown(results: Results, gates: Sequence[GateResult]) -> str:
         parts.append("\n".join(lines))
     parts.append(markdown([results_grid(results)]))
     if gates:
-        parts.append(_folded(f"Gates ({len(gates)})", markdown([gates_grid(gates)])))
+        parts.append(folded_section(f"Gates ({len(gates)})", markdown([gates_grid(gates)])))
     failed = [(variant, one) for variant in results.variants for one in variant.failed]
     if failed:
         blocks = [
             f"**{markdown_text(failed_name(variant, one))}**: {markdown_text(one.reason)}\n\n"
-            f"Log: `{shown(one.log)}`\n\n{_code(one.log_tail)}"
+            f"Log: `{shown(one.log)}`\n\n{code_block(one.log_tail)}"
             for variant, one in failed
         ]
-        parts.append(_folded(f"Failed cells ({len(failed)})", "\n\n".join(blocks)))
-    parts.append(_folded("How this was measured", "\n".join(f"- {n}" for n in notes(results))))
+        parts.append(folded_section(f"Failed cells ({len(failed)})", "\n\n".join(blocks)))
+    parts.append(
+        folded_section("How this was measured", "\n".join(f"- {n}" for n in notes(results)))
+    )
     parts.append(f"<!-- {MAKER} -->")
     return "\n\n".join(parts) + "\n"
 
@@ -107,15 +109,3 @@ def _sizes_before(results: Results) -> str:
 def _gate_line(gate: GateResult) -> str:
     head = f"- **{gate.verdict}**: {gate.gate}, {gate.variant}"
     return f"{markdown_text(head)}: {markdown_text(gate.reason)}"
-
-
-def _folded(summary: str, content: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
-
-
-def _code(text: str) -> str:
-    text = shown(text, lines=True)
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}\n{text}\n{fence}"

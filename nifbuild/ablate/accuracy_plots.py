@@ -5,19 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nifbuild.ablate.labels import place_labels
 from nifbuild.ablate.results import Results, VariantResults
 from nifbuild.ablate.statistics import Summary, summarize
 from nifbuild.report.output_file import MAKER
-from nifbuild.report.show.plots import in_plot
+from nifbuild.report.show.plots import COLORS, MARKERS, SCREEN, guides, in_plot, new_figure
+from nifbuild.report.show.point_labels import place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito, "Color Universal Design", 2008; the yellow one is too pale for thin marks.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "os^DvPX"
 _WIDE = 6
 
 
@@ -71,7 +68,7 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
         if not points:
             continue
         path = folder / question.file
-        plot(results, question).savefig(path, dpi=150, metadata={"Software": MAKER})
+        SCREEN.save(plot(results, question), path, metadata={"Software": MAKER})
         written.append(path)
     return written
 
@@ -81,15 +78,15 @@ def _point(question: Question, variant: VariantResults) -> tuple[Summary, Summar
     return None if x is None or y is None else (x, y)
 
 
+@SCREEN.applied()
 def plot(results: Results, question: Question) -> "Figure":
     """Mean and standard deviation over seeds of each variant, with its name beside it.
 
     Variants that the question does not apply to are lines across.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    figure = new_figure(7, 4.6)
     FigureCanvasAgg(figure)  # to measure texts with
     axes = figure.subplots()
     names, places, colors = [], [], []
@@ -110,8 +107,7 @@ def plot(results: Results, question: Question) -> "Figure":
     seeds = max((len(v.results) for v in results.variants), default=0)
     spread = f", mean ± std, up to {seeds} seeds" if seeds > 1 else ", one seed"
     axes.set_ylabel(f"top-1 accuracy (%){spread}")
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
+    guides(axes)
     axes.margins(0.18, 0.15)
     place_labels(axes, names, places, colors)
     return figure
@@ -176,7 +172,7 @@ def _number(value: float) -> str:
 def _style(results: Results, variant: VariantResults) -> tuple[str, str]:
     """A colour for each label of the first axis, a mark for each of the second."""
     choices = []
-    for axis, styles in zip(results.axes, (_COLORS, _MARKERS), strict=False):
+    for axis, styles in zip(results.axes, (COLORS, MARKERS), strict=False):
         labels = list(dict.fromkeys(v.labels[axis] for v in results.variants))
         choices.append(styles[labels.index(variant.labels[axis]) % len(styles)])
     color, marker = (*choices, "o")[:2]
