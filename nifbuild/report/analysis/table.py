@@ -1,7 +1,5 @@
 """An analysis as a table for people."""
 
-from pathlib import Path
-
 from rich import box
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -14,12 +12,12 @@ from nifbuild.report.analysis.style import size_text
 from nifbuild.report.analysis.verdict import verdicts
 
 
-def print_analysis(analysis: Analysis, page: Path | None) -> None:
+def print_analysis(analysis: Analysis) -> None:
     """Prints the table and the verdicts on stdout, and where the page lies, if anywhere."""
-    Console().print(render(analysis, page))
+    Console().print(render(analysis))
 
 
-def render(analysis: Analysis, page: Path | None) -> RenderableType:
+def render(analysis: Analysis) -> RenderableType:
     """A row for each layer, then the sentences."""
     table = Table(
         title=Text(f"{analysis.name}, {analysis.checkpoint}", style="bold"),
@@ -42,7 +40,7 @@ def render(analysis: Analysis, page: Path | None) -> RenderableType:
         "energy < 0.25: share of it below 0.25 cycles per pixel",
         style="dim",
     )
-    where = [] if page is None else [Text(shown(f"report: {page}"))]
+    where = [] if analysis.page is None else [Text(shown(f"report: {analysis.page}"))]
     return Group(table, legend, Text(), *(Text(f"- {line}") for line in lines), *where)
 
 
