@@ -155,10 +155,7 @@ def test_the_same_classes_in_another_order(photos, photo_run, tmp_path):
     assert heard.heard == [
         "the data has the run's classes in another order; they are matched by name"
     ]
-    assert evaluate_run(photo_run, data=data).only.size == [
-        12,
-        12,
-    ]  # what the data wants
+    assert evaluate_run(photo_run, data=data).only.size == (12, 12)  # what the data wants
     assert evaluate_run(photo_run, data=data, split="train").only.num_samples > 40
 
 
