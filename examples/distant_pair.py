@@ -73,7 +73,7 @@ def study(kind: str, distance: int, *, epochs: int | None = None) -> Result:
         figures = train_run(resolved, Path(folder) / "run")
         trained = load_run(Path(folder) / "run")
         after, before = (half_energy(m) for m in (trained.model, fresh_model(trained.resolved)))
-    return Result(kind, distance, figures["top1"], after, before)
+    return Result(kind, distance, figures.top1, after, before)
 
 
 def half_energy(model: nn.Module) -> float | None:

@@ -2,7 +2,10 @@
 
 `load_spec` reads a spec, `build_model` makes its torch module, and `load` brings a trained one
 back. `replace_convs` exchanges convolutions of any torch model; the layer itself is
-`nifbuild.nn.ImplicitFrequencyConv2d`.
+`nifbuild.nn.ImplicitFrequencyConv2d`. The commands are functions, too: `inspect`, `train_spec`,
+`evaluate_run`, `predict`, `analyze`, `shrink`, `export`, `bench`; what their options do, the
+command line says (`nifbuild shrink --help`). Those two have longer names than their commands, as
+`nifbuild.train` and `nifbuild.evaluate` are packages.
 """
 
 from importlib import import_module
@@ -10,34 +13,83 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nifbuild.compile import build_model
+    from nifbuild.evaluate.predict import Prediction, Predictions
+    from nifbuild.evaluate.result import Evaluation, Evaluations
     from nifbuild.replace import Replaced, Replacement, replace_convs
+    from nifbuild.report.analysis import analyze
+    from nifbuild.report.analysis.analysis import Analysis
+    from nifbuild.report.bench import bench
+    from nifbuild.report.evaluate_run import evaluate_run
+    from nifbuild.report.export import export
+    from nifbuild.report.export.write import Exported
+    from nifbuild.report.inspect import inspect
+    from nifbuild.report.inspect.several import Several
+    from nifbuild.report.predict import predict
+    from nifbuild.report.shrink import shrink
+    from nifbuild.report.shrink.result import ShrinkResult
+    from nifbuild.report.train_spec import train_spec
     from nifbuild.runs.loaded import LoadedModel, load
     from nifbuild.spec.resolve import Resolved, load_spec
-
-__all__ = [
-    "LoadedModel",
-    "Replaced",
-    "Replacement",
-    "Resolved",
-    "__version__",
-    "build_model",
-    "load",
-    "load_spec",
-    "replace_convs",
-]
+    from nifbuild.train.run import Trained
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "build_model": "nifbuild.compile",
+    "Analysis": "nifbuild.report.analysis.analysis",
+    "Evaluation": "nifbuild.evaluate.result",
+    "Evaluations": "nifbuild.evaluate.result",
+    "Exported": "nifbuild.report.export.write",
     "LoadedModel": "nifbuild.runs.loaded",
-    "load": "nifbuild.runs.loaded",
-    "Resolved": "nifbuild.spec.resolve",
-    "load_spec": "nifbuild.spec.resolve",
+    "Prediction": "nifbuild.evaluate.predict",
+    "Predictions": "nifbuild.evaluate.predict",
     "Replaced": "nifbuild.replace",
     "Replacement": "nifbuild.replace",
+    "Resolved": "nifbuild.spec.resolve",
+    "Several": "nifbuild.report.inspect.several",
+    "ShrinkResult": "nifbuild.report.shrink.result",
+    "Trained": "nifbuild.train.run",
+    "analyze": "nifbuild.report.analysis",
+    "bench": "nifbuild.report.bench",
+    "build_model": "nifbuild.compile",
+    "evaluate_run": "nifbuild.report.evaluate_run",
+    "export": "nifbuild.report.export",
+    "inspect": "nifbuild.report.inspect",
+    "load": "nifbuild.runs.loaded",
+    "load_spec": "nifbuild.spec.resolve",
+    "predict": "nifbuild.report.predict",
     "replace_convs": "nifbuild.replace",
+    "shrink": "nifbuild.report.shrink",
+    "train_spec": "nifbuild.report.train_spec",
 }
+
+__all__ = [
+    "Analysis",
+    "Evaluation",
+    "Evaluations",
+    "Exported",
+    "LoadedModel",
+    "Prediction",
+    "Predictions",
+    "Replaced",
+    "Replacement",
+    "Resolved",
+    "Several",
+    "ShrinkResult",
+    "Trained",
+    "__version__",
+    "analyze",
+    "bench",
+    "build_model",
+    "evaluate_run",
+    "export",
+    "inspect",
+    "load",
+    "load_spec",
+    "predict",
+    "replace_convs",
+    "shrink",
+    "train_spec",
+]
 
 
 def __getattr__(name: str) -> Any:

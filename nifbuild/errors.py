@@ -8,7 +8,8 @@ outside, such as those of files, are told by `shown`.
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -99,6 +100,19 @@ class InterruptedRun(NifbuildError):
     def __init__(self, problem: Problem, signal_number: int) -> None:
         super().__init__(problem)
         self.exit_code = 128 + signal_number
+
+
+@contextmanager
+def keeping(result: object) -> Iterator[None]:
+    """While entered, what is raised carries a result as its attribute `result`.
+
+    So that what took an hour to compute is not lost where it cannot be written.
+    """
+    try:
+        yield
+    except BaseException as error:
+        error.result = result  # type: ignore[attr-defined]
+        raise
 
 
 def told(problems: Iterable[Problem]) -> list[Problem]:

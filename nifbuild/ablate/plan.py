@@ -7,8 +7,9 @@ from nifbuild.ablate.cells import Cell, Store, cells_of
 from nifbuild.ablate.collect import Collected, collect
 from nifbuild.ablate.forms import Document
 from nifbuild.errors import Problem
-from nifbuild.report.inspect import Inspection, Target, inspect_spec
 from nifbuild.report.inspect.budget import budget_of, check_budget
+from nifbuild.report.inspect.inspection import Inspection, inspect_spec
+from nifbuild.report.inspect.targets import Target
 from nifbuild.spec.budget import BudgetSpec
 from nifbuild.spec.data import HubData
 from nifbuild.spec.study import Study, Variant

@@ -120,8 +120,8 @@ def _trained(cell: CellDirectory, threads: int) -> Document:
     torch.set_num_threads(threads)
     resolved = load_spec(cell.spec)
     with resolved.placing():
-        figures = train_run(resolved, cell.run, resume=True, report=reporter(quiet=False))
-    return {**_figures(cell, figures, description), **_filter_sizes(cell.run)}
+        trained = train_run(resolved, cell.run, resume=True, report=reporter(quiet=False))
+    return {**_figures(cell, trained.document(), description), **_filter_sizes(cell.run)}
 
 
 def _description(cell: CellDirectory) -> Document:

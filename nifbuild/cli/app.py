@@ -26,6 +26,7 @@ from nifbuild.cli import (
     train,
     validate,
 )
+from nifbuild.cli.command import as_typed
 from nifbuild.errors import Problem, SpecError, shown
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports none but the subclass
@@ -87,11 +88,11 @@ def _options_of_all_commands(
 
 
 _commands: dict[str, Callable[..., None]] = {
-    "validate": validate.validate,
-    "resolve": resolve.resolve,
+    "validate": as_typed(validate.validate),
+    "resolve": as_typed(resolve.resolve),
     "inspect": inspect.inspect,
     "diff": diff.diff,
-    "graph": graph.graph,
+    "graph": as_typed(graph.graph),
     "schema": schema.schema,
     "train": train.train,
     "evaluate": evaluate.evaluate,

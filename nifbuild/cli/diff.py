@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption
 from nifbuild.cli.output import print_document, say
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import JsonOption
 
 _COLOURS = {"-": "red", "+": "green", "~": "yellow"}
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from nifbuild.cli.loading import loading
-from nifbuild.cli.options import DataOption, OverwriteOption, SetOption, SpecArgument
 from nifbuild.cli.output import say
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import DataOption, OverwriteOption, SetOption, SpecArgument
 
 
 def graph(
@@ -31,7 +31,7 @@ def graph(
         ),
     ] = None,
     data: DataOption = None,
-    overrides: SetOption = None,
+    overrides: SetOption = (),
 ) -> None:
     """Draw a spec's network: blocks, branches and shapes; implicit filters stand out.
 
@@ -43,7 +43,7 @@ def graph(
 
     if out is not None:
         require_writable(out, overwrite=overwrite)
-    resolved = load_spec(spec, data=data, overrides=overrides or ())
+    resolved = load_spec(spec, data=data, overrides=overrides)
     file = out or Path(f"{resolved.name}.svg")
     save(resolved, file, depth, overwrite=overwrite)
     say(f"wrote {file}", err=True)

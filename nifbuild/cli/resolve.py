@@ -4,15 +4,15 @@ from typing import Annotated
 
 import typer
 
-from nifbuild.cli.loading import loading
-from nifbuild.cli.options import DataOption, SetOption, SpecArgument
 from nifbuild.cli.output import say
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import DataOption, SetOption, SpecArgument
 
 
 def resolve(
     spec: SpecArgument,
     data: DataOption = None,
-    overrides: SetOption = None,
+    overrides: SetOption = (),
     path: Annotated[
         str | None,
         typer.Option(
@@ -28,7 +28,7 @@ def resolve(
         from nifbuild.spec.explain import explain
         from nifbuild.spec.resolve import load_spec
 
-    resolved = load_spec(spec, data=data, overrides=overrides or ())
+    resolved = load_spec(spec, data=data, overrides=overrides)
     if path is None:
         typer.echo(resolved.text, nl=False)
         return

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from nifbuild.cli.loading import loading
 from nifbuild.cli.output import print_document
+from nifbuild.machine.loading import loading
 
 
 def schema(

@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from nifbuild.cli.loading import loading
-from nifbuild.cli.options import DataOption, SetOption
 from nifbuild.cli.output import print_problems, say
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import DataOption, SetOption
 
 
 def validate(
     specs: Annotated[list[Path], typer.Argument(help="YAML specs.", show_default=False)],
     data: DataOption = None,
-    overrides: SetOption = None,
+    overrides: SetOption = (),
     form: Annotated[
         Literal["text", "json", "github"],
         typer.Option("--format", help="How problems are shown; github: as annotations."),
@@ -46,7 +46,7 @@ def validate(
             if data_spec is not None:
                 lines.append(f"{path}: ok, a data section")
                 continue
-            resolved = load_spec(path, data=data, overrides=overrides or ())
+            resolved = load_spec(path, data=data, overrides=overrides)
             graph = resolved.graph
             lines.append(
                 f"{path}: ok, {len(graph.nodes)} modules, {graph.input_shape} -> "

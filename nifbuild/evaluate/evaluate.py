@@ -1,84 +1,47 @@
 """The figures of a run's model: again, on other images, at other sizes."""
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 from nifbuild.data.batches import micro_batch_size
 from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluated_data, inference
+from nifbuild.evaluate.result import Evaluation
 from nifbuild.evaluate.sizes import Size, require_takes
 from nifbuild.machine.device import resolve_device
+from nifbuild.machine.options import AnyPath, Which
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.data import load_images, warn_left_out
 from nifbuild.runs.directory import RunDirectory
-from nifbuild.runs.loaded import Which, load_run
+from nifbuild.runs.loaded import load_run
 
 
-def evaluate_run(
-    directory: str | os.PathLike[str],
+def evaluate_at_sizes(
+    directory: AnyPath,
+    sizes: Sequence[Size] | None = None,
     *,
     split: str | None = None,
     checkpoint: Which = "selected",
-    data: str | os.PathLike[str] | None = None,
-    size: Size | None = None,
+    data: AnyPath | None = None,
     device: str | None = None,
     batch_size: int | None = None,
     report: Reporter | None = None,
-) -> dict[str, Any]:
-    """Evaluates a run's model: on its own test images, the figures of its `metrics.json` again.
+) -> list[Evaluation]:
+    """Evaluates a run's model on the same images at several sizes.
 
     Args:
         directory: A run directory.
+        sizes: Heights and widths, in pixels, to which the original images are brought. None: what
+            `data` wants, else that of the run.
         split: `train`, `validation` or `test`. None: the one of the final figures.
         checkpoint: See `load_run`.
         data: A file whose `data` section takes the place of the run's. Its classes are matched to
             the run's by name; normalisation stays that of the run.
-        size: Height and width, in pixels, to which the original images are brought. None: what
-            `data` wants, else that of the run.
         device: As in `train.device`. None: as the run's spec says.
         batch_size: Images at once, over all processes. None: as in the run.
         report: Hears of the progress; None: nobody.
-
-    Returns:
-        `top1`, `top5`, `loss`, `calibration_error`, `per_class`, `confusion_matrix`, `num_samples`;
-        what they are of.
-
-    Raises:
-        SpecError: If `directory` is not a run, the model cannot take the size, or the data has
-            classes that the run did not learn, or no such split.
-        RunError: If a file is missing or damaged.
-    """
-    (result,) = evaluate_at_sizes(
-        directory,
-        None if size is None else [size],
-        split=split,
-        checkpoint=checkpoint,
-        data=data,
-        device=device,
-        batch_size=batch_size,
-        report=report,
-    )
-    return result
-
-
-def evaluate_at_sizes(
-    directory: str | os.PathLike[str],
-    sizes: Sequence[Size] | None,
-    *,
-    split: str | None = None,
-    checkpoint: Which = "selected",
-    data: str | os.PathLike[str] | None = None,
-    device: str | None = None,
-    batch_size: int | None = None,
-    report: Reporter | None = None,
-) -> list[dict[str, Any]]:
-    """Evaluates a run's model on the same images at several sizes; see `evaluate_run`.
-
-    Returns:
-        For each size what `evaluate_run` gives.
     """
     report = report or Reporter()
     trained, run = load_run(directory, checkpoint=checkpoint), RunDirectory(directory)
@@ -91,7 +54,7 @@ def evaluate_at_sizes(
     sizes = sizes or (wanted or spec.input.size,)
     require_takes(trained.resolved, sizes)
     batch_size = batch_size or micro_batch_size(spec.train)
-    results: list[dict[str, Any]] = []
+    results: list[Evaluation] = []
     with ExitStack() as stack:
         stack.callback(report.close)
         ready = stack.enter_context(inference(trained, place, batch_size))
@@ -102,21 +65,19 @@ def evaluate_at_sizes(
             started = time.monotonic()
             figures = Evaluator(ready, images, batch_size, report).figures(ready.module, role)
             seconds = time.monotonic() - started
-            results.append(
-                {
-                    "name": trained.resolved.name,
-                    "split": role,
-                    "data": None if data is None else str(data),
-                    "fingerprint": images.fingerprint,
-                    "size": list(size),
-                    **figures.as_document(trained.class_names),
-                    "checkpoint": trained.checkpoint.name,
-                    "step": trained.step,
-                    "device": str(ready.place.device),
-                    "precision": spec.train.precision,
-                    "batch_size": batch_size,
-                    "images_per_second": round(figures.num_samples / seconds, 1),
-                    "directory": str(directory),
-                }
-            )
+            document = {
+                "name": trained.resolved.name,
+                "split": role,
+                "data": None if data is None else str(data),
+                "fingerprint": images.fingerprint,
+                "size": list(size),
+                **figures.as_document(trained.class_names),
+                "checkpoint": trained.checkpoint.name,
+                "step": trained.step,
+                "device": str(ready.place.device),
+                "precision": spec.train.precision,
+                "batch_size": batch_size,
+                "images_per_second": round(figures.num_samples / seconds, 1),
+            }
+            results.append(Evaluation.of(document, Path(directory)))
     return results

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from nifbuild.errors import Problem, SpecError
 from nifbuild.evaluate.evaluator import Inference, inference
 from nifbuild.evaluate.sizes import Size, require_takes
 from nifbuild.machine.device import resolve_device
+from nifbuild.machine.options import Which
 from nifbuild.machine.progress import Reporter
-from nifbuild.runs.loaded import TrainedModel, Which, load_run
+from nifbuild.runs.loaded import TrainedModel, load_run
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,42 @@ class Prediction:
     image: str
     classes: tuple[tuple[str, float], ...] = ()
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run's model takes images for.
+
+    Attributes:
+        directory: The run.
+        images: One for each file.
+    """
+
+    directory: Path
+    images: tuple[Prediction, ...]
+
+    @property
+    def num_failed(self) -> int:
+        """Files that could not be predicted."""
+        return sum(bool(prediction.error) for prediction in self.images)
+
+    def document(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "directory": str(self.directory),
+            "num_images": len(self.images),
+            "num_failed": self.num_failed,
+            "predictions": [
+                {
+                    "image": prediction.image,
+                    "classes": [
+                        {"name": name, "probability": share} for name, share in prediction.classes
+                    ],
+                    "error": prediction.error or None,
+                }
+                for prediction in self.images
+            ],
+        }
 
 
 def predict_images(

@@ -8,7 +8,7 @@ from torch import nn
 
 from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.spec.graph import INPUT, Node
-from nifbuild.spec.image_size import parse_size, size_text
+from nifbuild.spec.image_size import Pixels, parse_size, size_text
 from nifbuild.spec.ops import Shape, ShapeError
 
 if TYPE_CHECKING:
@@ -18,29 +18,31 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-def parse_sizes(text: str) -> tuple[Size, ...]:
+def parse_sizes(sizes: Pixels | list[Pixels]) -> tuple[Size, ...]:
     """What `--size` may say: `32,48,64`, or heights and widths such as `32x48`.
 
     Raises:
         SpecError: It says something else.
     """
     try:
-        return tuple(dict.fromkeys(parse_size(word) for word in text.split(",")))
+        listed = sizes.split(",") if isinstance(sizes, str) else sizes
+        each = listed if isinstance(listed, list) else [listed]
+        return tuple(dict.fromkeys(map(parse_size, each)))
     except ValueError as error:
         fix = "as in --size 224, or --size 32,48,64 or 32x48 (height x width)"
         raise SpecError(Problem(str(error), Mark("--size"), fix=fix, code="size")) from None
 
 
-def parse_one_size(text: str) -> Size:
+def parse_one_size(size: Pixels) -> Size:
     """What `--size` may say where it names one size: `64`, or `64x48` (height x width).
 
     Raises:
         SpecError: It says something else.
     """
-    sizes = parse_sizes(text)
+    sizes = parse_sizes(size)
     if len(sizes) > 1:
         raise SpecError(
-            Problem(f"'{text}' is more than one size", Mark("--size"), fix="name one", code="size")
+            Problem(f"'{size}' is more than one size", Mark("--size"), fix="name one", code="size")
         )
     return sizes[0]
 

@@ -1,8 +1,7 @@
-"""The classes of image files for people, as JSON, and as CSV."""
+"""The classes of image files for people, and as CSV."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nifbuild.errors import shown
 from nifbuild.evaluate.predict import Prediction
@@ -28,25 +27,6 @@ def print_predictions(found: Sequence[Prediction]) -> None:
         errors.print(shown(f"error: {prediction.image}: {prediction.error}"))
     if failed:
         errors.print(f"{len(failed)} of {len(found)} images could not be predicted")
-
-
-def as_document(found: Sequence[Prediction], run: Path) -> dict[str, Any]:
-    """Plain data for JSON."""
-    return {
-        "directory": str(run),
-        "num_images": len(found),
-        "num_failed": sum(bool(prediction.error) for prediction in found),
-        "predictions": [
-            {
-                "image": prediction.image,
-                "classes": [
-                    {"name": name, "probability": share} for name, share in prediction.classes
-                ],
-                "error": prediction.error or None,
-            }
-            for prediction in found
-        ],
-    }
 
 
 def require_writable(path: Path, *, overwrite: bool = False) -> None:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from nifbuild.errors import NifbuildError, Problem, RunError, SpecError, did_you_mean
+from nifbuild.machine.options import Which
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.documents import DataDescription
 from nifbuild.runs.intact import (
@@ -79,7 +80,7 @@ class LoadedModel(nn.Module):
         return (images.float() / 255 - self.mean) / self.std
 
 
-def load(path: str | os.PathLike[str], *, checkpoint: "Which" = "selected") -> LoadedModel:
+def load(path: str | os.PathLike[str], *, checkpoint: Which = "selected") -> LoadedModel:
     """A trained model, rebuilt from a file; neither its spec nor its data are needed.
 
     Args:
@@ -104,7 +105,7 @@ def load(path: str | os.PathLike[str], *, checkpoint: "Which" = "selected") -> L
         raise RunError(Problem(what, fix=fix, code="load")) from error
 
 
-def _load_run(path: Path, checkpoint: "Which") -> LoadedModel:
+def _load_run(path: Path, checkpoint: Which) -> LoadedModel:
     # Here, as it loads all that training needs.
     run = load_run(path, checkpoint=checkpoint)
     return LoadedModel(run.model, run.resolved, run.class_names, run.mean, run.std).eval()
@@ -161,9 +162,6 @@ def header(
     data = {"class_names": class_names, "mean": mean.tolist(), "std": std.tolist()}
     texts = {SPEC_KEY: resolved.text, DATA_KEY: json.dumps(data)}
     return {**texts, SEAL_KEY: _seal(texts)}
-
-
-Which = Literal["selected", "best", "last"]
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,20 @@
-"""Sizes of images as the command line takes them."""
+"""Sizes of images as people give them."""
 
 import re
+
+Pixels = str | int | tuple[int, int]
+"""A size: `224` (a square) or `224x192` (height x width) as a text, or the numbers themselves."""
 
 _SIZE = re.compile(r"([1-9][0-9]{0,5})(?:x([1-9][0-9]{0,5}))?")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width in pixels, below a million: `224` (a square) or `224x192`.
+def parse_size(size: Pixels) -> tuple[int, int]:
+    """Height and width in pixels, below a million.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is no size.
     """
+    text = "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"'{text}' is no size")

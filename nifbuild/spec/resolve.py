@@ -3,11 +3,11 @@
 This is the whole way from text to nodes, in order; each stage stands in a module of its own.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 from nifbuild.errors import (
     MAX_PROBLEMS,
@@ -102,7 +102,10 @@ class Resolved:
 
 
 def load_spec(
-    path: str | Path, *, data: str | Path | None = None, overrides: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
 ) -> Resolved:
     """Reads, checks and writes out a spec; imports no torch.
 

@@ -1,5 +1,6 @@
 """The specs that come with nifbuild, by names that hold anywhere: `nifbuild:resnet18_nif`."""
 
+import os
 from pathlib import Path
 
 from nifbuild.errors import Problem, SpecError, did_you_mean
@@ -21,7 +22,7 @@ def shipped_names() -> list[str]:
     return sorted(path.as_posix() for path in found)
 
 
-def spec_path(name: str | Path, beside: Path | None = None) -> Path:
+def spec_path(name: str | os.PathLike[str], beside: Path | None = None) -> Path:
     """The file that a spec, a study or a data file is named by.
 
     Args:

@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from nifbuild.data.batches import (
     micro_batch_size,
     training_batches,
 )
+from nifbuild.evaluate.result import RunFigures
 from nifbuild.machine.device import (
     Placement,
     accelerator_on,
@@ -62,6 +64,31 @@ if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained(RunFigures):
+    """The content of a run's `metrics.json`: its final figures, and how it came to them.
+
+    Attributes:
+        selected: Why the checkpoint is this one.
+        epoch: That the weights are of.
+        epochs: So many were trained.
+        stopped_early: Whether these are fewer than were asked for.
+        train_loss: Of the last epoch.
+        train_images_per_second: In the last epoch.
+        data_wait_share: Share of the last epoch in which the loop waited for images.
+        seconds: All of it took.
+    """
+
+    selected: str
+    epoch: int
+    epochs: int | None = None
+    stopped_early: bool = False
+    train_loss: float | None = None
+    train_images_per_second: float | None = None
+    data_wait_share: float | None = None
+    seconds: float
+
+
 def train_run(
     resolved: "Resolved",
     directory: str | os.PathLike[str],
@@ -69,7 +96,7 @@ def train_run(
     resume: bool = False,
     overwrite: bool = False,
     report: Reporter | None = None,
-) -> dict[str, Any]:
+) -> Trained:
     """Trains a spec and evaluates the result.
 
     Ctrl-C and SIGTERM save within one step and raise InterruptedRun. In a process of a launcher
@@ -86,7 +113,7 @@ def train_run(
         report: Hears of the progress; None: nobody.
 
     Returns:
-        The content of `metrics.json`.
+        What `metrics.json` says.
 
     Raises:
         SpecError: If the spec does not suit the data, the machine, or the run to be resumed.
@@ -132,7 +159,7 @@ def train_run(
             check_complete(run, resolved, result["checkpoint"])
             early = ": it stopped early" if result.get("stopped_early") else ""
             report.note(f"{run.path} is complete already{early}")
-            return _with_directory(result, run)
+            return Trained.of(result, run.path)
         require_memory(resolved, accelerator.device)
         fix = "have fewer pass at once: --set train.accumulate=N cuts each batch into N parts"
         images = micro_batch_size(spec)
@@ -262,7 +289,7 @@ def _evaluation(data: ImageData, split: Role, spec: TrainSpec, accelerator: Acce
     return evaluation_batches(images, micro_batch_size(spec), data.workers, accelerator)
 
 
-def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str, Any]:
+def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
     """Evaluates the selected checkpoint as `evaluate_run` does: from its file, in a new model."""
     run, spec, accelerator = trainer.directory, trainer.spec, trainer.accelerator
     accelerator.wait_for_everyone()  # until the last checkpoint is written
@@ -305,8 +332,4 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> dict[str
     if accelerator.is_main_process:
         document |= evidence(document, checkpoint)
         run.finish(document)
-    return _with_directory(document, run)
-
-
-def _with_directory(document: dict[str, Any], run: RunDirectory) -> dict[str, Any]:
-    return {**document, "directory": str(run.path)}
+    return Trained.of(document, run.path)

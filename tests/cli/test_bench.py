@@ -6,6 +6,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+import nifbuild
 from nifbuild.cli.bench import bench
 from nifbuild.cli.output import guard
 
@@ -61,27 +62,25 @@ def test_options_have_their_effects(call):
     assert names["depthwise-3"]["forward_ms"]["count"] == 1
 
 
-def test_defaults_of_the_request():
+def test_defaults(monkeypatch):
     from nifbuild.report.bench.layers import CIFAR_STAGES, IMAGENET_STAGES, LayersRequest
-    from nifbuild.report.bench.request import Options, parse_request
 
-    request = parse_request(Options())
-    assert isinstance(request, LayersRequest)
+    monkeypatch.setattr(LayersRequest, "measure", lambda request, report: request)
+    request = nifbuild.bench()
     assert tuple(request.shapes) == IMAGENET_STAGES + CIFAR_STAGES
     names = [contender.name for contender in request.contenders]
     ordinary = ["depthwise-3", "depthwise-7", "depthwise-31", "depthwise-image", "full-3"]
     assert names == ["published", *ordinary]
     assert request.setting.threads == torch.get_num_threads()
-    request = parse_request(Options(batch_size=2))
-    assert isinstance(request, LayersRequest)
+    request = nifbuild.bench(batch_size=2)
     assert {shape.batch for shape in request.shapes} == {2}
 
 
 def test_growth(call, monkeypatch):
-    from nifbuild.report.bench import request
+    from nifbuild.report.bench import growth
 
-    small = functools.partial(request.GrowthRequest, sizes=(4, 8))
-    monkeypatch.setattr(request, "GrowthRequest", small)
+    small = functools.partial(growth.GrowthRequest, sizes=(4, 8))
+    monkeypatch.setattr(growth, "GrowthRequest", small)
     found = document(call("--growth", "--batch-size", 1, "--repeats", 1, "--json"))
     assert [size["size"] for size in found["sizes"]] == [4, 8]
     assert found["sizes"][0]["shape"]["batch"] == 1

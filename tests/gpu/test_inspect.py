@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from nifbuild import load_spec
-from nifbuild.report.inspect import Target, inspect_spec
+from nifbuild.report.inspect.inspection import inspect_spec
+from nifbuild.report.inspect.targets import Target
 from nifbuild.report.inspect.verify import verify
 
 pytestmark = [

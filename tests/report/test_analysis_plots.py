@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from nifbuild.nn import FreeFrequencyConv2d
-from nifbuild.report.analysis import Analysis, ModelFigures
+from nifbuild.report.analysis.analysis import Analysis, ModelFigures
 from nifbuild.report.analysis.components import choose_samples, measure_components
 from nifbuild.report.analysis.filters import measure_filters
 from nifbuild.report.analysis.plot_curves import plot_sizes

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from nifbuild.cli.analyze import analyze
 from nifbuild.cli.output import guard
 from nifbuild.errors import SpecError
-from nifbuild.report.analysis import analyze_run, read_request
+from nifbuild.report.analysis.analysis import analyze_run
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
 
@@ -89,7 +89,7 @@ def document(done: Any, runs: Path) -> dict[str, Any]:
 
 def analysed(run: Path, **options: Any) -> dict[str, Any]:
     """The document, without the drawing."""
-    return analyze_run(read_request(run, **{"num_images": 0, **options})).as_document()
+    return analyze_run(run, **options).document()
 
 
 @pytest.fixture
@@ -333,6 +333,6 @@ def test_a_size_that_the_head_does_not_take(copied):
     as_trained(copied)
     analysed(copied)
     with pytest.raises(SpecError, match="--size 16x16: fc: takes 8 channels, and would have 32"):
-        analysed(copied, size="16")
+        analysed(copied, size=(16, 16))
     with pytest.raises(SpecError, match="--size 4x4: "):
-        analysed(copied, size="4")
+        analysed(copied, size=(4, 4))

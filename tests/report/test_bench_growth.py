@@ -30,7 +30,7 @@ def test_growth_is_over_the_smallest_size_of_the_same_repeat(setting, monkeypatc
 
 def test_document(setting):
     report = GrowthRequest(setting, 1, sizes=(4, 8)).measure()
-    document = json.loads(json.dumps(report.as_document()))
+    document = json.loads(json.dumps(report.document()))
     assert document["report"] == "growth"
     assert [size["size"] for size in document["sizes"]] == [4, 8]
     assert document["environment"]["precision"] == "float32"

@@ -182,7 +182,7 @@ def test_gradients_are_those_of_backward(setting):
 
 
 def test_document_over_all_shapes(layers_report):
-    document = json.loads(json.dumps(layers_report.as_document()))
+    document = json.loads(json.dumps(layers_report.document()))
     assert document["report"] == "layers"
     overall = document["forward_backward_ratio"]["published"]
     assert overall == {"geometric_mean": pytest.approx(4), "min": 2, "max": 8, "num_shapes": 2}

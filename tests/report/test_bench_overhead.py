@@ -41,7 +41,7 @@ def test_both_loops_train_in_turn(setting, spec, capsys):
     assert (report.batch, report.steps, report.input_shape) == (8, 20, (1, 6, 4))
     assert report.ratio.count == report.data_wait_share.count == 2
     assert 0 < report.data_wait_share.median < 1
-    document = json.loads(json.dumps(report.as_document()))
+    document = json.loads(json.dumps(report.document()))
     assert document["report"] == "overhead"
     for name in ("loop_images_per_second", "bare_images_per_second", "ratio"):
         assert document[name]["median"] > 0

@@ -56,7 +56,7 @@ def test_two_specs(setting, pair):
     assert report.specs[1].ratio.median > 0
     assert report.specs[1].num_parameters == 4 * (3 * 9 + 1) + 2 * 4 + 10 * (4 + 1)
     assert f"repeat 1 of 2: {pair[1]} (spec 2)" in heard
-    document = json.loads(json.dumps(report.as_document()))
+    document = json.loads(json.dumps(report.document()))
     assert document["report"] == "step"
     assert document["batch_size"] == BATCH
     assert document["specs"][0]["input_shape"] == [3, 8, 8]

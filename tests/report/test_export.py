@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 import nifbuild
 from nifbuild.cli.export import export
 from nifbuild.cli.output import guard
-from nifbuild.report.export import export as exporting
 from nifbuild.report.export import formats
-from nifbuild.report.export.export import ExportRequest
 from nifbuild.report.export.formats import Written
+from nifbuild.report.export.source import Source
+from nifbuild.report.export.write import write_source
 from nifbuild.spec.resolve import load_spec
 
 PAPER = sorted((Path(__file__).parents[2] / "specs/paper").glob("*.yaml"))
@@ -220,7 +220,7 @@ def test_a_file_that_computes_something_else_is_removed(call, monkeypatch, wrong
         path.touch()
         return Written(lambda images: source.model(images).detach() + wrong, {"checked_with": "x"})
 
-    monkeypatch.setattr(exporting, "write_safetensors", write)
+    monkeypatch.setattr("nifbuild.report.export.write.write_safetensors", write)
     Path("bad").write_text("before")
     done = call("fresh.yaml", "--format", "safetensors", "-o", "bad", "--overwrite")
     assert done.exit_code == 1 and "x differs from the model by" in done.stderr
@@ -235,10 +235,9 @@ def export_paper_model(spec, size, filters, batch, tmp_path):
     model = nifbuild.build_model(resolved)
     with torch.no_grad():
         model.train()(torch.randn(8, 3, size, size))
-    source = exporting.Source(model.eval(), resolved, (), torch.zeros(3), torch.ones(3))
+    source = Source(model.eval(), resolved, (), torch.zeros(3), torch.ones(3))
     path = tmp_path / f"{size}.onnx"
-    request = ExportRequest(spec, "onnx", path, batch=batch, filters=filters)
-    written = exporting.export_source(source, request)
+    written = write_source(source, "onnx", path, batch=batch, filters=filters)
     assert written.difference < 1e-4 and written.largest_output > 1e-3
     images = torch.randn(batch or 3, 3, size, size)
     (ours,) = onnx_session(path).run(None, {"images": images.numpy()})

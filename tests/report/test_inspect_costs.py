@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nifbuild import build_model, load_spec
 from nifbuild.nn.graph import Step, StepGraph
-from nifbuild.report.inspect import Target, inspect_spec
+from nifbuild.report.inspect.inspection import inspect_spec
+from nifbuild.report.inspect.targets import Target
 from nifbuild.spec.ops import OP_CLASSES, Cost, Layer, Merge, Shape, ShapeError
 from nifbuild.spec.ops.global_conv import GlobalConv
 from nifbuild.spec.ops.structure import StochasticDepth

@@ -12,10 +12,11 @@ from nifbuild import build_model, load_spec
 from nifbuild.errors import SpecError
 from nifbuild.nn import ImplicitFrequencyConv2d
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
-from nifbuild.report.inspect import Target, inspect_spec, predict
 from nifbuild.report.inspect.budget import largest_batch
+from nifbuild.report.inspect.inspection import inspect_spec
+from nifbuild.report.inspect.memory import predict
 from nifbuild.report.inspect.on_meta import _results
-from nifbuild.report.inspect.targets import BOUND, optimizer_bytes, optimizer_workspace
+from nifbuild.report.inspect.targets import BOUND, Target, optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.verify import verify
 from nifbuild.report.inspect.weightless import Trace, Weightless
 from nifbuild.report.measure import measure_peak_bytes

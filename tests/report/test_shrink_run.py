@@ -15,10 +15,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 import nifbuild
+from nifbuild import evaluate_run
 from nifbuild.cli.output import guard
 from nifbuild.cli.shrink import shrink
 from nifbuild.errors import RunError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.shrink.changes import compare_speed
 from nifbuild.report.shrink.windows import smallest_mass
@@ -125,14 +125,14 @@ def test_plain_torch_loads_the_weights(small):
 def test_the_result_is_a_run(small):
     run = RunDirectory("small")
     run.require_complete()
-    found = evaluate_run("small")
+    found = evaluate_run("small").only.document()
     for name in ("top1", "num_samples"):
         assert found[name] == small["after"][name] == run.result()[name]
     assert small["after"]["loss"] == run.result()["loss"]
     # With several threads, convolutions round otherwise from one process's use to another's.
     assert found["loss"] == pytest.approx(small["after"]["loss"], rel=1e-7)
     assert found["split"] == small["split"] == "test" and found["num_samples"] == 50
-    assert small["before"]["top1"] == evaluate_run("run")["top1"]
+    assert small["before"]["top1"] == evaluate_run("run").only.top1
     text = run.spec.read_text()
     assert "implicit_frequency" not in text and "free_frequency" not in text
     assert json.loads((run.path / "shrink.json").read_text()) == small
@@ -170,8 +170,8 @@ def test_another_size(call):
 def test_max_drop_keeps_accuracy_on_validation(call):
     arguments = ("--max-drop", "5pp", "--out", "searched", "--json", "-q")
     found = document(call("run", *arguments))
-    before = evaluate_run("run", split="validation")["top1"]
-    after = evaluate_run("searched", split="validation")["top1"]
+    before = evaluate_run("run", split="validation").only.top1
+    after = evaluate_run("searched", split="validation").only.top1
     assert before - after <= 0.05 + 1e-9
     kept = [trial for trial in found["search"] if trial["kept"]]
     lost = [trial for trial in found["search"] if not trial["kept"]]
@@ -185,10 +185,10 @@ def test_training_on(call):
     assert done.exit_code == 0, done.output
     for word in ("trained on", "top-1", "kept mass", "conv_2", "8x8", "parameters", "speed"):
         assert word in done.stdout
-    found = evaluate_run("tuned/finetuned")
+    found = evaluate_run("tuned/finetuned").only.document()
     tuned = json.loads(Path("tuned/shrink.json").read_text())["finetuned"]
     assert found["top1"] == tuned["top1"] and found["loss"] == tuned["loss"]
-    assert found["loss"] != evaluate_run("tuned")["loss"]
+    assert found["loss"] != evaluate_run("tuned").only.loss
     spec = nifbuild.load("tuned/finetuned").resolved.spec
     assert spec.train.epochs == 1 and spec.train.optimizer.lr == 0.005
     # It starts from the weights that were cut.
@@ -294,7 +294,7 @@ def test_the_new_run_knows_the_data_that_its_figures_are_of(call, tmp_path):
     document(call(*arguments, "--out", tmp_path / "cut"))
     run = RunDirectory(tmp_path / "cut")
     heard = Warnings()
-    again = evaluate_run(run.path, report=heard)
+    again = evaluate_run(run.path, report=heard).only.document()
     assert heard.texts == []
     assert again["num_samples"] == run.result()["num_samples"] == 30
     assert again["confusion_matrix"] == run.result()["confusion_matrix"]

@@ -33,7 +33,9 @@ def unread():
 def test_training_goes_on(resolve, tmp_path, monkeypatch, request, kind):
     monkeypatch.setattr(sys, "stderr", request.getfixturevalue(kind))
     with careful_stderr():
-        result = train_run(resolve("train.epochs=1"), tmp_path / "run", report=reporter(False))
+        result = train_run(
+            resolve("train.epochs=1"), tmp_path / "run", report=reporter(False)
+        ).document()
     assert result["step"] == 5
 
 

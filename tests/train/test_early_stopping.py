@@ -73,7 +73,7 @@ def test_stops_once_patience_has_run_out(
     scripted(TOP1)
     told = Told()
     resolved = resolve_stopping(*settings)
-    result = train_run(resolved, tmp_path / "run", report=told)
+    result = train_run(resolved, tmp_path / "run", report=told).document()
     assert outcome(result) == (stops_after, stops_after < 10, best)
     run = RunDirectory(tmp_path / "run")
     assert run.result()["stopped_early"] == (stops_after < 10)
@@ -96,11 +96,11 @@ def test_the_schedule_is_that_of_all_epochs(resolve_stopping, scripted, tmp_path
 def test_a_resumed_run_stops_at_the_same_epoch(resolve_stopping, scripted, tmp_path):
     scripted(TOP1)
     resolved = resolve_stopping()
-    whole = train_run(resolved, tmp_path / "whole")
+    whole = train_run(resolved, tmp_path / "whole").document()
     for step in (2, 4):  # in the middle of the patience, and in the epoch that ends it
         with pytest.raises(KeyboardInterrupt):
             train_run(resolved, tmp_path / "run", resume=True, report=Told(stop_at_step=step))
-    resumed = train_run(resolved, tmp_path / "run", resume=True)
+    resumed = train_run(resolved, tmp_path / "run", resume=True).document()
     assert outcome(resumed) == outcome(whole) == (4, True, 4)
     last = "checkpoints/step_00000004/model.safetensors"
     assert (tmp_path / "run" / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()
@@ -117,7 +117,9 @@ def test_a_run_that_has_stopped_trains_no_more(resolve_stopping, scripted, tmp_p
     resolved = resolve_stopping()
     with pytest.raises(InterruptedRun):
         train_run(resolved, tmp_path / "run", report=Stop())
-    resumed = train_run(resolved, tmp_path / "run", resume=True, report=Told(stop_at_step=5))
+    resumed = train_run(
+        resolved, tmp_path / "run", resume=True, report=Told(stop_at_step=5)
+    ).document()
     assert outcome(resumed) == (4, True, 4)
 
 
@@ -131,5 +133,5 @@ def test_needs_a_validation_split(resolve_stopping, tmp_path):
 
 def test_the_summary_says_so(resolve_stopping, scripted, tmp_path, capsys):
     scripted(TOP1)
-    print_summary(train_run(resolve_stopping(), tmp_path / "run"))
+    print_summary(train_run(resolve_stopping(), tmp_path / "run").document())
     assert re.search(r"stopped early\W+after epoch 4\b", capsys.readouterr().out)

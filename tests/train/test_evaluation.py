@@ -14,10 +14,10 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from nifbuild import evaluate_run
 from nifbuild.cli.evaluate import evaluate
 from nifbuild.cli.output import guard
 from nifbuild.errors import SpecError
-from nifbuild.evaluate.evaluate import evaluate_at_sizes, evaluate_run
 from nifbuild.evaluate.sizes import parse_sizes, require_takes
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
@@ -77,7 +77,7 @@ def test_sizes_equal_a_naive_loop(photos, photo_run, tmp_path, kind):
         run = tmp_path / "run"
         train_run(load_spec(photo_run.parent / "tiny.yaml", overrides=settings), run)
     sizes = [(8, 8), (13, 13), (8, 12)]
-    results = evaluate_at_sizes(run, sizes)
+    results = [r.document() for r in evaluate_run(run, size=sizes).results]
     files = sorted((photos / "test").glob("*/*.png"))
     for size, result in zip(sizes, results, strict=True):
         top1, loss = naive(run, files, *size)
@@ -86,7 +86,7 @@ def test_sizes_equal_a_naive_loop(photos, photo_run, tmp_path, kind):
         assert result["loss"] == pytest.approx(loss, rel=1e-5)
     assert len({result["loss"] for result in results}) == 3
     assert figures(results[0]) == figures(RunDirectory(run).result())
-    assert figures(evaluate_run(run)) == figures(results[0])
+    assert figures(evaluate_run(run).only.document()) == figures(results[0])
     # Weights stay those of the run where other data wants another size.
     (tmp_path / "other.yaml").write_text(
         f"data: {{source: imagefolder, path: {photos}, size: [12, 12]}}\n"
@@ -149,14 +149,14 @@ def test_the_same_classes_in_another_order(photos, photo_run, tmp_path):
     files = ", ".join(f"{split}: {tmp_path / split}.parquet" for split in ("train", "test"))
     data.write_text(f"data: {{source: parquet, files: {{{files}}}, size: [12, 12]}}\n")
     heard = Warnings()
-    result = evaluate_run(photo_run, data=data, size=(8, 8), report=heard)
+    result = evaluate_run(photo_run, data=data, size=(8, 8), report=heard).only.document()
     assert figures(result) == figures(RunDirectory(photo_run).result())
     assert result["data"] == str(data)
     assert heard.heard == [
         "the data has the run's classes in another order; they are matched by name"
     ]
-    assert evaluate_run(photo_run, data=data)["size"] == [12, 12]  # what the data wants
-    assert evaluate_run(photo_run, data=data, split="train")["num_samples"] > 40
+    assert evaluate_run(photo_run, data=data).only.size == (12, 12)  # what the data wants
+    assert evaluate_run(photo_run, data=data, split="train").only.num_samples > 40
 
 
 def test_some_of_the_classes(photos, photo_run, tmp_path):
@@ -167,9 +167,9 @@ def test_some_of_the_classes(photos, photo_run, tmp_path):
         f"data: {{source: imagefolder, path: {tmp_path}/few, test: 0, validation: 0}}\n"
     )
     heard = Warnings()
-    found = evaluate_run(photo_run, data=data, report=heard)
+    found = evaluate_run(photo_run, data=data, report=heard).only.document()
     assert found["split"] == "train"
-    own = evaluate_run(photo_run)
+    own = evaluate_run(photo_run).only.document()
     assert found["confusion_matrix"] == [[0, 0, 0], *own["confusion_matrix"][1:]]
     assert [entry["name"] for entry in found["per_class"]] == CLASSES
     assert found["per_class"] == [
@@ -263,7 +263,7 @@ def test_two_processes_give_the_same_figures(nifbuild, photo_run, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (found,) = json.loads(done.stdout)
-    expected = evaluate_run(photo_run, size=(12, 12), batch_size=10)
+    expected = evaluate_run(photo_run, size=(12, 12), batch_size=10).only.document()
     assert (found["num_samples"], found["size"]) == (23, [12, 12])
     assert figures(found) == figures(expected)
     assert (tmp_path / "c.csv").exists()

@@ -142,7 +142,7 @@ def test_two_processes_equal_one(resolve_blocks, tmp_path, nifbuild):
     options = ("--processes", 2, "--out", "two", "--json")
     done = nifbuild("train", tmp_path / "blocks.yaml", *words, *options)
     assert done.returncode == 0, done.stderr
-    expected = train_run(resolve_blocks(*settings), tmp_path / "one")
+    expected = train_run(resolve_blocks(*settings), tmp_path / "one").document()
     assert json.loads(done.stdout)["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     two, one = (RunDirectory(tmp_path / name).metrics() for name in ("two", "one"))
     for mine, theirs in zip(two, one, strict=True):

@@ -9,9 +9,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from nifbuild import build_model, load_spec
+from nifbuild import build_model, evaluate_run, load_spec
 from nifbuild.errors import InterruptedRun, RunError, SpecError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.train.run import train_run
@@ -113,14 +112,14 @@ def test_a_run_starts_from_them_and_says_so(start, tmp_path):
     assert record["fresh"] == record["unused"] == []
     assert re.fullmatch("[0-9a-f]{64}", record["fingerprint"])
     path.unlink()  # an evaluation needs the run alone
-    assert evaluate_run(run.path)["num_samples"] == 17
+    assert evaluate_run(run.path).only.num_samples == 17
 
 
 @pytest.mark.parametrize("which", ["run", "checkpoint"])
 def test_from_a_run_the_weights_that_its_evaluation_uses(start, resolve, tmp_path, which):
     first = tmp_path / "first"
     content = save_as("pt", weights(), tmp_path)
-    result = train_run(start(content, "train.ema=0.5", "train.keep=9"), first)
+    result = train_run(start(content, "train.ema=0.5", "train.keep=9"), first).document()
     best = first / "checkpoints" / result["checkpoint"]
     other = next(p for p in RunDirectory(first).checkpoints if p != best)
     source = first if which == "run" else other
@@ -309,7 +308,7 @@ def test_resume_goes_on_bit_for_bit_and_refuses_other_weights(start, tmp_path):
     content = weights()
     path = save_as("pt", content, tmp_path)
     resolved = start(path)
-    whole = train_run(resolved, tmp_path / "whole")
+    whole = train_run(resolved, tmp_path / "whole").document()
     with pytest.raises(InterruptedRun):
         train_run(resolved, tmp_path / "run", report=StopAt())
     content["conv1.bias"][0] += 1
@@ -318,7 +317,7 @@ def test_resume_goes_on_bit_for_bit_and_refuses_other_weights(start, tmp_path):
         train_run(resolved, tmp_path / "run", resume=True)
     content["conv1.bias"] = weights()["conv1.bias"]
     torch.save({"model": content}, path)  # another file, the same weights
-    resumed = train_run(resolved, tmp_path / "run", resume=True)
+    resumed = train_run(resolved, tmp_path / "run", resume=True).document()
     assert [resumed[key] for key in ("loss", "top1")] == [whole[key] for key in ("loss", "top1")]
 
 

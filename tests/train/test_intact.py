@@ -12,9 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import nifbuild
+from nifbuild import evaluate_run
 from nifbuild.cli.app import app
 from nifbuild.errors import InterruptedRun, NifbuildError, RunError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.evaluate.predict import predict_images
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
@@ -152,9 +152,9 @@ def test_filters_cut_from_an_average_have_none_of_their_own(run, tmp_path):
     call("shrink", run.path, "--kernel-size", 1, "--out", tmp_path / "small", "--quiet")
     small = RunDirectory(tmp_path / "small")
     expected = pytest.approx(small.result()["loss"], rel=1e-5)
-    assert evaluate_run(small.path)["loss"] == expected
+    assert evaluate_run(small.path).only.loss == expected
     without_fingerprints(small)
-    assert evaluate_run(small.path)["loss"] == expected
+    assert evaluate_run(small.path).only.loss == expected
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.pt"])
@@ -212,7 +212,10 @@ def test_what_does_not_change_what_was_trained_may_differ(run):
 def test_figures_that_were_not_computed_from_the_run_are_not_believed(run, values, finding):
     change(run.path / "metrics.json", **values)
     resolved = load_spec(run.spec)
-    for read in (lambda: load_run(run.path), lambda: train_run(resolved, run.path, resume=True)):
+    for read in (
+        lambda: load_run(run.path),
+        lambda: train_run(resolved, run.path, resume=True),
+    ):
         with pytest.raises(RunError, match=r"metrics\.json does not hold the figures") as caught:
             read()
         assert finding in str(caught.value)

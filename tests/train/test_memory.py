@@ -9,10 +9,10 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from nifbuild import evaluate_run
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.machine.memory import (
     OutOfMemory,
     free_memory,
@@ -20,8 +20,9 @@ from nifbuild.machine.memory import (
     require_memory,
     total_memory,
 )
-from nifbuild.report.inspect import Target, predict
+from nifbuild.report.inspect.memory import predict
 from nifbuild.report.inspect.shortage import explain_shortage
+from nifbuild.report.inspect.targets import Target
 from nifbuild.report.show.units import bytes_text
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run

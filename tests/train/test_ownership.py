@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nifbuild import evaluate_run
 from nifbuild.errors import InterruptedRun, RunError, SpecError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
@@ -191,7 +191,7 @@ def test_copies_of_checkpoints_are_none(spec, run):
     for name in copies:
         shutil.copytree(run.checkpoints[0], run.path / "checkpoints" / name)
     assert [path.name for path in run.checkpoints] == before
-    assert evaluate_run(run.path, checkpoint="last")["checkpoint"] == before[-1]
+    assert evaluate_run(run.path, checkpoint="last").only.checkpoint == before[-1]
     train_run(spec("train.keep=1", "train.epochs=3"), run.path, resume=True)
     assert run.checkpoints[-1].name == "step_00000015"
     assert all((run.path / "checkpoints" / name / "optimizer.pt").exists() for name in copies)
@@ -314,7 +314,7 @@ def test_a_run_that_never_saved_a_checkpoint_begins_again(spec, tmp_path):
     with pytest.raises(SpecError, match="the spec has changed"):
         train_run(spec("train.seed=3"), run.path, resume=True)
     assert snapshot(tmp_path) == before
-    assert train_run(spec(), run.path, resume=True)["epochs"] == 2
+    assert train_run(spec(), run.path, resume=True).epochs == 2
     assert [line["epoch"] for line in run.metrics()] == [1, 2]
 
 
@@ -409,7 +409,7 @@ def test_a_link_to_nowhere_is_no_place_for_a_run(spec, tmp_path):
 
 def test_a_run_behind_a_link_goes_on(spec, stopped, tmp_path):
     (tmp_path / "link").symlink_to(stopped.path)
-    assert train_run(spec(), tmp_path / "link", resume=True)["epochs"] == 2
+    assert train_run(spec(), tmp_path / "link", resume=True).epochs == 2
     assert (tmp_path / "link").is_symlink()
 
 
@@ -440,7 +440,7 @@ def test_lost_lines_give_no_figure_of_another_epoch(spec, complete):
         def warning(self, text):
             warnings.append(text)
 
-    result = train_run(spec(), complete.path, resume=True, report=Warnings())
+    result = train_run(spec(), complete.path, resume=True, report=Warnings()).document()
     taken = ("train_loss", "train_images_per_second", "data_wait_share")
     assert [result[name] for name in taken] == [None] * 3
     assert (result["epochs"], complete.result()["train_loss"]) == (2, None)

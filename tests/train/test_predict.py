@@ -10,10 +10,10 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from nifbuild import evaluate_run
 from nifbuild.cli.output import guard
 from nifbuild.cli.predict import predict
 from nifbuild.errors import RunError, SpecError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.evaluate.predict import predict_images
 
 
@@ -41,7 +41,7 @@ def mixed(photos, tmp_path):
 
 @pytest.mark.parametrize("size", [(8, 8), (13, 12)])
 def test_accuracy_and_loss_are_those_of_the_evaluation(photos, photo_run, size):
-    result = evaluate_run(photo_run, size=size)
+    result = evaluate_run(photo_run, size=size).only.document()
     found = predict_images(photo_run, [photos / "test"], top=3, size=size, batch_size=5)
     files = sorted((photos / "test").glob("*/*.png"))
     assert [prediction.image for prediction in found] == [str(file) for file in files]

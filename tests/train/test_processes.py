@@ -42,7 +42,7 @@ def test_two_processes_equal_one(resolve, spec_file, nifbuild, tmp_path):
     result = json.loads(done.stdout)  # one document, of one process
     two = RunDirectory(tmp_path / "two")
     assert processes_of(two) == [2]
-    expected = train_run(resolve(*SETTINGS), tmp_path / "one")
+    expected = train_run(resolve(*SETTINGS), tmp_path / "one").document()
     one = RunDirectory(tmp_path / "one")
     assert result["num_samples"] == expected["num_samples"] == 17
     assert result["loss"] == pytest.approx(expected["loss"], rel=1e-6)

@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 
+from nifbuild import evaluate_run
 from nifbuild.errors import InterruptedRun, SpecError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
@@ -64,7 +64,7 @@ def test_what_does_not_touch_the_weights_may_change(resolve, tmp_path, change):
     assert weights["step_00000015/model.safetensors"] == whole["step_00000015/model.safetensors"]
     run = RunDirectory(tmp_path / "run")
     assert run.spec.read_text() == resolved.text != resolve().text
-    assert evaluate_run(run.path)["checkpoint"] == run.result()["checkpoint"]
+    assert evaluate_run(run.path).only.checkpoint == run.result()["checkpoint"]
 
 
 def cosine(step, epochs):
@@ -78,12 +78,12 @@ def test_more_epochs(resolve, tmp_path, at_step):
     settings = "train.schedule={name: cosine, warmup_epochs: 0}"
     notes = Notes()
     if at_step is None:
-        result = train_run(resolve(settings), tmp_path / "run")
+        result = train_run(resolve(settings), tmp_path / "run").document()
     else:
         with pytest.raises(InterruptedRun):
             train_run(resolve(settings), tmp_path / "run", report=Stop(at_step=at_step))
     resolved = resolve(settings, "train.epochs=5")
-    more = train_run(resolved, tmp_path / "run", resume=True, report=notes)
+    more = train_run(resolved, tmp_path / "run", resume=True, report=notes).document()
     assert (more["epochs"], more["stopped_early"]) == (5, False)
     run = RunDirectory(tmp_path / "run")
     assert [line["epoch"] for line in run.metrics()] == [1, 2, 3, 4, 5]
@@ -99,7 +99,7 @@ def test_more_epochs(resolve, tmp_path, at_step):
     assert load_spec(run.spec).spec.train.epochs == 5
     if at_step is None:
         assert run.metrics()[2]["train_loss"] == result["train_loss"]
-    again = train_run(resolved, tmp_path / "run", resume=True)
+    again = train_run(resolved, tmp_path / "run", resume=True).document()
     assert again == more
 
 
@@ -119,16 +119,16 @@ def test_fewer_epochs_than_were_begun_are_refused(resolve, tmp_path, at_step, ep
 def test_fewer_epochs_than_planned(resolve, tmp_path):
     with pytest.raises(InterruptedRun):
         train_run(resolve(), tmp_path / "run", report=Stop(at_step=7))
-    assert train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True)["epochs"] == 2
+    assert train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True).epochs == 2
 
 
 def test_a_run_that_stopped_early_says_so_where_more_epochs_are_wanted(resolve, tmp_path):
     settings = ("train.early_stopping={patience: 1, min_delta: 0.9}", "train.epochs=4")
-    result = train_run(resolve(*settings), tmp_path / "run")
+    result = train_run(resolve(*settings), tmp_path / "run").document()
     assert result["stopped_early"]
     notes = Notes()
     more = resolve(*settings, "train.epochs=9")
-    assert train_run(more, tmp_path / "run", resume=True, report=notes) == result
+    assert train_run(more, tmp_path / "run", resume=True, report=notes).document() == result
     assert notes.heard == [f"{tmp_path / 'run'} is complete already: it stopped early"]
 
 

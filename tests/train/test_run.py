@@ -8,9 +8,9 @@ import time
 import pytest
 import torch
 
+from nifbuild import evaluate_run
 from nifbuild.data.images import MemoryImages
 from nifbuild.errors import InterruptedRun, RunError, SpecError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import load_run
@@ -63,7 +63,7 @@ def contents(directory):
 
 
 def test_what_a_run_leaves(resolve, tmp_path):
-    result = train_run(resolve(), tmp_path / "run")
+    result = train_run(resolve(), tmp_path / "run").document()
     run = RunDirectory(tmp_path / "run")
     assert sorted(p.name for p in run.path.iterdir()) == [
         "best.json",
@@ -95,11 +95,11 @@ def test_what_a_run_leaves(resolve, tmp_path):
 @pytest.mark.parametrize("ema", ["null", "0.9"])
 def test_evaluate_repeats_the_figures(resolve, tmp_path, ema):
     settings = (f"train.ema={ema}", "train.precision=bf16", "train.channels_last=true")
-    result = train_run(resolve(*settings), tmp_path / "run")
-    again = evaluate_run(tmp_path / "run")
+    result = train_run(resolve(*settings), tmp_path / "run").document()
+    again = evaluate_run(tmp_path / "run").only.document()
     same = ("top1", "top5", "loss", "num_samples", "per_class", "confusion_matrix", "checkpoint")
     assert {key: again[key] for key in same} == {key: result[key] for key in same}
-    last = evaluate_run(tmp_path / "run", split="validation", checkpoint="last")
+    last = evaluate_run(tmp_path / "run", split="validation", checkpoint="last").only.document()
     line = RunDirectory(tmp_path / "run").metrics()[-1]
     assert {key: last[key] for key in ("top1", "loss")} == {k: line[k] for k in ("top1", "loss")}
 
@@ -112,7 +112,7 @@ def test_training_learns(resolve, tmp_path):
             "train.optimizer.filters={lr_factor: 1}",  # batches of 8 at a rate of 0.01
         ),
         tmp_path / "run",
-    )
+    ).document()
     assert result["top1"] > 0.6
 
 
@@ -145,12 +145,12 @@ THOROUGH = (
 )
 def test_a_resumed_run_is_bit_identical(resolve, tmp_path, optimizer, stops):
     resolved = resolve(*THOROUGH, f"train.optimizer={optimizer}", dropout=True)
-    result = train_run(resolved, tmp_path / "whole")
+    result = train_run(resolved, tmp_path / "whole").document()
     for stop in stops:
         with pytest.raises(InterruptedRun, match="after step") as caught:
             train_run(resolved, tmp_path / "parts", resume=True, report=stop)
         assert caught.value.exit_code == 143
-    resumed = train_run(resolved, tmp_path / "parts", resume=True)
+    resumed = train_run(resolved, tmp_path / "parts", resume=True).document()
     assert without_times(resumed) == without_times(result)
     whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
     # The interruption saved steps that the whole run did not.
@@ -174,9 +174,9 @@ def test_resume_after_a_crash_writes_its_lines_again(resolve, tmp_path):
 
 
 def test_resume_starts_what_was_never_started_and_keeps_what_is_complete(resolve, tmp_path):
-    result = train_run(resolve(), tmp_path / "run", resume=True)
+    result = train_run(resolve(), tmp_path / "run", resume=True).document()
     before = contents(tmp_path / "run")
-    assert train_run(resolve(), tmp_path / "run", resume=True) == result
+    assert train_run(resolve(), tmp_path / "run", resume=True).document() == result
     assert contents(tmp_path / "run") == before
 
 
@@ -212,7 +212,7 @@ def test_resume_refuses_a_changed_run(resolve, tmp_path, change, shown):
     ],
 )
 def test_resume_notices_that_a_complete_run_was_damaged(resolve, tmp_path, damage, message):
-    result = train_run(resolve("train.epochs=2"), tmp_path / "run")
+    result = train_run(resolve("train.epochs=2"), tmp_path / "run").document()
     damage(tmp_path / "run", result["checkpoint"])
     figures = (tmp_path / "run" / "metrics.json").read_text()
     with pytest.raises(RunError, match=message):
@@ -233,15 +233,15 @@ def test_nohup_lets_a_run_outlive_its_terminal(resolve, tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         report = Stop(at_step=2, number=signal.SIGHUP)
-        assert train_run(resolve("train.epochs=1"), tmp_path / "run", report=report)["step"] == 5
+        assert train_run(resolve("train.epochs=1"), tmp_path / "run", report=report).step == 5
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_figures_that_were_deleted_are_found_again(resolve, tmp_path):
-    result = train_run(resolve("train.epochs=2"), tmp_path / "run")
+    result = train_run(resolve("train.epochs=2"), tmp_path / "run").document()
     (tmp_path / "run" / "metrics.json").unlink()
-    again = train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True)
+    again = train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True).document()
     assert without_times(again) == without_times(result)
 
 
@@ -288,7 +288,7 @@ def test_normalisation_that_does_not_fit_the_run_is_named(resolve, tmp_path):
 
 
 def test_without_validation_nothing_is_chosen_on_the_test_images(resolve, tmp_path):
-    result = train_run(resolve("data.validation=0"), tmp_path / "run")
+    result = train_run(resolve("data.validation=0"), tmp_path / "run").document()
     run = RunDirectory(tmp_path / "run")
     assert {line["split"] for line in run.metrics()} == {"test"}
     assert not any(line["best"] for line in run.metrics())
@@ -298,9 +298,9 @@ def test_without_validation_nothing_is_chosen_on_the_test_images(resolve, tmp_pa
 
 
 def test_without_test_images_the_figures_are_those_of_validation(resolve, tmp_path):
-    result = train_run(resolve("data.test=0"), tmp_path / "run")
+    result = train_run(resolve("data.test=0"), tmp_path / "run").document()
     assert result["split"] == "validation"
-    result = train_run(resolve("data.test=0", "data.validation=0"), tmp_path / "all")
+    result = train_run(resolve("data.test=0", "data.validation=0"), tmp_path / "all").document()
     assert (result["split"], result["num_samples"]) == ("train", 40)
     assert "split" not in RunDirectory(tmp_path / "all").metrics()[0]
 
@@ -315,12 +315,12 @@ def test_evaluate_every_and_keep(resolve, tmp_path):
 
 
 def test_select_last(resolve, tmp_path):
-    result = train_run(resolve("train.select=last"), tmp_path / "run")
+    result = train_run(resolve("train.select=last"), tmp_path / "run").document()
     assert (result["epoch"], result["selected"]) == (3, "last")
 
 
 def test_monitor_loss(resolve, tmp_path):
-    result = train_run(resolve("train.monitor=loss"), tmp_path / "run")
+    result = train_run(resolve("train.monitor=loss"), tmp_path / "run").document()
     lines = RunDirectory(tmp_path / "run").metrics()
     assert result["epoch"] == min(lines, key=lambda line: line["loss"])["epoch"]
 
@@ -382,13 +382,13 @@ def test_the_share_of_time_spent_waiting_for_data(resolve, tmp_path, monkeypatch
 
     resolved = resolve("train.epochs=2")
     monkeypatch.setattr(MemoryImages, "__getitems__", slow(MemoryImages.__getitems__, 0.05))
-    result = train_run(resolved, tmp_path / "waits")
+    result = train_run(resolved, tmp_path / "waits").document()
     lines = RunDirectory(tmp_path / "waits").metrics()
     assert result["data_wait_share"] == lines[-1]["data_wait_share"]
     assert all(line["data_wait_share"] > 0.5 for line in lines)
     monkeypatch.undo()
     monkeypatch.setattr(Trainer, "train_step", slow(Trainer.train_step, 0.05))
-    assert train_run(resolved, tmp_path / "works")["data_wait_share"] < 0.5
+    assert train_run(resolved, tmp_path / "works").data_wait_share < 0.5
 
 
 def test_channels_last_reaches_the_model(resolve, tmp_path, monkeypatch):
@@ -520,7 +520,9 @@ def test_evaluate_on_data_with_other_classes(resolve, tmp_path, photos):
 def test_evaluate_on_other_data(resolve, tmp_path):
     train_run(resolve(), tmp_path / "run")
     (tmp_path / "all.yaml").write_text("data: {source: digits, validation: 0, test: 0.5}\n")
-    found = evaluate_run(tmp_path / "run", data=tmp_path / "all.yaml", batch_size=100)
+    found = evaluate_run(
+        tmp_path / "run", data=tmp_path / "all.yaml", batch_size=100
+    ).only.document()
     assert found["num_samples"] > 800
     assert found["batch_size"] == 100
 

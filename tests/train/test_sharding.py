@@ -8,9 +8,8 @@ import textwrap
 
 import pytest
 
-from nifbuild import build_model
+from nifbuild import build_model, evaluate_run
 from nifbuild.errors import SpecError
-from nifbuild.evaluate.evaluate import evaluate_run
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.weights import read_weights
 from nifbuild.spec.resolve import load_spec
@@ -92,7 +91,7 @@ def test_runs_equal_those_of_one_process_also_resumed(resolved, tmp_path, child_
     (start,) = json.loads((whole.path / "environment.json").read_text())["starts"]
     assert start["processes"] == 2
 
-    expected = train_run(resolved, tmp_path / "one")
+    expected = train_run(resolved, tmp_path / "one").document()
     for mine, theirs in zip(whole.metrics(), RunDirectory(tmp_path / "one").metrics(), strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
@@ -101,7 +100,7 @@ def test_runs_equal_those_of_one_process_also_resumed(resolved, tmp_path, child_
     last = whole.checkpoint_path(10)
     shapes = {n: t.shape for n, t in build_model(resolved).state_dict().items()}
     assert {n: t.shape for n, t in read_weights(last)[1].items()} == shapes
-    again = evaluate_run(whole.path)  # in one process
+    again = evaluate_run(whole.path).only.document()  # in one process
     assert again["loss"] == pytest.approx(whole.result()["loss"], rel=1e-6)
 
     # As a run that was killed in its second epoch.

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from nifbuild.cli.ablate.options import DirectoryOption, MainOption, StudyArgument, open_study
-from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption
 from nifbuild.cli.output import print_document
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import JsonOption
 
 
 def gate(

@@ -3,9 +3,9 @@
 import sys
 
 from nifbuild.cli.ablate.options import DirectoryOption, StudyArgument, open_study
-from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption
 from nifbuild.cli.output import print_document, print_problems, say
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import JsonOption
 
 
 def plan(

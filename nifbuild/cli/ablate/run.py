@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from nifbuild.cli.ablate.options import DirectoryOption, StudyArgument, open_study
-from nifbuild.cli.loading import loading
-from nifbuild.cli.options import JsonOption
 from nifbuild.cli.output import print_document, say
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import JsonOption
 
 if TYPE_CHECKING:
     from nifbuild.ablate.run import Engine

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from nifbuild.data import Preprocess, open_data
 from nifbuild.errors import SpecError
 from nifbuild.evaluate.evaluator import hint_at_directory
 from nifbuild.machine.device import resolve_device
+from nifbuild.machine.options import AnyPath, Which
 from nifbuild.report.analysis.compared_models import (
     Subject,
     filter_paths,
@@ -32,7 +34,6 @@ from nifbuild.report.analysis.receptive_field import (
     measure_receptive_fields,
     stage_ends,
 )
-from nifbuild.report.analysis.request import Request
 from nifbuild.report.kernels import layer_kernels
 from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.units import shape_text
@@ -98,6 +99,7 @@ class Analysis:
         models: `trained`; `initial`, where it can be told; and `against`, where one was named.
         against: The directory of that one.
         notes: What one has to know to read the figures.
+        page: Where it is told with plots, once it is written.
     """
 
     name: str
@@ -110,14 +112,15 @@ class Analysis:
     models: dict[str, ModelFigures]
     against: str | None
     notes: tuple[str, ...]
+    page: Path | None = None
 
     @property
     def trained(self) -> ModelFigures:
         """The run's own model."""
         return self.models["trained"]
 
-    def as_document(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+    def document(self) -> dict[str, Any]:
+        """As plain data."""
         return {
             "generator": MAKER,
             "schema_version": SCHEMA_VERSION,
@@ -166,22 +169,23 @@ def _documents(found: Mapping[str, _Figures | None]) -> dict[str, Any]:
     return {name: None if each is None else each.as_document() for name, each in found.items()}
 
 
-def analyze_run(request: Request, show: Show = lambda text: None) -> Analysis:
-    """Analyses a run.
-
-    Args:
-        request: From `read_request`.
-        show: Hears what is being done.
-
-    Raises:
-        SpecError: What the request names is no run, has no filters as large as the image, or does
-            not fit together.
-        RunError: A run or its data is damaged.
-    """
+def analyze_run(
+    directory: AnyPath,
+    *,
+    against: AnyPath | None = None,
+    size: tuple[int, int] | None = None,
+    shares: tuple[float, ...] = (0.5, 0.9, 0.95),
+    num_images: int = 0,
+    checkpoint: Which = "selected",
+    data: AnyPath | None = None,
+    device: str | None = None,
+    show: Show = lambda text: None,
+) -> Analysis:
+    """Measures what `analyze` tells of a run, which says what each of these is."""
     show("loading the run")
-    run = RunDirectory(request.run)
-    trained = load_run(request.run, checkpoint=request.checkpoint, data=request.data)
-    subject = trained_subject(trained, request)
+    run = RunDirectory(directory)
+    trained = load_run(directory, checkpoint=checkpoint, data=data)
+    subject = trained_subject(trained, size)
     subjects: dict[str, Subject] = {"trained": subject}
     notes = []
     if run.result() is None:
@@ -191,45 +195,45 @@ def analyze_run(request: Request, show: Show = lambda text: None) -> Analysis:
         subjects["initial"] = initial
     else:
         notes.append(note)
-    if request.against is not None:
-        subjects["against"] = other_subject(request, subject)
+    if against is not None:
+        subjects["against"] = other_subject(against, size, checkpoint, subject)
         notes += _differences(subject, subjects["against"])
     images: Images = []
-    device = resolve_device(request.device or trained.resolved.spec.train.device)
-    if request.num_images:
+    place = resolve_device(device or trained.resolved.spec.train.device)
+    if num_images:
         show("reading images")
-        images, found = _images(trained, request, subject)
+        images, found = _images(trained, run, data, subject, num_images)
         notes += found
     models = {}
     for name, each in subjects.items():
         show(f"measuring: {name}")
         fitting = images if each.input_shape == subject.input_shape else []
-        models[name] = _measure(each, request, fitting, device)
+        models[name] = _measure(each, shares, fitting, place)
     return Analysis(
         name=trained.resolved.name,
-        directory=os.fspath(request.run),
+        directory=os.fspath(directory),
         checkpoint=trained.checkpoint.name,
         step=trained.step,
         size=subject.size,
-        shares=request.shares,
+        shares=shares,
         kinds={node.path: getattr(node.op, "kind", "") for node in subject.graph.nodes},
         models=models,
-        against=None if request.against is None else os.fspath(request.against),
+        against=None if against is None else os.fspath(against),
         notes=tuple(notes),
     )
 
 
 def _measure(
-    subject: Subject, request: Request, images: Images, device: torch.device
+    subject: Subject, shares: tuple[float, ...], images: Images, device: torch.device
 ) -> ModelFigures:
     kernels = layer_kernels(subject.model, subject.input_shape)
-    layers, grids = measure_filters(kernels, request.shares)
+    layers, grids = measure_filters(kernels, shares)
     fields: tuple[ReceptiveField, ...] = ()
     if images:
         subject.model.to(device)
         moved = (batch.to(device) for batch in images)
         stages = stage_ends(subject.graph)
-        fields = measure_receptive_fields(subject.model, stages, moved, request.shares)
+        fields = measure_receptive_fields(subject.model, stages, moved, shares)
         subject.model.cpu()
     samples = choose_samples(kernels)
     return ModelFigures(layers, grids, measure_components(kernels), samples, fields)
@@ -249,7 +253,9 @@ def _differences(subject: Subject, other: Subject) -> list[str]:
     return notes
 
 
-def _images(trained: TrainedModel, request: Request, subject: Subject) -> tuple[Images, list[str]]:
+def _images(
+    trained: TrainedModel, run: RunDirectory, other: AnyPath | None, subject: Subject, number: int
+) -> tuple[Images, list[str]]:
     """Normalised images of the split that the run's final figures are of, drawn at random.
 
     With them, what one has to know of them.
@@ -260,16 +266,15 @@ def _images(trained: TrainedModel, request: Request, subject: Subject) -> tuple[
             "name a file that has some: --data FILE, or do without the receptive field: --images 0"
         )
         raise SpecError(f"{trained.resolved.name} has no data", fix=fix)
-    number = request.num_images
     limit = Limit(train=number, validation=number, test=number)
-    with hint_at_directory(RunDirectory(request.run) if request.data is None else None):
+    with hint_at_directory(run if other is None else None):
         catalog = open_data(spec.model_copy(update={"limit": limit}))
     data = catalog.load(1 if subject.channels == 1 else 3, subject.size)
     images = data.splits[final_split(catalog.sizes)]
     notes = []
-    if request.data is not None:
-        notes.append(f"receptive fields are measured on the data of {request.data}")
-    elif catalog.fingerprint != RunDirectory(request.run).data()["fingerprint"]:
+    if other is not None:
+        notes.append(f"receptive fields are measured on the data of {other}")
+    elif catalog.fingerprint != run.data()["fingerprint"]:
         notes.append("receptive fields are of other images: the data has changed since the run")
     normalize = Preprocess(Augment(), catalog.num_classes, trained.mean, trained.std).eval
     return [normalize(batch["images"]) for batch in _batches(images, len(images))], notes

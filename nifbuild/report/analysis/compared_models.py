@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from nifbuild.errors import Mark, NifbuildError, Problem, RunError, SpecError
+from nifbuild.machine.options import AnyPath, Which
 from nifbuild.nn import GlobalConv2d
-from nifbuild.report.analysis.request import Request
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.graph import Graph, lower
@@ -41,8 +41,10 @@ class Subject:
         return (self.channels, *self.size)
 
 
-def trained_subject(trained: TrainedModel, request: Request, flag: str = "") -> Subject:
-    """A run's model, with images of the size that is asked for.
+def trained_subject(
+    trained: TrainedModel, wanted: tuple[int, int] | None, flag: str = ""
+) -> Subject:
+    """A run's model, with images of the size that is wanted; None: that of the run.
 
     Raises:
         SpecError: No filter of it is as large as the image, or it takes no images of that size.
@@ -58,8 +60,8 @@ def trained_subject(trained: TrainedModel, request: Request, flag: str = "") -> 
                 code="no-filters",
             )
         )
-    size = request.size or resolved.spec.input.size
-    graph = resolved.graph if request.size is None else _graph_at(resolved, size)
+    size = wanted or resolved.spec.input.size
+    graph = resolved.graph if wanted is None else _graph_at(resolved, size)
     return Subject(trained.model, graph, resolved.spec.input.channels, size)
 
 
@@ -84,22 +86,23 @@ def initial_subject(
     return Subject(model, subject.graph, subject.channels, subject.size), ""
 
 
-def other_subject(request: Request, subject: Subject) -> Subject:
+def other_subject(
+    directory: AnyPath, size: tuple[int, int] | None, checkpoint: Which, subject: Subject
+) -> Subject:
     """The model of the run that `--against` names.
 
     Raises:
         SpecError: It is no run, or none of its layers has the name of one here.
         RunError: It is damaged.
     """
-    assert request.against is not None
-    flag = f"--against {request.against}"
+    flag = f"--against {directory}"
     try:
-        trained = load_run(request.against, checkpoint=request.checkpoint)
+        trained = load_run(directory, checkpoint=checkpoint)
     except (SpecError, RunError) as error:
         raise type(error)(
             Problem(p.what, p.where or Mark(flag), p.path, p.fix, p.code) for p in error.problems
         ) from error
-    other = trained_subject(trained, request, flag)
+    other = trained_subject(trained, size, flag)
     here, there = filter_paths(subject), filter_paths(other)
     if not set(here) & set(there):
         raise SpecError(

@@ -1,7 +1,5 @@
 """An analysis as a table for people."""
 
-from pathlib import Path
-
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -14,12 +12,12 @@ from nifbuild.report.show.tables import legend, open_table
 from nifbuild.report.show.units import percent_text, shape_text
 
 
-def print_analysis(analysis: Analysis, page: Path | None) -> None:
+def print_analysis(analysis: Analysis) -> None:
     """Prints the table and the verdicts on stdout, and where the page lies, if anywhere."""
-    Console().print(render(analysis, page))
+    Console().print(render(analysis))
 
 
-def render(analysis: Analysis, page: Path | None) -> RenderableType:
+def render(analysis: Analysis) -> RenderableType:
     """A row for each layer, then the sentences."""
     sizes = [f"{percent_text(share, 0)} of mass\nnow (initial)" for share in analysis.shares]
     headings = ["layer", "grid", *sizes, "energy\n< 0.25"]
@@ -31,7 +29,7 @@ def render(analysis: Analysis, page: Path | None) -> RenderableType:
         "of mass: side of the smallest odd window with that share, in pixels, mean over filters",
         "energy < 0.25: share of it below 0.25 cycles per pixel",
     )
-    where = [] if page is None else [Text(shown(f"report: {page}"))]
+    where = [] if analysis.page is None else [Text(shown(f"report: {analysis.page}"))]
     return Group(table, meanings, Text(), *(Text(f"- {line}") for line in lines), *where)
 
 

@@ -51,7 +51,7 @@ def write_analysis(analysis: Analysis, out: Path, *, overwrite: bool = False) ->
     """
     pictures = {name: [_png(f) for f in figures] for name, figures in draw(analysis).items()}
     with written_folder("--out", out, _NAMES, overwrite=overwrite) as folder:
-        (folder / _DOCUMENT).write_bytes(as_json(analysis.as_document()))
+        (folder / _DOCUMENT).write_bytes(as_json(analysis.document()))
         for name, pngs in pictures.items():
             for number, png in enumerate(pngs, start=1):
                 # The gallery has as many as the layers need.

@@ -1,7 +1,267 @@
 """How fast and lean the layer is on this machine, against what one would use instead.
 
-Reading order: `contenders` (what is compared), `layers` (the table over shapes), `crossover`,
-`growth` (time against size), `step` (whole training steps of two specs), `overhead` (the training
-loop against a bare one); `request` makes one of these of the command line; `table` and `plot` show
-what came out.
+Reading order: `bench` (what is asked), `contenders` (what is compared), `layers` (the table over
+shapes), `crossover`, `growth` (time against size), `step` (whole training steps of two specs),
+`overhead` (the training loop against a bare one); `table` and `plot` show what came out.
 """
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nifbuild.errors import Mark, Problem, SpecError, keeping
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import AnyPath, OverwriteOption, checked
+from nifbuild.spec.image_size import Pixels, parse_size
+
+if TYPE_CHECKING:
+    from nifbuild.report.bench.growth import GrowthReport
+    from nifbuild.report.bench.layers import LayersReport
+    from nifbuild.report.bench.overhead import OverheadReport
+    from nifbuild.report.bench.step import StepReport
+
+    Report = LayersReport | GrowthReport | StepReport | OverheadReport
+
+_BATCH = 32
+_SECONDS = {"layers": 5.0, "growth": 10.0, "step": 60.0, "overhead": 60.0}
+_PLOT_FORMATS = (".png", ".pdf", ".svg")
+
+ShapesOption = Annotated[
+    Sequence[str],
+    typer.Option(
+        "--shape",
+        metavar="BxCxHxW",
+        help="Batch, channels, height and width of the activations. Repeatable.",
+        show_default="the stages of ResNet-18 on ImageNet and CIFAR",
+    ),
+]
+ContendersOption = Annotated[
+    Sequence[str],
+    typer.Option(
+        "--contender",
+        metavar="NAME",
+        help="published, depthwise-image, depthwise-K or full-K, with any odd K. Repeatable.",
+        show_default="published, depthwise 3, 7, 31 and image, full-3",
+    ),
+]
+MixingOption = Annotated[
+    Literal["depthwise", "separable"] | None,
+    typer.Option(
+        help="Filter each channel, or mix them by a 1x1 as well.", show_default="depthwise"
+    ),
+]
+GrowthOption = Annotated[
+    bool,
+    typer.Option("--growth", help="Time the layer from 32 to 512 pixels square instead."),
+]
+StepOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--step",
+        metavar="SPEC",
+        show_default=False,
+        help="Time training steps of this spec instead: forward, loss, backward, SGD, on noise.",
+    ),
+]
+AgainstOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--against",
+        metavar="SPEC",
+        show_default=False,
+        help="With --step: in turn with steps of this spec, which gives the ratio of the two.",
+    ),
+]
+OverheadOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--overhead",
+        metavar="SPEC",
+        show_default=False,
+        help="Train this spec on its data instead, in turn with a bare PyTorch loop.",
+    ),
+]
+SizeOption = Annotated[
+    Pixels | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="With --step or --overhead: size of the images, such as 224 or 224x192.",
+        show_default="as the spec says",
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Images at once, whatever --shape says.",
+        show_default="32, or that of the shapes, or with --overhead of the spec",
+    ),
+]
+RepeatsOption = Annotated[int, typer.Option(min=1, help="Repeats of each measurement.")]
+SecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="A contender that has taken so long gets no more repeats.",
+        show_default="5 for each shape; 10 with --growth, 60 with --step, --overhead",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="Of the CPU.", show_default="as PyTorch chooses")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+DtypeOption = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    typer.Option(help="Of weights and inputs; with --autocast, that which it computes in."),
+]
+AutocastOption = Annotated[
+    bool,
+    typer.Option("--autocast", help="Keep weights and inputs in float32, under autocast."),
+]
+PlotOption = Annotated[
+    AnyPath | None, typer.Option(help="Draw the result to this .png, .pdf or .svg, too.")
+]
+
+
+@checked
+def bench(
+    *,
+    shapes: ShapesOption = (),
+    contenders: ContendersOption = (),
+    mixing: MixingOption = None,
+    growth: GrowthOption = False,
+    step: StepOption = None,
+    against: AgainstOption = None,
+    overhead: OverheadOption = None,
+    size: SizeOption = None,
+    batch_size: BatchSizeOption = None,
+    repeats: RepeatsOption = 11,
+    seconds: SecondsOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    autocast: AutocastOption = False,
+    plot: PlotOption = None,
+    overwrite: OverwriteOption = False,
+    report: Callable[[str], None] = lambda text: None,
+) -> "Report":
+    """Measure the layer on this machine against what one would use in its place.
+
+    Times are taken in turn in one process. A ratio is that of two times of the
+    same repeat, as other work on the machine slows both; its median is shown,
+    with its spread. More than 1 means that the layer is faster.
+
+    Returns:
+        The times; `report` hears what is being measured on the way.
+
+    Raises:
+        SpecError: With all that is wrong with the options; or a spec is wrong.
+        RunError: It cannot be run here, or the plot cannot be written.
+    """
+    with loading():
+        import torch
+
+        from nifbuild.report.bench.contenders import DEFAULT_CONTENDERS, contenders_named
+        from nifbuild.report.bench.growth import GrowthRequest
+        from nifbuild.report.bench.layers import LayersRequest, default_shapes, shapes_of
+        from nifbuild.report.bench.overhead import OverheadReport, OverheadRequest
+        from nifbuild.report.bench.plot import plot_report
+        from nifbuild.report.bench.setting import Setting, device_named
+        from nifbuild.report.bench.step import StepRequest
+        from nifbuild.report.output_file import file_problem
+
+    mode = _mode(growth, step, overhead)
+    given = {
+        "--shape": (bool(shapes), ("layers",)),
+        "--contender": (bool(contenders), ("layers",)),
+        "--mixing": (mixing is not None, ("layers",)),
+        "--growth": (growth, ("growth",)),
+        "--overhead": (overhead is not None, ("overhead",)),
+        "--against": (against is not None, ("step",)),
+        "--size": (size is not None, ("step", "overhead")),
+        "--plot": (plot is not None, ("layers", "growth", "step")),
+        "--overwrite": (overwrite, ("layers", "growth", "step")),
+    }
+    problems = [*_type_problems(mode, dtype, autocast), *_without_effect(given, mode)]
+    setting = Setting(
+        device=device_named(device, problems),
+        dtype=getattr(torch, dtype),
+        autocast=autocast,
+        repeats=repeats,
+        seconds=_SECONDS[mode] if seconds is None else seconds,
+        threads=threads or torch.get_num_threads(),
+    )
+    wanted_shapes = shapes_of(shapes, batch_size, problems)
+    wanted_contenders = contenders_named(contenders, problems)
+    pixels = None if size is None else _size(size, problems)
+    file = None if plot is None else Path(plot)
+    if file is not None:
+        found = file_problem("--plot", file, _PLOT_FORMATS, overwrite=overwrite)
+        problems += [found] if found else []
+    if problems:
+        raise SpecError(problems)
+    batch = batch_size or _BATCH
+    request: StepRequest | OverheadRequest | GrowthRequest | LayersRequest
+    if step is not None:
+        other = None if against is None else Path(against)
+        request = StepRequest(setting, Path(step), other, batch, pixels)
+    elif overhead is not None:
+        request = OverheadRequest(setting, Path(overhead), batch_size, pixels)
+    elif growth:
+        request = GrowthRequest(setting, batch)
+    else:
+        request = LayersRequest(
+            setting,
+            wanted_shapes or default_shapes(batch_size),
+            wanted_contenders or DEFAULT_CONTENDERS,
+            mixing or "depthwise",
+        )
+    measured = request.measure(report)
+    if file is not None and not isinstance(measured, OverheadReport):
+        with keeping(measured):
+            plot_report(measured, file, overwrite=overwrite)
+    return measured
+
+
+def _mode(growth: bool, step: AnyPath | None, overhead: AnyPath | None) -> str:
+    if step is not None:
+        return "step"
+    if overhead is not None:
+        return "overhead"
+    return "growth" if growth else "layers"
+
+
+def _problem(flag: str, what: str, fix: str) -> Problem:
+    return Problem(what, where=Mark(flag), fix=fix, code="option")
+
+
+def _type_problems(mode: str, dtype: str, autocast: bool) -> list[Problem]:
+    if mode == "overhead" and dtype != "float32" and not autocast:
+        return [_problem("--dtype", "training keeps weights in float32", "add --autocast")]
+    if autocast and dtype == "float32":
+        fix = "add --dtype bfloat16 or --dtype float16"
+        return [_problem("--autocast", "autocast to float32 changes nothing", fix)]
+    return []
+
+
+def _without_effect(given: Mapping[str, tuple[bool, Sequence[str]]], mode: str) -> list[Problem]:
+    """Each option must have an effect on what is measured."""
+    problems = []
+    for flag, (is_given, homes) in given.items():
+        if is_given and mode not in homes:
+            what, fix = f"has no effect with --{mode}", f"leave out {flag}, or --{mode}"
+            if mode == "layers":
+                what, fix = "has no effect without --step", "add --step SPEC"
+            problems.append(_problem(flag, what, fix))
+    return problems
+
+
+def _size(size: Pixels, problems: list[Problem]) -> tuple[int, int] | None:
+    try:
+        return parse_size(size)
+    except ValueError as error:
+        fix = "pixels, such as 224, or height x width, such as 224x192"
+        problems.append(_problem(f"--size {size}", str(error), fix))
+        return None

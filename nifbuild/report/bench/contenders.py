@@ -1,12 +1,14 @@
 """What the layer is compared with, each a module that keeps the shape of its input."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 
+from nifbuild.errors import Mark, Problem, suggestion
 from nifbuild.nn import ImplicitFrequencyConv2d
 
 Mixing = Literal["depthwise", "separable"]
@@ -169,3 +171,21 @@ def parse_contender(name: str) -> Contender | None:
         return None
     kind: Literal["depthwise", "full"] = "depthwise" if match[1] == "depthwise" else "full"
     return Contender(name, kind, int(match[2]))
+
+
+def contenders_named(names: Sequence[str], problems: list[Problem]) -> list[Contender]:
+    """Those of these names, each once; with what is wrong with a name added to the problems."""
+    found = []
+    for name in names:
+        contender = parse_contender(name)
+        if contender is None:
+            known = [contender.name for contender in DEFAULT_CONTENDERS]
+            listed = (
+                "contenders: published, depthwise-image, and depthwise-K or full-K with an odd K"
+            )
+            what, fix = f"unknown contender '{name}'", suggestion(name, known, listed)
+            mark = Mark(f"--contender {name}")
+            problems.append(Problem(what, mark, fix=fix, code="option"))
+        elif contender not in found:
+            found.append(contender)
+    return found

@@ -50,7 +50,7 @@ class GrowthReport:
     environment: dict[str, Any]
     sizes: tuple[SizeFigures, ...]
 
-    def as_document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
         sizes = [asdict(figures) for figures in self.sizes]
         return {"report": "growth", "environment": self.environment, "sizes": sizes}

@@ -1,12 +1,13 @@
 """The layer and its contenders over a list of shapes: time, memory, bytes kept for backward."""
 
+import re
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nifbuild.errors import RunError
+from nifbuild.errors import Mark, Problem, RunError
 from nifbuild.report.bench.contenders import (
     DEFAULT_CONTENDERS,
     LAYER,
@@ -36,6 +37,29 @@ CIFAR_STAGES = tuple(InputShape(128, 64 << i, 32 >> i, 32 >> i) for i in range(4
 """Those of the same network on 32 x 32 pixels, with a stem that keeps the size."""
 
 _FLOOR = "floor"
+
+
+def default_shapes(batch: int | None) -> list[InputShape]:
+    """Those stages, with another batch where one is given."""
+    shapes = [*IMAGENET_STAGES, *CIFAR_STAGES]
+    return [replace(shape, batch=batch or shape.batch) for shape in shapes]
+
+
+def shapes_of(texts: Sequence[str], batch: int | None, problems: list[Problem]) -> list[InputShape]:
+    """Shapes such as `32x64x56x56`, each once, with another batch where one is given.
+
+    What is no shape is added to the problems.
+    """
+    found = []
+    for text in texts:
+        if re.fullmatch(r"[1-9]\d*(x[1-9]\d*){3}", text) is None:
+            fix = "batch x channels x height x width, such as 32x64x56x56"
+            mark = Mark(f"--shape {text}")
+            problems.append(Problem(f"'{text}' is no shape", mark, fix=fix, code="option"))
+            continue
+        own_batch, channels, height, width = map(int, text.split("x"))
+        found.append(InputShape(batch or own_batch, channels, height, width))
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +140,7 @@ class LayersReport:
                 found.setdefault(figures.name, []).append(ratio)
         return found
 
-    def as_document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
         overall = {
             name: {

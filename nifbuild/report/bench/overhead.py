@@ -54,7 +54,7 @@ class OverheadReport:
     ratio: Quartiles
     data_wait_share: Quartiles
 
-    def as_document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {"report": "overhead", **asdict(self)}
 

@@ -1,5 +1,6 @@
 """On what, in which types and how often things are timed."""
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nifbuild.errors import Mark, Problem, suggestion
 from nifbuild.runs.environment import describe_environment
 
 
@@ -61,6 +63,24 @@ class Setting:
         """The machine and the setting, for those who read the figures later."""
         limits = {"max_repeats": self.repeats, "max_seconds": self.seconds}
         return {**describe_environment(self.device, 1, self.dtype_name), **limits}
+
+
+def device_named(name: str, problems: list[Problem]) -> torch.device:
+    """The device; with what is wrong with its name added to the problems."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if match is None:
+        what = f"unknown device '{name}'"
+        fix = suggestion(name, ["auto", "cpu", "cuda"], "devices: auto, cpu, cuda, cuda:1 ...")
+    elif name != "cpu" and int(match[1] or 0) >= gpus:
+        what = f"'{name}' is not available: there {'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'}"
+        fix = "use --device auto or --device cpu"
+    else:
+        return torch.device(name)
+    problems.append(Problem(what, Mark(f"--device {name}"), fix=fix, code="option"))
+    return torch.device("cpu")
 
 
 def first_line(error: Exception) -> str:

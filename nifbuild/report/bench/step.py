@@ -63,7 +63,7 @@ class StepReport:
     batch: int
     specs: tuple[StepFigures, ...]
 
-    def as_document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "report": "step",

@@ -1,5 +1,137 @@
 """From a model to files that other programs load.
 
-Reading order: `export` (what happens), `source` (run or spec), `plain` (the filters as constants),
-`formats` (how each file is written and read back).
+Reading order: `export` (what is asked), `write` (what happens), `source` (run or spec), `plain`
+(the filters as constants), `formats` (how each file is written and read back).
 """
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import AnyPath, CheckpointOption, RunDataOption, checked
+from nifbuild.spec.image_size import Pixels
+
+if TYPE_CHECKING:
+    from nifbuild.machine.progress import Reporter
+    from nifbuild.report.export.write import Exported
+
+SourceArgument = Annotated[
+    AnyPath,
+    typer.Argument(
+        metavar="RUN",
+        help="A run directory, or a spec, with the weights that training would start from.",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[
+    Literal["onnx", "torch", "safetensors"],
+    typer.Option(
+        "--format",
+        help="torch: a program of torch.export. safetensors: weights and spec, for nifbuild.load.",
+    ),
+]
+OutputOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The file.",
+        show_default="<name>.onnx, .pt2 or .safetensors",
+    ),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the file that is there.")
+]
+SizeOption = Annotated[
+    Pixels | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Of the images, such as 224 or 224x192.",
+        show_default="the spec's",
+    ),
+]
+BatchOption = Annotated[
+    str | int | None,
+    typer.Option(
+        metavar="N|dynamic", help="Images at once, or any number.", show_default="dynamic"
+    ),
+]
+FiltersOption = Annotated[
+    Literal["auto", "dft", "conv"] | None,
+    typer.Option(
+        help="How filters as large as the image are written. dft: transforms as products with "
+        "constant matrices. conv: padding and a convolution as large as the image. auto: for "
+        "each layer the faster one.",
+        show_default="auto",
+    ),
+]
+
+
+@checked
+def export(
+    source: SourceArgument,
+    *,
+    format: FormatOption = "onnx",
+    output: OutputOption = None,
+    overwrite: OverwriteOption = False,
+    size: SizeOption = None,
+    batch: BatchOption = None,
+    filters: FiltersOption = None,
+    checkpoint: CheckpointOption = "selected",
+    data: RunDataOption = None,
+    report: "Reporter | None" = None,
+) -> "Exported":
+    """Write a model to a file for other programs, and check what was written.
+
+    The file is read back, with onnxruntime for ONNX, and its outputs on images
+    of the run's data are compared with the model's. Where they differ, the
+    command fails and there is no file.
+
+    Returns:
+        What was written, and how far it is from the model.
+
+    Raises:
+        SpecError: The source, an option or an installed package is wrong, an option has no effect
+            on the format, or the file exists.
+        RunError: The file cannot be written, or computes something else; it is then not there.
+    """
+    with loading():
+        from nifbuild.evaluate.sizes import parse_one_size
+        from nifbuild.report.export.formats import require_packages
+        from nifbuild.report.export.source import open_source
+        from nifbuild.report.export.write import write_source
+
+    if format == "safetensors":
+        _require_none({"--size": size, "--batch": batch, "--filters": filters})
+    pixels = None if size is None else parse_one_size(size)
+    count = None if batch in (None, "dynamic") else _batch(str(batch))
+    if format == "onnx":
+        require_packages()
+    return write_source(
+        open_source(Path(source), pixels, checkpoint, data),
+        format,
+        None if output is None else Path(output),
+        overwrite=overwrite,
+        batch=count,
+        filters=filters or "auto",
+        data=data,
+        report=report,
+    )
+
+
+def _require_none(given: dict[str, object]) -> None:
+    for flag, value in given.items():
+        if value is not None:
+            what = "it has no effect on --format safetensors, which has the weights alone"
+            raise SpecError(Problem(what, Mark(flag), fix=f"leave {flag} out", code="option"))
+
+
+def _batch(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        what, fix = f"'{text}' is no batch", "give a number of images, or dynamic"
+        raise SpecError(Problem(what, Mark(f"--batch {text}"), fix=fix, code="option"))
+    return int(text)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from nifbuild.errors import Problem, SpecError
 from nifbuild.evaluate.evaluator import chosen_split, evaluator_on
+from nifbuild.machine.options import AnyPath, Which
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
-from nifbuild.runs.loaded import TrainedModel, Which, load_run
+from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.resolve import Resolved, load_spec
 from nifbuild.train.start import fresh_model
@@ -36,7 +37,7 @@ class Source:
     std: Tensor
     run: TrainedModel | None = None
 
-    def inputs(self, count: int, data: Path | None, report: Reporter) -> tuple[Tensor, str]:
+    def inputs(self, count: int, data: AnyPath | None, report: Reporter) -> tuple[Tensor, str]:
         """Images as the model takes them, and what they are.
 
         A run gives the first ones of the split that its figures are of, again from the first where
@@ -58,7 +59,7 @@ class Source:
 
 
 def open_source(
-    path: Path, size: tuple[int, int] | None, checkpoint: Which, data: Path | None
+    path: Path, size: tuple[int, int] | None, checkpoint: Which, data: AnyPath | None
 ) -> Source:
     """The model of a run directory, or of a spec with the weights that training would start from.
 

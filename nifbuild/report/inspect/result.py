@@ -21,12 +21,14 @@ from nifbuild.report.inspect.grids import (
 )
 from nifbuild.report.inspect.inspection import Inspection, inspect_spec
 from nifbuild.report.inspect.memory import Memory
-from nifbuild.report.inspect.request import Request
+from nifbuild.report.inspect.targets import Target
 from nifbuild.report.inspect.verify import Verified, verify
 from nifbuild.report.show.markdown import markdown
 from nifbuild.report.show.tables import Grid, print_grids, terminal_width
 from nifbuild.report.show.units import bytes_text, change_text
 from nifbuild.spec.budget import BudgetSpec
+from nifbuild.spec.resolve import Resolved
+from nifbuild.spec.training import AdamW, Sgd
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,29 +101,49 @@ class Result:
         return found
 
 
-def inspect_request(request: Request) -> Result:
-    """Does what was asked for.
+def inspect_for(
+    target: Target,
+    resolved: Resolved,
+    *,
+    other: Resolved | None,
+    optimizer: Sgd | AdamW | None,
+    batch_sizes: Sequence[int],
+    device_memory: int | None,
+    limits: BudgetSpec,
+    verifies: bool,
+) -> Result:
+    """Inspects one spec.
+
+    Args:
+        target: The device and precision to predict memory for.
+        resolved: The spec.
+        other: Another one to set beside it.
+        optimizer: None: the spec's.
+        batch_sizes: Images at once; empty: as the spec trains.
+        device_memory: Bytes that the largest batch is to be found for.
+        limits: The budget that takes the place of the spec's.
+        verifies: Whether to run a real step.
 
     Raises:
         SpecError: No batch fits the device, or one is too small to be trained with.
     """
-    options: dict[str, Any] = {"target": request.target, "optimizer": request.optimizer}
-    inspection = inspect_spec(request.resolved, batch_sizes=request.batch_sizes, **options)
-    other = None
-    if request.against is not None:
+    inspection = inspect_spec(resolved, batch_sizes=batch_sizes, target=target, optimizer=optimizer)
+    beside = None
+    if other is not None:
         sizes = [p.batch_size for p in inspection.predictions]
-        options["optimizer"] = inspection.optimizer
-        other = inspect_spec(request.against, batch_sizes=sizes, **options)
-    budget = budget_of(inspection, request.limits)
-    room = request.device_memory
+        beside = inspect_spec(
+            other, batch_sizes=sizes, target=target, optimizer=inspection.optimizer
+        )
+    budget = budget_of(inspection, limits)
+    largest = None if device_memory is None else largest_batch(inspection, device_memory)
     return Result(
         inspection=inspection,
-        other=other,
+        other=beside,
         budget=budget,
         exceeded=check_budget(inspection, budget),
-        device_memory=room,
-        largest=None if room is None else largest_batch(inspection, room),
-        verified=verify(inspection) if request.verify else (),
+        device_memory=device_memory,
+        largest=largest,
+        verified=verify(inspection) if verifies else (),
     )
 
 

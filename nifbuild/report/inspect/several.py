@@ -1,4 +1,4 @@
-"""The totals of several specs, one below the other."""
+"""What was found of one spec, or the totals of several, one below the other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from nifbuild.report.show.units import bytes_text, change_text, count_text
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """What was found of several specs.
+    """What was found of one spec or several.
 
     Attributes:
         results: By the file that the spec was read from.
@@ -22,20 +22,37 @@ class Several:
     results: dict[str, Result]
 
     @property
+    def only(self) -> Result:
+        """That of the only spec.
+
+        Raises:
+            ValueError: There are several.
+        """
+        (result,) = self.results.values()
+        return result
+
+    @property
     def exceeded(self) -> Sequence[Problem]:
         """What costs more than a budget allows."""
         return [problem for result in self.results.values() for problem in result.exceeded]
 
     def document(self) -> dict[str, Any]:
-        """As plain data: what `inspect` says of each, beside its file."""
+        """As plain data: of several what is said of one, beside its file."""
+        if len(self.results) == 1:
+            return self.only.document()
         return {"specs": [{"file": f, **r.document()} for f, r in self.results.items()]}
 
     def print(self) -> None:
-        """Draws the table on stdout, to suit the width of the terminal."""
+        """Draws the tables on stdout, to suit the width of the terminal."""
+        if len(self.results) == 1:
+            self.only.print()
+            return
         print_grids([self._grid()])
 
     def markdown(self) -> str:
-        """The table as Markdown."""
+        """The tables as Markdown."""
+        if len(self.results) == 1:
+            return self.only.markdown()
         return markdown([self._grid()])
 
     def _grid(self) -> Grid:

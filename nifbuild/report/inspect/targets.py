@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect.weightless import Trace
 from nifbuild.report.inspect.workspace import cpu_workspace
@@ -75,6 +76,33 @@ class Target:
         """Where and how a spec trains; a GPU unless it says `cpu`."""
         train = resolved.spec.train
         return cls("cpu" if train.device == "cpu" else "cuda", train.precision)
+
+    @classmethod
+    def chosen(
+        cls,
+        device: Literal["auto", "cpu", "cuda"],
+        precision: Precision | None,
+        resolved: Resolved,
+        *,
+        verify: bool,
+    ) -> Self:
+        """What the options of `inspect` say, and where they do not the spec.
+
+        Raises:
+            SpecError: Nothing computes so, or what is to be verified is not on this machine.
+        """
+        own, has_gpu = cls.of(resolved), torch.cuda.is_available()
+        if device == "cuda" and verify and not has_gpu:
+            what = "there is no CUDA device on this machine to verify a prediction with"
+            fix = "use --device cpu, or no --verify"
+            raise SpecError(Problem(what, Mark("--verify"), fix=fix))
+        if device == "auto":
+            device = "cpu" if verify and not has_gpu else own.device
+        precision = precision or own.precision
+        if device == "cpu" and precision == "fp16":
+            fix = "on a CPU use bf16 or fp32"
+            raise SpecError(Problem("fp16 needs a GPU", path="train.precision", fix=fix))
+        return cls(device, precision)
 
     @property
     def machine(self) -> Machine | None:
@@ -180,3 +208,10 @@ def optimizer_workspace(optimizer: Sgd | AdamW, groups: Sequence[Group], device:
             copies = decayed + bool(optimizer.nesterov and optimizer.momentum)
             largest = max(largest, copies * max(sizes))
     return largest
+
+
+def optimizer_named(name: Literal["sgd", "adamw"] | None, resolved: Resolved) -> Sgd | AdamW | None:
+    """An optimizer with its usual settings; None where the spec's own is meant."""
+    if name is None or name == resolved.spec.train.optimizer.name:
+        return None
+    return Sgd(name="sgd") if name == "sgd" else AdamW()

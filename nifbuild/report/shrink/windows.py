@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +15,20 @@ from nifbuild.report.shrink.changes import Cut
 from nifbuild.spec.ops.conv import ConvFields
 
 _ROUNDING = 1e-9
+
+
+class Smallness(NamedTuple):
+    """How small filters become: by exactly one of these, the others are None.
+
+    Attributes:
+        mass: Share of each layer's sum |k| that its window keeps.
+        kernel_size: The window of all layers.
+        max_drop: Accuracy that may be lost on the validation images, as a share of 1.
+    """
+
+    mass: float | None = None
+    kernel_size: int | None = None
+    max_drop: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nifbuild.errors import Mark, Problem, RunError, SpecError, shown
-from nifbuild.evaluate.sizes import parse_one_size
+from nifbuild.errors import Problem, RunError, shown
+from nifbuild.machine.options import AnyPath
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.export.formats import (
     Written,
-    require_packages,
     write_onnx,
     write_safetensors,
     write_torch,
 )
 from nifbuild.report.export.plain import Filters, plain_model
-from nifbuild.report.export.source import Source, open_source
+from nifbuild.report.export.source import Source
 from nifbuild.report.output_file import require_files, written_file
 from nifbuild.report.show.units import mebibytes, shape_text
-from nifbuild.runs.loaded import Which
 
 Format = Literal["onnx", "torch", "safetensors"]
 
@@ -31,33 +29,6 @@ TOLERANCE = 1e-4
 _SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 _CHECKED_IMAGES = 8
 _OPTION = "--output"
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What to export, and how.
-
-    Attributes:
-        source: A run directory, or a spec.
-        format: Of the file.
-        output: The file; None: the spec's name in the working directory.
-        overwrite: Replace the file that is there.
-        size: Height and width of the images; None: the spec's.
-        batch: Images at once; None: any number.
-        filters: How filters as large as the image are written.
-        checkpoint: See `load_run`.
-        data: A spec file whose `data` section takes the place of the source's.
-    """
-
-    source: Path
-    format: Format
-    output: Path | None = None
-    overwrite: bool = False
-    size: tuple[int, int] | None = None
-    batch: int | None = None
-    filters: Filters = "auto"
-    checkpoint: Which = "selected"
-    data: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -117,77 +88,40 @@ class Exported:
         )
 
 
-def read_request(
-    source: Path,
-    *,
+def write_source(
+    source: Source,
     format: Format,
-    output: Path | None,
-    overwrite: bool,
-    size: str | None,
-    batch: str | None,
-    filters: Filters | None,
-    checkpoint: Which,
-    data: Path | None,
-) -> ExportRequest:
-    """The request that a command line makes.
-
-    Raises:
-        SpecError: An option is wrong, or has no effect on this format.
-    """
-    if format == "safetensors":
-        given = {"--size": size, "--batch": batch, "--filters": filters}
-        for flag, value in given.items():
-            if value is not None:
-                what = "it has no effect on --format safetensors, which has the weights alone"
-                raise SpecError(Problem(what, Mark(flag), fix=f"leave {flag} out", code="option"))
-    return ExportRequest(
-        source,
-        format,
-        output,
-        overwrite,
-        None if size is None else parse_one_size(size),
-        None if batch in (None, "dynamic") else _batch(str(batch)),
-        filters or "auto",
-        checkpoint,
-        data,
-    )
-
-
-def _batch(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        what, fix = f"'{text}' is no batch", "give a number of images, or dynamic"
-        raise SpecError(Problem(what, Mark(f"--batch {text}"), fix=fix, code="option"))
-    return int(text)
-
-
-def export(request: ExportRequest, report: Reporter | None = None) -> Exported:
+    output: Path | None = None,
+    *,
+    overwrite: bool = False,
+    batch: int | None = None,
+    filters: Filters = "auto",
+    data: AnyPath | None = None,
+    report: Reporter | None = None,
+) -> Exported:
     """Writes the file, reads it back, and compares its outputs with the model's.
 
-    Raises:
-        SpecError: The source, an option or an installed package is wrong, or the file exists.
-        RunError: The file cannot be written, or computes something else; it is then not there.
+    Args:
+        source: The model.
+        format: Of the file.
+        output: The file; None: the spec's name in the working directory.
+        overwrite: Replace the file that is there.
+        batch: Images at once; None: any number.
+        filters: How filters as large as the image are written.
+        data: A spec file whose `data` section has the images to compare on; None: the run's.
+        report: Hears of the progress; None: nobody.
     """
-    if request.format == "onnx":
-        require_packages()
-    source = open_source(request.source, request.size, request.checkpoint, request.data)
-    return export_source(source, request, report)
-
-
-def export_source(
-    source: Source, request: ExportRequest, report: Reporter | None = None
-) -> Exported:
-    """As `export`, for a model that is at hand."""
     report = report or Reporter()
-    path = request.output or Path(f"{source.resolved.name}{_SUFFIXES[request.format]}")
-    require_files(_OPTION, [path], overwrite=request.overwrite)
-    count = request.batch or _CHECKED_IMAGES
-    images, checked_on = source.inputs(count, request.data, report)
+    path = output or Path(f"{source.resolved.name}{_SUFFIXES[format]}")
+    require_files(_OPTION, [path], overwrite=overwrite)
+    count = batch or _CHECKED_IMAGES
+    images, checked_on = source.inputs(count, data, report)
     report.note(f"writing {path}, which may take a minute for a deep network")
-    with written_file(_OPTION, path, overwrite=request.overwrite) as writing:
-        written = _write(writing, source, request)
+    with written_file(_OPTION, path, overwrite=overwrite) as writing:
+        written = _write(writing, source, format, batch, filters)
         expected = _logits(source, images)
         # Of any number: a batch that the exporter has not seen, too.
-        parts = [images] if request.batch else [images, images[:1]]
+        parts = [images] if batch else [images, images[:1]]
         difference = max(
             float((written.run(part) - expected[: len(part)]).abs().max()) for part in parts
         )
@@ -197,11 +131,11 @@ def export_source(
     shape = source.resolved.spec.input
     return Exported(
         path=path,
-        format=request.format,
+        format=format,
         name=source.resolved.name,
-        input_shape=(request.batch, shape.channels, *shape.size),
+        input_shape=(batch, shape.channels, *shape.size),
         file_bytes=file_bytes,
-        filters=None if request.format == "safetensors" else request.filters,
+        filters=None if format == "safetensors" else filters,
         difference=difference,
         largest_output=largest,
         checked_on=checked_on,
@@ -209,12 +143,14 @@ def export_source(
     )
 
 
-def _write(path: Path, source: Source, request: ExportRequest) -> Written:
-    if request.format == "safetensors":
+def _write(
+    path: Path, source: Source, format: Format, batch: int | None, filters: Filters
+) -> Written:
+    if format == "safetensors":
         return write_safetensors(path, source)
-    plain = plain_model(source.model, source.resolved, request.filters)
-    write = write_onnx if request.format == "onnx" else write_torch
-    return write(path, source, plain, request.batch)
+    plain = plain_model(source.model, source.resolved, filters)
+    write = write_onnx if format == "onnx" else write_torch
+    return write(path, source, plain, batch)
 
 
 def _logits(source: Source, images: Tensor) -> Tensor:

@@ -1,0 +1,126 @@
+"""The figures of a run's model, and the confusion matrix as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nifbuild.errors import SpecError, keeping
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import (
+    AnyPath,
+    CheckpointOption,
+    OverwriteOption,
+    RunArgument,
+    RunDeviceOption,
+    checked,
+)
+from nifbuild.machine.processes import is_first
+from nifbuild.spec.image_size import Pixels
+
+if TYPE_CHECKING:
+    from nifbuild.evaluate.result import Evaluations
+    from nifbuild.machine.progress import Reporter
+
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="train, validation or test.", show_default="that of the run's final figures"),
+]
+DataOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        help="A file whose `data` section takes the place of the run's; classes are matched by "
+        "name."
+    ),
+]
+SizeOption = Annotated[
+    Pixels | list[Pixels] | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Sizes to bring the images to, such as 32,48,64 or 32x48 (height x width).",
+        show_default="as --data wants, or as in the run",
+    ),
+]
+ConfusionOption = Annotated[
+    Sequence[AnyPath],
+    typer.Option(
+        "--confusion",
+        metavar="FILE",
+        show_default=False,
+        help="Write the confusion matrix: .csv, or a picture as .png, .svg or .pdf. Repeatable.",
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Images at once, over all processes.", show_default="as in the run"),
+]
+
+
+@checked
+def evaluate_run(
+    run: RunArgument,
+    *,
+    split: SplitOption = None,
+    checkpoint: CheckpointOption = "selected",
+    data: DataOption = None,
+    size: SizeOption = None,
+    confusion: ConfusionOption = (),
+    overwrite: OverwriteOption = False,
+    device: RunDeviceOption = None,
+    batch_size: BatchSizeOption = None,
+    report: "Reporter | None" = None,
+) -> "Evaluations":
+    """Evaluate a trained run: its final figures again, or those on other images.
+
+    On the device that the run was trained on, its figures are the same to the
+    last digit; on a processor with other instructions (AVX2, AVX-512) a few
+    predictions may differ. With --size, the table has a row for each size, and --json gives
+    a list.
+
+    Returns:
+        The figures at each size. In a process of a launcher, this is one of several that evaluate
+        together.
+
+    Raises:
+        SpecError: If an option is wrong, `run` is no run, the model cannot take the size, or the
+            data has classes that the run did not learn, or no such split.
+        RunError: If a file is missing or damaged, or one cannot be written.
+    """
+    with loading():
+        from nifbuild.evaluate.evaluate import evaluate_at_sizes
+        from nifbuild.evaluate.result import Evaluations
+        from nifbuild.evaluate.sizes import parse_sizes
+        from nifbuild.report.confusion import save_confusion
+
+    if is_first():
+        require_writable_confusion(confusion=confusion, overwrite=overwrite)
+    sizes = None if size is None else parse_sizes(size)
+    if confusion and sizes is not None and len(sizes) > 1:
+        raise SpecError("--confusion is for one size", fix="name one alone: --size 64")
+    results = evaluate_at_sizes(
+        run,
+        sizes,
+        split=split,
+        checkpoint=checkpoint,
+        data=data,
+        device=device,
+        batch_size=batch_size,
+        report=report,
+    )
+    found = Evaluations(tuple(results), sizes_given=sizes is not None)
+    if is_first():
+        with keeping(found):
+            for file in confusion:
+                save_confusion(found.only.document(), Path(file), overwrite=overwrite)
+    return found
+
+
+def require_writable_confusion(
+    *, confusion: Sequence[AnyPath] = (), overwrite: bool = False, **others: object
+) -> None:
+    """Raises SpecError for files that `evaluate_run` could not write, before it loads anything."""
+    with loading():
+        from nifbuild.report.confusion import require_writable
+
+    require_writable([Path(file) for file in confusion], overwrite=overwrite)

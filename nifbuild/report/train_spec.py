@@ -1,0 +1,142 @@
+"""A spec becomes a run: what is asked, checked before any work."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.machine.loading import loading
+from nifbuild.machine.options import AnyPath, DataOption, SetOption, SpecArgument, checked
+
+if TYPE_CHECKING:
+    from nifbuild.machine.progress import Reporter
+    from nifbuild.spec.resolve import Resolved
+    from nifbuild.train.run import Trained
+
+OutOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--out",
+        help="The run directory.",
+        show_default="runs/<name of the spec>",
+        parser=str,  # a path would make the working directory of nothing
+        metavar="PATH",
+    ),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue the run where it stopped, if it was ever started; with more --epochs, "
+        "beyond its end.",
+    ),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Delete the run that is there, and start anew.")
+]
+EpochsOption = Annotated[int | None, typer.Option(help="Short for --set train.epochs=N.")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Short for --set train.batch_size=N.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps: --set train.device=D.")
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="fp32, bf16 or fp16: --set train.precision=P.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Short for --set train.seed=N.")]
+
+
+@checked
+def train_spec(
+    spec: SpecArgument,
+    *,
+    data: DataOption = None,
+    overrides: SetOption = (),
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    seed: SeedOption = None,
+    report: "Reporter | None" = None,
+) -> "Trained":
+    """Train a spec, and evaluate the result on its test images.
+
+    The run directory holds all there is to know about it: `nifbuild evaluate` needs nothing else.
+    Ctrl-C saves a checkpoint first; the same command with --resume continues exactly there.
+
+    Returns:
+        What the run's `metrics.json` says. In a process of a launcher, this is one of several that
+        train together.
+
+    Raises:
+        SpecError: If an option or the spec is wrong, or the spec does not suit the data, the
+            machine, or the run to be resumed.
+        RunError: If another process writes to the run, or something fails on the way: data,
+            disk, memory, a loss that is not finite.
+        InterruptedRun: If a signal stopped it, after a checkpoint was saved.
+    """
+    short = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "device": device,
+        "precision": precision,
+        "seed": seed,
+    }
+    resolved, directory = _planned(spec, data, overrides, out, resume, overwrite, short)
+    with resolved.placing():
+        with loading():
+            from nifbuild.machine.memory import OutOfMemory
+            from nifbuild.train.run import train_run
+
+        try:
+            return train_run(resolved, directory, resume=resume, overwrite=overwrite, report=report)
+        except OutOfMemory as error:
+            from nifbuild.report.inspect.shortage import explain_shortage
+
+            raise explain_shortage(error) from error
+
+
+def require_startable(
+    spec: AnyPath,
+    *,
+    data: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    out: AnyPath | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    **short: object,
+) -> None:
+    """Raises SpecError where `train_spec` with these options would, before it loads anything."""
+    from nifbuild.runs.directory import RunDirectory
+
+    _, directory = _planned(spec, data, overrides, out, resume, overwrite, short)
+    RunDirectory(directory).require_free(overwrite=overwrite, resume=resume)
+
+
+def _planned(
+    spec: AnyPath,
+    data: AnyPath | None,
+    overrides: Sequence[str],
+    out: AnyPath | None,
+    resume: bool,
+    overwrite: bool,
+    short: Mapping[str, object],
+) -> "tuple[Resolved, Path]":
+    """The spec, and where the run is to be."""
+    with loading():
+        from nifbuild.spec.resolve import load_spec
+
+    if out is not None and not str(out).strip():
+        # An empty variable in a script would mean the working directory, and --overwrite delete
+        # there.
+        fix = "or leave --out away"
+        raise SpecError(Problem("it is empty: name a directory", Mark("--out"), fix=fix))
+    if resume and overwrite:
+        raise SpecError("--resume and --overwrite exclude each other", fix="leave one out")
+    named = [f"train.{name}={value}" for name, value in short.items() if value is not None]
+    resolved = load_spec(spec, data=data, overrides=[*overrides, *named])
+    return resolved, Path("runs") / resolved.name if out is None else Path(out)
