@@ -3,9 +3,15 @@
 import os
 import signal
 
+import hypothesis
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core of its own: threads of several would wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same cases in each run, so that a failure is of the change at hand and comes again.
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("fixed")
 
 
 def pytest_configure() -> None:
