@@ -19,7 +19,7 @@ from nifbuild.spec.splits import Role
 if TYPE_CHECKING:
     import datasets
 
-_WHOLE_BYTES = 256 * 2**20
+WHOLE_BYTES = 256 * 2**20
 _TRIAL_IMAGES = 64
 _CHUNK = 1024
 
@@ -62,7 +62,7 @@ def _add_images(digest: "hashlib._Hash", table: "datasets.Dataset", column: str)
 
     trial = np.linspace(0, len(table) - 1, num=min(_TRIAL_IMAGES, len(table)), dtype=int)
     mean_bytes = np.mean([len(_content(cell)) for cell in cells(trial.tolist())])
-    step = max(1, math.ceil(mean_bytes * len(table) / _WHOLE_BYTES))
+    step = max(1, math.ceil(mean_bytes * len(table) / WHOLE_BYTES))
     if step > 1:
         digest.update(_sizes(rows[:][column]).tobytes())
     chosen = range(0, len(table), step)
@@ -106,5 +106,5 @@ def _content(cell: Cell) -> bytes:
     with suppress(OSError, ValueError):
         if path.is_file():
             with path.open("rb") as file:
-                return file.read(_WHOLE_BYTES)  # no image is larger, but a file so called may be
+                return file.read(WHOLE_BYTES)  # no image is larger, but a file so called may be
     return os.fsencode(path)

@@ -74,7 +74,7 @@ def test_of_large_data_a_share_is_read(
     whole = fingerprint(data)
     assert len(read) == 64 + 1000
     read.clear()
-    monkeypatch.setattr(module, "_WHOLE_BYTES", 7000)  # a tenth of the thousand PNGs
+    monkeypatch.setattr(module, "WHOLE_BYTES", 7000)  # a tenth of the thousand PNGs
     assert fingerprint(data) != whole
     assert 64 + 80 < len(read) < 64 + 125
 
