@@ -4,7 +4,7 @@ Most defects show with one value or with two together; a table of all pairs grow
 longest factors alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from typing import Any
 
@@ -51,6 +51,7 @@ def _completed(row: dict[int, int], factor: int, i: int, missing: dict[Any, None
     return sum(pair in missing for pair in cells)
 
 
-def each_pair(**factors: Iterable[Any]) -> pytest.MarkDecorator:
+def each_pair(*, indirect: Sequence[str] = (), **factors: Iterable[Any]) -> pytest.MarkDecorator:
     """As a stack of `parametrize`, but with each pair of values instead of each combination."""
-    return pytest.mark.parametrize(tuple(factors), pairwise(*factors.values()), ids=str)
+    rows = pairwise(*factors.values())
+    return pytest.mark.parametrize(tuple(factors), rows, indirect=list(indirect), ids=str)

@@ -72,6 +72,15 @@ def resolve(spec_file: Callable[..., Path]) -> Callable[..., Resolved]:
 
 
 @pytest.fixture(scope="session")
+def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny spec for two epochs; not to be changed."""
+    folder = tmp_path_factory.mktemp("two_epochs")
+    (folder / "tiny.yaml").write_text(SPEC.replace("DROPOUT", "{op: identity}"))
+    train_run(load_spec(folder / "tiny.yaml", overrides=["train.epochs=2"]), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of image files of the digits 0, 1 and 2, wider than high: 60 train, 23 test."""
     root = tmp_path_factory.mktemp("photos")

@@ -16,7 +16,8 @@ from nifbuild.machine.launch import launch
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.checkpoint import Progress
 from nifbuild.runs.directory import RunDirectory
-from nifbuild.train.divergence import Diverged, _of_step, _watched
+from nifbuild.train.diagnosis import _of_step, _watched
+from nifbuild.train.divergence import Diverged
 from nifbuild.train.loop import Trainer
 from nifbuild.train.run import train_run
 from nifbuild.train.start import fresh_model

@@ -107,9 +107,11 @@ def test_evaluate_repeats_the_figures(resolve, tmp_path, ema):
 def test_training_learns(resolve, tmp_path):
     result = train_run(
         resolve(
-            "train.epochs=12",
-            "data.limit={train: 400, test: 100}",
-            "train.optimizer.filters={lr_factor: 1}",  # batches of 8 at a rate of 0.01
+            "train.epochs=6",
+            "train.batch_size=10",
+            "train.optimizer.lr=0.03",
+            "data.limit={train: 600, test: 100}",
+            "train.optimizer.filters={lr_factor: 1}",
         ),
         tmp_path / "run",
     )
@@ -211,9 +213,11 @@ def test_resume_refuses_a_changed_run(resolve, tmp_path, change, shown):
         (lambda run, name: (run / "best.json").write_text("{}"), r"best\.json cannot be read"),
     ],
 )
-def test_resume_notices_that_a_complete_run_was_damaged(resolve, tmp_path, damage, message):
-    result = train_run(resolve("train.epochs=2"), tmp_path / "run")
-    damage(tmp_path / "run", result["checkpoint"])
+def test_resume_notices_that_a_complete_run_was_damaged(
+    resolve, two_epochs, tmp_path, damage, message
+):
+    shutil.copytree(two_epochs, tmp_path / "run")
+    damage(tmp_path / "run", RunDirectory(two_epochs).result()["checkpoint"])
     figures = (tmp_path / "run" / "metrics.json").read_text()
     with pytest.raises(RunError, match=message):
         train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True)
@@ -347,10 +351,9 @@ def losses(directory):
         "data.augment.flip=0.5",
     ],
 )
-def test_each_setting_has_an_effect(resolve, tmp_path, setting):
-    train_run(resolve("train.epochs=2"), tmp_path / "plain")
+def test_each_setting_has_an_effect(resolve, two_epochs, tmp_path, setting):
     train_run(resolve("train.epochs=2", setting), tmp_path / "run")
-    assert losses(tmp_path / "run") != losses(tmp_path / "plain")
+    assert losses(tmp_path / "run") != losses(two_epochs)
 
 
 def test_filters_have_a_learning_rate_of_their_own(resolve, tmp_path):
@@ -363,11 +366,10 @@ def test_filters_have_a_learning_rate_of_their_own(resolve, tmp_path):
         assert (moved < 1e-6) == name.startswith("conv2.filter_network"), name
 
 
-def test_images_that_workers_decode(resolve, tmp_path):
-    train_run(resolve("train.epochs=2"), tmp_path / "memory")
+def test_images_that_workers_decode(resolve, two_epochs, tmp_path):
     settings = ("train.epochs=2", "data.in_memory=false", "data.workers=2")
     train_run(resolve(*settings), tmp_path / "lazy")
-    assert losses(tmp_path / "lazy") == losses(tmp_path / "memory")
+    assert losses(tmp_path / "lazy") == losses(two_epochs)
 
 
 def test_the_share_of_time_spent_waiting_for_data(resolve, tmp_path, monkeypatch):
