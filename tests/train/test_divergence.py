@@ -21,7 +21,7 @@ from nifbuild.train.divergence import Diverged
 from nifbuild.train.loop import Trainer
 from nifbuild.train.run import train_run
 from nifbuild.train.start import fresh_model
-from tests.train.test_run import contents
+from tests.tiny_runs import contents
 
 NAN = float("nan")
 

@@ -13,7 +13,7 @@ from nifbuild.spec.resolve import load_spec
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.run import train_run
 from tests.children import in_children
-from tests.train.test_run import Stop
+from tests.tiny_runs import Stop
 
 SPEC = """
 version: 1

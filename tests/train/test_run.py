@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 import signal
@@ -17,49 +16,7 @@ from nifbuild.runs.loaded import load_run
 from nifbuild.train.loop import Trainer
 from nifbuild.train.run import train_run
 from nifbuild.train.start import fresh_model
-
-TIMES = (
-    "seconds",
-    "train_images_per_second",
-    "data_wait_share",
-    "images_per_second",
-    "directory",
-)
-
-
-class Stop(Reporter):
-    """Sends this process a signal in the middle of a run."""
-
-    def __init__(self, at_step=None, at_batch=None, number=signal.SIGTERM):
-        self.at_step, self.at_batch, self.number, self.batches = at_step, at_batch, number, 0
-
-    def step(self, step, loss, images_per_second, memory):
-        if step == self.at_step:
-            os.kill(os.getpid(), self.number)
-
-    def batch(self):
-        self.batches += 1
-        if self.batches == self.at_batch:
-            os.kill(os.getpid(), self.number)
-
-
-def without_times(document):
-    return {key: value for key, value in document.items() if key not in TIMES}
-
-
-def contents(directory):
-    """All that two equal runs share, bit for bit."""
-    run = RunDirectory(directory)
-    weights = {
-        f"{path.name}/{file.name}": file.read_bytes()
-        for path in run.checkpoints
-        for file in path.glob("*.safetensors")
-    }
-    states = {
-        path.name: torch.load(path / "optimizer.pt", weights_only=True) for path in run.checkpoints
-    }
-    lines = [without_times(line) for line in run.metrics()]
-    return weights, str(states), lines, run._read("best.json")
+from tests.tiny_runs import Stop, best_of, contents, losses, without_times
 
 
 def test_what_a_run_leaves(resolve, tmp_path):
@@ -297,7 +254,7 @@ def test_without_validation_nothing_is_chosen_on_the_test_images(resolve, tmp_pa
     assert {line["split"] for line in run.metrics()} == {"test"}
     assert not any(line["best"] for line in run.metrics())
     assert (result["selected"], result["epoch"]) == ("last", 3)
-    assert run._read("best.json") is None
+    assert best_of(run) is None
     assert run.find_checkpoint("best") == run.checkpoints[-1]
 
 
@@ -327,10 +284,6 @@ def test_monitor_loss(resolve, tmp_path):
     result = train_run(resolve("train.monitor=loss"), tmp_path / "run")
     lines = RunDirectory(tmp_path / "run").metrics()
     assert result["epoch"] == min(lines, key=lambda line: line["loss"])["epoch"]
-
-
-def losses(directory):
-    return [line["train_loss"] for line in RunDirectory(directory).metrics()]
 
 
 @pytest.mark.parametrize(

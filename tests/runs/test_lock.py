@@ -14,7 +14,7 @@ from nifbuild.errors import InterruptedRun, RunError
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.lock import LOCK, locked
 from nifbuild.train.run import train_run
-from tests.train.test_run import Stop
+from tests.tiny_runs import Stop
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks")
 
