@@ -7,7 +7,7 @@ import time
 import pytest
 
 from nifbuild.ablate.cells import CellDirectory, Origin, Store
-from nifbuild.ablate.on_ray import RayEngine, _bring_home
+from nifbuild.ablate.on_ray import RayEngine, bring_home
 from nifbuild.ablate.progress import Progress
 from nifbuild.ablate.run import prepare, run_tasks
 from nifbuild.errors import RunError, SpecError
@@ -106,11 +106,11 @@ def test_results_of_a_node_without_shared_files_come_home(tmp_path):
     report = {"state": "done", "reason": "", "result": result, "log": "said"}
     cell = Store(tmp_path).cell(key)
     cell.path.mkdir(parents=True)
-    _bring_home(cell, report)
+    bring_home(cell, report)
     assert cell.result() == result and cell.log.read_text() == "said"
-    _bring_home(cell, {**report, "result": result_of(top1=1.0), "log": "else"})
+    bring_home(cell, {**report, "result": result_of(top1=1.0), "log": "else"})
     assert cell.result() == result and cell.log.read_text() == "said"
     (tmp_path / "other").mkdir()
     other = CellDirectory(tmp_path / "other")
-    _bring_home(other, {"state": "failed", "reason": "why", "result": None, "log": ""})
+    bring_home(other, {"state": "failed", "reason": "why", "result": None, "log": ""})
     assert other.failure()["reason"] == "why"

@@ -218,14 +218,11 @@ def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
 
     from rich.console import Console
 
-    from nifbuild.machine.progress import _Live
+    from nifbuild.machine.progress import reporter
     from nifbuild.train.run import train_run
 
-    live = _Live()
     screen = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
-    live._console = screen
-    live._bar.live.console = screen
-    train_run(resolve("train.epochs=2"), tmp_path / "run", report=live)
+    train_run(resolve("train.epochs=2"), tmp_path / "run", report=reporter(False, screen))
     shown = screen.file.getvalue()
     for word in ("epoch 2/2", "step", "loss", "% (loss", "img/s", "evaluating", "left"):
         assert word in shown

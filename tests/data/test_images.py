@@ -77,7 +77,7 @@ def test_lazy_and_memory_are_the_same(
         for held in (True, False)
     )
     assert memory.workers == 0
-    assert lazy.workers == min(workers, catalog_module._processors())
+    assert lazy.workers == min(workers, len(os.sched_getaffinity(0)))
     assert torch.equal(memory.mean, lazy.mean)
     assert torch.equal(memory.std, lazy.std)
     for split in ("train", "validation", "test"):
