@@ -19,7 +19,7 @@ SOURCES = (
     "architectures/convnext_tiny.yaml",
     "paper/convnext_tiny_split.yaml",
 )
-NUM_MUTATIONS = 100
+NUM_MUTATIONS = 300
 NUM_SLOW = 500
 
 JUNK = [
