@@ -71,7 +71,16 @@ def test_the_spec_written_out_is_the_same_one(path, tmp_path):
     assert again.graph.nodes == resolved.graph.nodes
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            p, marks=[pytest.mark.slow] if p.parent.name in ("paper", "everywhere") else []
+        )
+        for p in MODELS
+    ],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
 def test_forward_and_backward_at_a_small_size(path):
     resolved = load_spec(path, overrides=["input.size=[32, 32]", "data=~"])
     model = build_model(resolved)

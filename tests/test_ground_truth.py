@@ -27,7 +27,7 @@ def example() -> Iterator[ModuleType]:
 
 
 def test_filters_of_free_frequencies_become_as_wide_as_the_task_needs(example):
-    small, large = (example.study("free frequency", d, epochs=12) for d in (2, 5))
+    small, large = (example.study("free frequency", d, epochs=8) for d in (2, 5))
     assert min(small.accuracy, large.accuracy) > 0.95
     assert small.initial_size == large.initial_size > 15  # white: most of 24 pixels
     assert small.size < large.size < large.initial_size
@@ -37,9 +37,9 @@ def test_filters_of_free_frequencies_become_as_wide_as_the_task_needs(example):
 
 def test_a_convolution_that_sees_one_mark_only_is_at_chance(example):
     """Of 360 test images; three standard deviations of a coin are 8 points."""
-    short = example.study("ordinary 3x3", 3, epochs=6)
+    short = example.study("ordinary 3x3", 3, epochs=3)
     assert abs(short.accuracy - 0.5) < 0.08
-    enough = example.study("ordinary 7x7", 3, epochs=6)
+    enough = example.study("ordinary 7x7", 3, epochs=4)
     assert enough.accuracy > 0.95
     assert enough.size is None
     rows = example.table([short, enough]).splitlines()

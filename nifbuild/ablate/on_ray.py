@@ -117,7 +117,7 @@ class RayEngine:
             reason = f"Ray: {type(error).__name__}: {' '.join(str(error).split())}"
             cell.fail(reason)
             return cell, Outcome("failed", reason)
-        _bring_home(cell, report)
+        bring_home(cell, report)
         return cell, Outcome(report["state"], report["reason"])
 
     def stop(self) -> None:
@@ -186,7 +186,7 @@ def _watched(process: CellProcess) -> Outcome:
         process.kill()
 
 
-def _bring_home(cell: CellDirectory, report: Document) -> None:
+def bring_home(cell: CellDirectory, report: Document) -> None:
     """Writes here what a node without shared files wrote there."""
     if not cell.log.exists():
         write_file(cell.log, report["log"])

@@ -53,8 +53,8 @@ class _Lines(Progress):
 class _Screen(Progress):
     """A bar for the study and a line for each cell that runs: for terminals."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._failed = 0
 
@@ -105,8 +105,9 @@ def outcome_text(task: Task, outcome: Outcome) -> str:
     return "interrupted, to be continued"
 
 
-def progress_on_stderr(quiet: bool) -> Progress:
-    """The form of progress that suits where stderr goes."""
+def progress_on_stderr(quiet: bool, console: Console | None = None) -> Progress:
+    """The form of progress that suits where stderr goes; a `console` takes its place."""
     if quiet:
         return Progress()
-    return _Screen() if Console(stderr=True).is_terminal else _Lines()
+    console = console or Console(stderr=True)
+    return _Screen(console) if console.is_terminal else _Lines()

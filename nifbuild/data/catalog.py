@@ -35,8 +35,8 @@ from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import CommonData, DataSpec, Table
 from nifbuild.spec.splits import Role
 
-_MEMORY_BYTES = 2 * 2**30
-_STATISTICS_IMAGES = 10_000
+MEMORY_BYTES = 2 * 2**30
+STATISTICS_IMAGES = 10_000
 _NAMED_PROBLEMS = 10
 
 
@@ -132,7 +132,7 @@ class Catalog:
         in_memory = spec.in_memory
         if in_memory == "auto":
             images = sum(self.sizes.values())
-            in_memory = images * channels * size[0] * size[1] <= _MEMORY_BYTES
+            in_memory = images * channels * size[0] * size[1] <= MEMORY_BYTES
         threads = min(spec.workers, _processors())
         loading = _Loading(decoder, spec, threads, _Counter(progress, sum(self.sizes.values())))
         splits: dict[Role, ImageSet] = {}
@@ -234,9 +234,9 @@ class _Loading:
         if isinstance(train, MemoryImages):
             return channel_statistics(train.images)
         chosen = np.arange(len(train))
-        if len(train) > _STATISTICS_IMAGES:
+        if len(train) > STATISTICS_IMAGES:
             stream = random_stream(self.spec.seed, "statistics")
-            chosen = np.sort(stream.permutation(len(train))[:_STATISTICS_IMAGES])
+            chosen = np.sort(stream.permutation(len(train))[:STATISTICS_IMAGES])
         sample = train.source.chosen(chosen)
         images, failures = decode_all(sample, self.decoder, threads=self.threads)
         if failures:

@@ -19,7 +19,7 @@ from nifbuild.spec.splits import Role
 if TYPE_CHECKING:
     import datasets
 
-_WHOLE_BYTES = 256 * 2**20
+WHOLE_BYTES = 256 * 2**20
 _TRIAL_IMAGES = 64
 _CHUNK = 1024
 
@@ -61,14 +61,14 @@ def _add_images(digest: "hashlib._Hash", table: "datasets.Dataset", column: str)
         return found
 
     trial = np.linspace(0, len(table) - 1, num=min(_TRIAL_IMAGES, len(table)), dtype=int)
-    mean_bytes = np.mean([len(_content(cell)) for cell in cells(trial.tolist())])
-    step = max(1, math.ceil(mean_bytes * len(table) / _WHOLE_BYTES))
+    mean_bytes = np.mean([len(content_of(cell)) for cell in cells(trial.tolist())])
+    step = max(1, math.ceil(mean_bytes * len(table) / WHOLE_BYTES))
     if step > 1:
         digest.update(_sizes(rows[:][column]).tobytes())
     chosen = range(0, len(table), step)
     for start in range(0, len(chosen), _CHUNK):
         for cell in cells(list(chosen[start : start + _CHUNK])):
-            content = _content(cell)
+            content = content_of(cell)
             digest.update(len(content).to_bytes(8, "little"))
             digest.update(content)
 
@@ -96,7 +96,7 @@ def _sizes(column: pa.ChunkedArray) -> "np.ndarray":
     return sizes
 
 
-def _content(cell: Cell) -> bytes:
+def content_of(cell: Cell) -> bytes:
     """The encoded image; of one that cannot be read, its name (decoding it is what fails)."""
     if isinstance(cell, Mapping) and cell.get("bytes") is not None:
         return bytes(cell["bytes"])
@@ -106,5 +106,5 @@ def _content(cell: Cell) -> bytes:
     with suppress(OSError, ValueError):
         if path.is_file():
             with path.open("rb") as file:
-                return file.read(_WHOLE_BYTES)  # no image is larger, but a file so called may be
+                return file.read(WHOLE_BYTES)  # no image is larger, but a file so called may be
     return os.fsencode(path)

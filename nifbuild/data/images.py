@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CHUNK = 256
 # Python itself takes about 0.1 ms for each image, one thread at a time; only what Pillow does
 # beyond that happens at the same time in several.
-_WORTH_THREADS_SECONDS = 0.001
+WORTH_THREADS_SECONDS = 0.001
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of all."""
@@ -225,7 +225,7 @@ def decode_all(
         start = time.perf_counter()
         progress(decode(chunks[0]))
         each = (time.perf_counter() - start) / len(chunks[0])
-        threads = threads if each > _WORTH_THREADS_SECONDS else 1
+        threads = threads if each > WORTH_THREADS_SECONDS else 1
         with ThreadPoolExecutor(max(1, threads)) as pool:
             for number in pool.map(decode, chunks[1:]):
                 progress(number)

@@ -32,14 +32,9 @@ PARENT_VARIABLE = "NIFBUILD_PARENT"
 FAILURE_VARIABLE = "NIFBUILD_FAILURE"
 """Environment variable with the file to which a process writes its failure."""
 
-_GRACE_SECONDS = 5.0
-"""How long processes may outlive one that failed."""
 
 _SAVING_SECONDS = 120.0
 """How long processes may outlive one that was interrupted: the first one saves a checkpoint."""
-
-_WATCH_SECONDS = 0.5
-"""How often a process looks whether its launcher is still there."""
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -65,12 +60,13 @@ def discard(descriptors: Sequence[int]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
-def launch(command: Sequence[str], processes: int) -> None:
+def launch(command: Sequence[str], processes: int, *, grace_seconds: float = 5.0) -> None:
     """Runs `command` in `processes` processes that train together, until all have ended.
 
     Args:
         command: Program and arguments.
         processes: Their number.
+        grace_seconds: How long they may outlive one that failed.
 
     Raises:
         NifbuildError: What the first process to fail raised, or how it died.
@@ -100,7 +96,7 @@ def launch(command: Sequence[str], processes: int) -> None:
                         start_new_session=True,
                     )
                 )
-            _wait(children)
+            _wait(children, grace_seconds)
             codes = [child.poll() for child in children]
         _report(failures, codes)
 
@@ -152,7 +148,7 @@ def _forwarding(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(children: Sequence[subprocess.Popen[bytes]]) -> None:
+def _wait(children: Sequence[subprocess.Popen[bytes]], grace_seconds: float) -> None:
     """Waits until all have ended, or one has failed and the others had time to follow."""
     deadline = float("inf")
     while None in (codes := [child.poll() for child in children]):
@@ -160,7 +156,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]]) -> None:
             return
         if deadline == float("inf") and any(codes):
             interrupted = all(not code or code - 128 in stop_signals() for code in codes)
-            deadline = time.monotonic() + (_SAVING_SECONDS if interrupted else _GRACE_SECONDS)
+            deadline = time.monotonic() + (_SAVING_SECONDS if interrupted else grace_seconds)
         time.sleep(0.02)
 
 
@@ -227,10 +223,16 @@ def require_processes(processes: int | None) -> None:
 
 
 @contextmanager
-def reporting_failure() -> Iterator[None]:
+def reporting_failure(
+    *, watch_seconds: float = 0.5, saving_seconds: float = _SAVING_SECONDS
+) -> Iterator[None]:
     """In a process of the launcher: writes what is raised to its file and exits quietly.
 
     Where the launcher ends without it, as when it is killed, the process is asked to save and stop.
+
+    Args:
+        watch_seconds: How often it looks whether the launcher is still there.
+        saving_seconds: How long it may then take to save, before it is ended.
     """
     path = os.environ.get(FAILURE_VARIABLE)
     if not path:
@@ -240,7 +242,8 @@ def reporting_failure() -> Iterator[None]:
     if not launcher.isdecimal():
         what = f"environment variable {FAILURE_VARIABLE} is set, and {PARENT_VARIABLE} is no number"
         raise SpecError(Problem(what, fix="unset it", code="launcher"))
-    threading.Thread(target=_end_with, args=(int(launcher),), daemon=True).start()
+    watch = (int(launcher), watch_seconds, saving_seconds)
+    threading.Thread(target=_end_with, args=watch, daemon=True).start()
     try:
         yield
     except NifbuildError as error:
@@ -255,15 +258,15 @@ def reporting_failure() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
-def _end_with(launcher: int) -> None:
+def _end_with(launcher: int, watch_seconds: float, saving_seconds: float) -> None:
     """Sends this process SIGTERM once the launcher has gone; one that cannot heed it is ended.
 
     It may wait for another process that is no longer there, or that was never started.
     """
     while os.getppid() == launcher:
-        time.sleep(_WATCH_SECONDS)
+        time.sleep(watch_seconds)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_SAVING_SECONDS)
+    time.sleep(saving_seconds)
     os._exit(128 + signal.SIGTERM)
 
 

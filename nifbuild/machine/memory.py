@@ -129,7 +129,7 @@ def _size(count: int) -> str:
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
 
 
-_CGROUPS = (
+CONTAINER_FILES = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
@@ -168,7 +168,7 @@ def _available() -> int | None:
 
 
 def _container() -> Iterator[tuple[int, int]]:
-    for limit, used in _CGROUPS:
+    for limit, used in CONTAINER_FILES:
         try:
             yield int(Path(limit).read_text()), int(Path(used).read_text())
         except (OSError, ValueError):  # another form, or `max`: no limit

@@ -75,8 +75,8 @@ def _column(text: str, style: str = "none") -> TextColumn:
 class _Live(Reporter):
     """A bar for the whole run, with a line above it for each epoch: for terminals."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._bar = Progress(
             _column("{task.fields[where]}"),
             _column("{task.fields[part]}", "dim"),
@@ -173,8 +173,12 @@ def epoch_text(line: dict[str, Any], epochs: int) -> str:
     return "  ".join(parts)
 
 
-def reporter(quiet: bool) -> Reporter:
-    """The form of report that suits where stderr goes; `quiet` leaves out all but warnings."""
+def reporter(quiet: bool, console: Console | None = None) -> Reporter:
+    """The form of report that suits where stderr goes; `quiet` leaves out all but warnings.
+
+    A `console` takes the place of stderr.
+    """
     if quiet:
         return _Warnings()
-    return _Live() if Console(stderr=True).is_terminal else _Lines()
+    console = console or Console(stderr=True)
+    return _Live(console) if console.is_terminal else _Lines()

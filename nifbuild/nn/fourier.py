@@ -21,7 +21,7 @@ Coordinates = Literal["periodic", "cycles_per_image", "cycles_per_pixel"]
 _CONSTANTS: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
 _MAX_CONSTANTS = 128
 # Up to here (as at 8x8) a product with the transform's matrix is faster on a CPU than its FFT.
-_MAX_MATRIX_ELEMENTS = 64 * 80
+MAX_MATRIX_ELEMENTS = 64 * 80
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
@@ -189,7 +189,7 @@ def _matrices(
     if not takes_cpu_ways(x):
         return None
     spectrum = 2 * period[0] * (period[1] // 2 + 1)
-    if size[0] * size[1] * spectrum > _MAX_MATRIX_ELEMENTS:
+    if size[0] * size[1] * spectrum > MAX_MATRIX_ELEMENTS:
         return None
     sizes, dtype = (size[0], size[1]), transform_dtype(x.dtype)
     forward, inverse = _constant(

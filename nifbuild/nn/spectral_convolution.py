@@ -17,8 +17,8 @@ from nifbuild.nn.tracing import is_batched, max_chunks, takes_cpu_ways, takes_si
 
 Memory = Literal["recompute", "save"]
 
-_CHUNK_BYTES = 2**21
-_PAIRWISE_CHUNK_BYTES = 2**26
+CHUNK_BYTES = 2**21
+PAIRWISE_CHUNK_BYTES = 2**26
 
 
 def spectral_convolution(
@@ -280,7 +280,7 @@ def _parts(x: Tensor, kernel_f: Tensor, frame: Frame) -> list[slice]:
     if not takes_cpu_ways(x):
         return [slice(None)]  # the compiler does not know how many there are
     # Products over pairs of channels have a blocking of their own, and want many images.
-    budget = _CHUNK_BYTES if kernel_f.ndim == 3 else _PAIRWISE_CHUNK_BYTES
+    budget = CHUNK_BYTES if kernel_f.ndim == 3 else PAIRWISE_CHUNK_BYTES
     image = max(x.shape[1], kernel_f.shape[0]) * frame[0].period * frame[1].period
     size = max(1, budget // max(1, image * kernel_f.real.element_size()))
     stop = min(x.shape[0], size * max_chunks())

@@ -46,7 +46,7 @@ def _first_origin(trainer: "Trainer", found: Diverged) -> Origin | None:
             for batch in trainer.remaining_batches():
                 if trainer.interrupt.requested():
                     return None
-                origin = _agreed(_of_step(trainer, batch))
+                origin = _agreed(of_step(trainer, batch))
                 progress.step += 1
                 if origin is not None or progress.step == found.step:
                     break
@@ -61,9 +61,10 @@ def _agreed(origin: Origin | None) -> Origin | None:
     return next((o for o in gather_object([origin]) if o is not None), None)
 
 
-def _of_step(trainer: "Trainer", batch: dict[str, Tensor]) -> Origin | None:
+def of_step(trainer: "Trainer", batch: dict[str, Tensor]) -> Origin | None:
+    """Takes a step again; where the first value came up in it that is not finite, if any did."""
     step = f"at step {trainer.progress.step + 1}"
-    with _watched(trainer.module, step) as seen:
+    with watched(trainer.module, step) as seen:
         loss = trainer.train_step(batch).item()
     if trainer.accelerator.optimizer_step_was_skipped:
         # Gradients of a loss that fp16 scales too much: the step is left out, the scale lowered.
@@ -80,7 +81,7 @@ def _of_state(module: nn.Module, when: str) -> Origin | None:
 
 def _of_evaluation(trainer: "Trainer") -> Origin | None:
     when = f"in the evaluation after step {trainer.progress.step}"
-    with _watched(trainer.evaluated, when) as seen:
+    with watched(trainer.evaluated, when) as seen:
         evaluate(
             trainer.evaluated,
             trainer.validation_batches,
@@ -92,7 +93,7 @@ def _of_evaluation(trainer: "Trainer") -> Origin | None:
 
 
 @contextmanager
-def _watched(model: nn.Module, when: str) -> Iterator[list[Origin]]:
+def watched(model: nn.Module, when: str) -> Iterator[list[Origin]]:
     """While entered, lists what is not finite in forward and backward passes, in their order."""
     seen: list[Origin] = []
 

@@ -1,12 +1,13 @@
 """Cells on a Ray cluster of two nodes, of which one dies."""
 
+import sys
 import threading
 import time
 
 import pytest
 
 from nifbuild.ablate.cells import CellDirectory, Origin, Store
-from nifbuild.ablate.on_ray import RayEngine, _bring_home
+from nifbuild.ablate.on_ray import RayEngine, bring_home
 from nifbuild.ablate.run import prepare, run_tasks
 from nifbuild.ablate.study_progress import Progress
 from nifbuild.errors import RunError, SpecError
@@ -57,7 +58,7 @@ def test_a_node_dies_and_its_cell_goes_on_elsewhere(tmp_path, monkeypatch):
 
 
 def test_without_ray(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     done = ablate("run", write_study(tmp_path), "--dir", tmp_path / "cells", "--engine", "ray")
     assert done.exit_code == 2 and "Ray is not installed" in done.stderr
     assert "pip install 'nifbuild[ray]'" in done.stderr
@@ -84,7 +85,8 @@ class _Ray:
 
 def test_what_a_cell_needs_must_be_there(monkeypatch, capsys):
     ray = _Ray(CPU=4)
-    monkeypatch.setattr("nifbuild.ablate.on_ray._import_ray", lambda: ray)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", ray)
     RayEngine(cpus=4)
     assert ray.options["address"] is None and ray.options["include_dashboard"] is False
     for need in ({"cpus": 5}, {"gpus": 0.5}):
@@ -93,7 +95,7 @@ def test_what_a_cell_needs_must_be_there(monkeypatch, capsys):
     assert ray.left and capsys.readouterr().err == ""
     RayEngine("auto", gpus=1)  # a cluster may grow
     assert "no node has 1 CPUs and 1 GPUs for a cell yet" in capsys.readouterr().err
-    monkeypatch.setattr("nifbuild.ablate.on_ray._import_ray", lambda: _Ray(ConnectionError("no")))
+    monkeypatch.setitem(sys.modules, "ray", _Ray(ConnectionError("no")))
     with pytest.raises(RunError, match="cannot reach Ray at here:1: no"):
         RayEngine("here:1")
 
@@ -104,11 +106,11 @@ def test_results_of_a_node_without_shared_files_come_home(tmp_path):
     report = {"state": "done", "reason": "", "result": result, "log": "said"}
     cell = Store(tmp_path).cell(key)
     cell.path.mkdir(parents=True)
-    _bring_home(cell, report)
+    bring_home(cell, report)
     assert cell.result() == result and cell.log.read_text() == "said"
-    _bring_home(cell, {**report, "result": result_of(top1=1.0), "log": "else"})
+    bring_home(cell, {**report, "result": result_of(top1=1.0), "log": "else"})
     assert cell.result() == result and cell.log.read_text() == "said"
     (tmp_path / "other").mkdir()
     other = CellDirectory(tmp_path / "other")
-    _bring_home(other, {"state": "failed", "reason": "why", "result": None, "log": ""})
+    bring_home(other, {"state": "failed", "reason": "why", "result": None, "log": ""})
     assert other.failure()["reason"] == "why"

@@ -2,48 +2,39 @@
 
 import ctypes
 import shutil
-import subprocess
 import sys
 from contextlib import contextmanager
 
 import pytest
 
 from nifbuild.runs.lock import locked
-from tests.ablate.conftest import done_cells, write_study
+from tests.ablate.conftest import ablate, done_cells, write_study
+from tests.children import in_child
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")
-
-SCRIPT = """
-import sys
-from typer.testing import CliRunner
-from nifbuild.cli.app import app
-study, *calls = sys.argv[1:]
-for call in calls:
-    command, cells = call.split(":")
-    done = CliRunner().invoke(app, ["ablate", command, study, "--dir", cells])
-    print(done.exit_code, done.exception, " ".join(done.output.split()))
-"""
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the capabilities of Linux")
 
 
 def heed_permissions():
     """Has the superuser, as whom tests may run, be held to the modes of files."""
-    pr_capbset_drop, cap_dac_override, cap_dac_read_search = 24, 1, 2
-    libc = ctypes.CDLL(None)
-    for capability in (cap_dac_override, cap_dac_read_search):
-        libc.prctl(pr_capbset_drop, capability, 0, 0, 0)
+    cap_dac_override, cap_dac_read_search = 1, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the third version, of this process
+    # Effective, permitted and inheritable ones, of 32 each; then those above.
+    sets = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    for kind in range(3):
+        sets[kind] &= ~(1 << cap_dac_override | 1 << cap_dac_read_search)
+    assert libc.capset(header, sets) == 0
 
 
-def outputs(study, *calls):
+def outputs(study, calls):
     """A line for each command, called by a process that may do no more than the modes allow."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, study, *(f"{command}:{cells}" for command, cells in calls)],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=heed_permissions,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    heed_permissions()
+    lines = []
+    for command, cells in calls:
+        done = ablate(command, study, "--dir", cells)
+        lines.append(f"{done.exit_code} {done.exception} {' '.join(done.output.split())}")
+    return lines
 
 
 @contextmanager
@@ -61,7 +52,7 @@ def read_only(folder):
 def test_what_may_only_be_read_is_shown_and_what_may_not_is_not_taken_for_missing(
     finished, tmp_path
 ):
-    """Several folders in one call, as each has to load torch."""
+    """Several folders in one child."""
     study = write_study(tmp_path)
     names = ("calm", "running", "no_result", "no_cells")
     calm, running, no_result, no_cells = folders = [tmp_path / name for name in names]
@@ -77,7 +68,8 @@ def test_what_may_only_be_read_is_shown_and_what_may_not_is_not_taken_for_missin
     (no_cells / "cells").chmod(0)
     with locked(cell.path), read_only(calm), read_only(running):
         calls = [("plan", calm), ("report", calm), ("gate", calm), ("gate", running)]
-        found = outputs(study, *calls, ("gate", no_result), ("gate", no_cells), ("plan", running))
+        calls += [("gate", no_result), ("gate", no_cells), ("plan", running)]
+        found = in_child(outputs, study, calls)
     (no_cells / "cells").chmod(0o755)
     plan, report, gate, incomplete, *denied, also_running = found
     assert plan.startswith("0 None") and "All cells are done." in plan

@@ -275,23 +275,21 @@ def test_progress_of_a_terminal(tmp_path, monkeypatch):
 
     from nifbuild.ablate.process import Outcome
     from nifbuild.ablate.run import Task
-    from nifbuild.ablate.study_progress import _Screen
+    from nifbuild.ablate.study_progress import progress_on_stderr
 
     study = load_study(write_study(tmp_path))
     directory = CellDirectory(tmp_path / "cell")
     (directory.run).mkdir(parents=True)
     (directory.run / "metrics.jsonl").write_text("{}\n")
     task = Task(Cell(study.variants[1], 0), directory)
-    screen = _Screen()
-    screen._console = screen._live.console = Console(
-        file=io.StringIO(), force_terminal=True, width=160, highlight=False
-    )
+    console = Console(file=io.StringIO(), force_terminal=True, width=160, highlight=False)
+    screen = progress_on_stderr(False, console)
     screen.begin(4, 1)
     screen.show([task] * 20)
     screen.ended(task, Outcome("failed", "no memory\nmore"))
     screen.show([])
     screen.close()
-    shown = screen._console.file.getvalue()
+    shown = console.file.getvalue()
     for words in ("1 of 4 cells done", "seed 0: epoch 2/2", "and 8 more", "failed: no memory (",
                   "1 failed"):  # fmt: skip
         assert words in shown

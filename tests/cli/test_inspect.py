@@ -159,13 +159,16 @@ def test_markdown():
 
 
 def test_verify():
-    found = document(NIF, "--batch-size", "4,16", "--verify", "--device", "cpu")["verified"]
+    narrow = ("--set", "vars.width=16")
+    found = document(NIF, *narrow, "--batch-size", "4,16", "--verify", "--device", "cpu")[
+        "verified"
+    ]
     assert [entry["batch_size"] for entry in found] == [4, 16]
     for entry in found:
         measured, predicted = entry["measured_peak_bytes"], entry["predicted_peak_bytes"]
         assert entry["error"] == pytest.approx(predicted / measured - 1)
         assert abs(entry["error"]) < BOUND and abs(entry["inference_error"]) < BOUND
-    done = nifbuild("inspect", NIF, "--batch-size", "4", "--verify", "--device", "cpu")
+    done = nifbuild("inspect", NIF, *narrow, "--batch-size", "4", "--verify", "--device", "cpu")
     assert "predicted peaks on cpu" in done.stdout
 
 
@@ -212,17 +215,18 @@ def test_a_hundred_billion_parameters(tmp_path):
 
 def test_several_specs():
     specs = [NIF, "specs/resnet18.yaml"]
-    arguments = [*specs, "--batch-size", "2,4", "--device", "cpu"]
+    options = ["--set", "vars.width=16", "--batch-size", "2,4", "--device", "cpu"]
+    arguments = [*specs, *options]
     found = document(*arguments)["specs"]
     assert [entry["file"] for entry in found] == specs
-    alone = document(NIF, "--batch-size", "2,4", "--device", "cpu")
+    alone = document(NIF, *options)
     assert found[0] == {"file": NIF, **alone}
-    done = nifbuild("inspect", *arguments, "--max-params", "3M", "--verify", "--markdown")
-    assert done.returncode == 3 and "11.2 M parameters exceed" in done.stderr
+    done = nifbuild("inspect", *arguments, "--max-params", "300k", "--verify", "--markdown")
+    assert done.returncode == 3 and "701 k parameters exceed" in done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
     peaks = ["predicted peak", "measured", "error", "inference peak", "measured", "error |"]
     assert rows[0][3:] == ["batch", *peaks]
-    assert rows[2][:2] == [f"| {NIF}", "2.84 M"] and rows[2][3] == "2"
+    assert rows[2][:2] == [f"| {NIF}", "196 k"] and rows[2][3] == "2"
     assert [row[3] for row in rows[2:]] == ["2", "4", "2", "4"]
     done = nifbuild("inspect", *specs, "--against", NIF)
     assert done.returncode == 2 and "--against is for one spec" in done.stderr

@@ -68,13 +68,13 @@ def test_of_large_data_a_share_is_read(
     parquet: Any, table: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    content = module._content
-    monkeypatch.setattr(module, "_content", lambda cell: read.append(1) or content(cell))
+    content = module.content_of
+    monkeypatch.setattr(module, "content_of", lambda cell: read.append(1) or content(cell))
     data = parquet({"train": table([0, 1] * 500)}, validation=0, test=0)
     whole = fingerprint(data)
     assert len(read) == 64 + 1000
     read.clear()
-    monkeypatch.setattr(module, "_WHOLE_BYTES", 7000)  # a tenth of the thousand PNGs
+    monkeypatch.setattr(module, "WHOLE_BYTES", 7000)  # a tenth of the thousand PNGs
     assert fingerprint(data) != whole
     assert 64 + 80 < len(read) < 64 + 125
 

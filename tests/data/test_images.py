@@ -77,7 +77,7 @@ def test_lazy_and_memory_are_the_same(
         for held in (True, False)
     )
     assert memory.workers == 0
-    assert lazy.workers == min(workers, catalog_module._processors())
+    assert lazy.workers == min(workers, len(os.sched_getaffinity(0)))
     assert torch.equal(memory.mean, lazy.mean)
     assert torch.equal(memory.std, lazy.std)
     for split in ("train", "validation", "test"):
@@ -119,7 +119,7 @@ def test_lazy_sets_can_be_pickled(spec: Any, photographs: Path) -> None:
 def test_threads_do_not_change_the_result(
     size: int, spec: Any, parquet: Any, table: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nifbuild.data.images._WORTH_THREADS_SECONDS", 0.0)
+    monkeypatch.setattr("nifbuild.data.images.WORTH_THREADS_SECONDS", 0.0)
     catalog = open_data(parquet({"train": table([0, 1] * (size // 2))}, validation=0, test=0))
     source = catalog.sources["train"]
     counts: list[int] = []
@@ -303,7 +303,7 @@ def test_statistics_of_one_colour_can_be_divided_by() -> None:
 def test_statistics_of_a_sample(
     spec: Any, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog_module, "_STATISTICS_IMAGES", 10)
+    monkeypatch.setattr(catalog_module, "STATISTICS_IMAGES", 10)
     means = [
         open_data(
             spec(source="imagefolder", path=photographs, in_memory=False, seed=seed)
@@ -357,7 +357,7 @@ def test_statistics_of_another_number_of_channels(
 def test_auto_holds_what_fits(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = open_data(spec(source="digits"))
     for room, kind in ((1797 * 64, MemoryImages), (1797 * 64 - 1, LazyImages)):
-        monkeypatch.setattr(catalog_module, "_MEMORY_BYTES", room)
+        monkeypatch.setattr(catalog_module, "MEMORY_BYTES", room)
         assert isinstance(catalog.load(1, (8, 8)).splits["test"], kind)
 
 

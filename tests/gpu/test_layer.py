@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nifbuild.nn import FreeFrequencyConv2d, ImplicitFrequencyConv2d, ImplicitSpatialConv2d
+from tests.coverings import each_pair
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,11 +24,13 @@ VARIANTS: list[dict[str, Any]] = [
 MAKERS = [ImplicitFrequencyConv2d, ImplicitSpatialConv2d, FreeFrequencyConv2d]
 
 
-@pytest.mark.parametrize("autocast", [None, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("size", [(56, 56), (32, 32), (7, 7), (13, 30)], ids=str)
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
-@pytest.mark.parametrize("maker", MAKERS)
+@each_pair(
+    maker=MAKERS,
+    variant=VARIANTS,
+    size=[(56, 56), (32, 32), (7, 7), (13, 30)],
+    dtype=[torch.float32, torch.bfloat16, torch.float16],
+    autocast=[None, torch.bfloat16, torch.float16],
+)
 def test_values_and_gradients(
     maker: Any,
     variant: dict[str, Any],

@@ -3,7 +3,6 @@
 from typing import Any
 
 import hypothesis
-import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from nifbuild.nn import (
     ImplicitFrequencyConv2d,
     ImplicitSpatialConv2d,
 )
+from tests.coverings import each_pair
 from tests.nn.oracle import convolved, low_passed
 
 BOUNDARIES = ["circular", "zeros", "reflect", "replicate"]
@@ -143,10 +143,12 @@ def assert_same_with_gradients(layer: GlobalConv2d, size: tuple[int, int], batch
         assert (a - b).abs().le(1e-11 * scale).all()
 
 
-@pytest.mark.parametrize("memory", ["recompute", "save"])
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("mixing", MIXINGS, ids=str)
-@pytest.mark.parametrize("size", [(6, 6), (5, 8), (12, 9), (1, 4), (2, 1)], ids=str)
+@each_pair(
+    size=[(6, 6), (5, 8), (12, 9), (1, 4), (2, 1)],
+    mixing=MIXINGS,
+    boundary=BOUNDARIES,
+    memory=["recompute", "save"],
+)
 def test_mixings_at_every_boundary(
     size: tuple[int, int], mixing: dict[str, Any], boundary: str, memory: str
 ) -> None:
@@ -155,11 +157,13 @@ def test_mixings_at_every_boundary(
     assert_same_with_gradients(layer, size)
 
 
-@pytest.mark.parametrize("downsample", ["slice", "low_pass"])
-@pytest.mark.parametrize("stride", [2, 3, (4, 1), (1, 2)], ids=str)
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("mixing", MIXINGS[:3] + MIXINGS[5:6], ids=str)
-@pytest.mark.parametrize("size", [(8, 12), (7, 5), (9, 4)], ids=str)
+@each_pair(
+    size=[(8, 12), (7, 5), (9, 4)],
+    mixing=MIXINGS[:3] + MIXINGS[5:6],
+    boundary=BOUNDARIES,
+    stride=[2, 3, (4, 1), (1, 2)],
+    downsample=["slice", "low_pass"],
+)
 def test_strides(
     size: tuple[int, int],
     mixing: dict[str, Any],
@@ -179,10 +183,12 @@ def test_strides(
     assert_same_with_gradients(layer, size)
 
 
-@pytest.mark.parametrize("kind", ["free_frequency", "implicit_spatial"])
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("mixing", MIXINGS, ids=str)
-@pytest.mark.parametrize("size", [(6, 6), (5, 8), (1, 3)], ids=str)
+@each_pair(
+    size=[(6, 6), (5, 8), (1, 3)],
+    mixing=MIXINGS,
+    boundary=BOUNDARIES,
+    kind=["free_frequency", "implicit_spatial"],
+)
 def test_comparators(
     size: tuple[int, int], mixing: dict[str, Any], boundary: str, kind: str
 ) -> None:
@@ -191,8 +197,8 @@ def test_comparators(
 
 
 @hypothesis.given(
-    height=st.integers(1, 33),
-    width=st.integers(1, 33),
+    height=st.integers(1, 21),
+    width=st.integers(1, 21),
     batch=st.integers(0, 2),
     kernel=st.none() | st.tuples(st.integers(1, 5), st.integers(1, 5)),
     stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -218,7 +224,7 @@ def test_comparators(
     ),
     seed=st.integers(0, 2**16),
 )
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=100)
 def test_any_combination(
     height: int,
     width: int,
@@ -246,11 +252,13 @@ def test_any_combination(
     assert_same_with_gradients(layer, size, batch)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("dilation", [1, 2, 3])
-@pytest.mark.parametrize("padding", [0, 1, 2, 5])
-@pytest.mark.parametrize("stride", [1, 2, 3, 4])
-@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 5])
+@each_pair(
+    kernel_size=[1, 2, 3, 4, 5],
+    stride=[1, 2, 3, 4],
+    padding=[0, 1, 2, 5],
+    dilation=[1, 2, 3],
+    groups=[1, 2, 4],
+)
 def test_is_conv2d_when_the_filter_is_an_ordinary_one(
     kernel_size: int, stride: int, padding: int, dilation: int, groups: int
 ) -> None:

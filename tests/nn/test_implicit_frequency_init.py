@@ -111,10 +111,11 @@ def test_sine_units_over_plain_frequencies_start_as_taps() -> None:
 
 
 @pytest.mark.parametrize("kind", ["implicit_frequency", "free_frequency", "taps"])
-@pytest.mark.parametrize(("filters", "size"), STAGES)
-def test_learns_any_filter_of_3x3(kind: str, filters: int, size: int) -> None:
+@pytest.mark.parametrize("size", [size for _, size in STAGES])
+def test_learns_any_filter_of_3x3(kind: str, size: int) -> None:
     """Adam, at five times 1e-3, on sum |k - target|^2 for targets of unit energy."""
     torch.manual_seed(0)
+    filters = 16
     layer: FreeFrequencyConv2d | ImplicitFrequencyConv2d
     if kind == "free_frequency":
         layer = FreeFrequencyConv2d(filters, filters, size, mixing="depthwise")
@@ -135,6 +136,8 @@ def test_learns_any_filter_of_3x3(kind: str, filters: int, size: int) -> None:
         residual.backward()
         optimizer.step()
         residuals.append(residual.item())
+        if residuals[-1] < 0.02:
+            break
     assert 1.5 < residuals[0] < 2.5
     assert residuals[-1] < 0.02
 

@@ -198,7 +198,7 @@ def test_batch_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(7, 4, 6, 6, requires_grad=True)
     inputs = [x, *layer.parameters()]
     whole = torch.autograd.grad(layer(x).square().sum(), inputs)
-    monkeypatch.setattr("nifbuild.nn.spectral_convolution._CHUNK_BYTES", 2 * 4 * 36 * 4)
+    monkeypatch.setattr("nifbuild.nn.spectral_convolution.CHUNK_BYTES", 2 * 4 * 36 * 4)
     for memory in ("recompute", "save"):
         layer.memory = memory
         parts = torch.autograd.grad(layer(x).square().sum(), inputs)
@@ -250,7 +250,10 @@ def test_distributed_data_parallel(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
     "arguments",
-    [{"out_channels": 2, "stride": 2}, {"memory": "save", "mixing": "depthwise"}],
+    [
+        pytest.param({"out_channels": 2, "stride": 2}, marks=pytest.mark.slow),
+        {"memory": "save", "mixing": "depthwise"},
+    ],
     ids=str,
 )
 def test_compiles_as_one_graph(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_a_kernel_is_turned_for_the_correlation():
     assert shrunk.conv.weight.shape[-2:] == (3, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(3, 9), st.integers(4, 9)),
     half=st.integers(0, 4),

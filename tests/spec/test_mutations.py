@@ -20,6 +20,7 @@ SOURCES = (
     "paper/convnext_tiny_split.yaml",
 )
 NUM_MUTATIONS = 300
+NUM_SLOW = 500
 
 JUNK = [
     "", "~", "-1", "0", "1e400", "[]", "{}", "[[1], 2]", "{a: 1}", "yes", "$", "$nope", "'", '"',
@@ -118,7 +119,13 @@ def outcome(folder: Path, seed: int) -> str:
     return "valid"
 
 
-@pytest.mark.parametrize("start", range(0, NUM_MUTATIONS, 50))
+@pytest.mark.parametrize(
+    "start",
+    [
+        *range(0, NUM_MUTATIONS, 50),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in range(NUM_MUTATIONS, NUM_SLOW, 50)),
+    ],
+)
 def test_mutated_specs_validate_or_end_in_positioned_errors(folder, start):
     outcomes = [outcome(folder, seed) for seed in range(start, start + 50)]
     # Most damage is found; some, such as another width, makes another valid spec.

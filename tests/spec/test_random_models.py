@@ -13,7 +13,7 @@ import yaml
 
 from nifbuild import build_model, load_spec
 
-NUM_MODELS = 120
+NUM_MODELS = 80
 NUM_SLOW = 2_000
 
 

@@ -16,11 +16,12 @@ from nifbuild.machine.launch import launch
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.checkpoint import Progress
 from nifbuild.runs.directory import RunDirectory
-from nifbuild.train.divergence import Diverged, _of_step, _watched
+from nifbuild.train.diagnosis import of_step, watched
+from nifbuild.train.divergence import Diverged
 from nifbuild.train.loop import Trainer
 from nifbuild.train.run import train_run
 from nifbuild.train.start import fresh_model
-from tests.train.test_run import contents
+from tests.tiny_runs import contents
 
 NAN = float("nan")
 
@@ -214,13 +215,13 @@ def test_watching_changes_nothing(resolve, tmp_path, monkeypatch):
     train_run(resolved, tmp_path / "plain")
     original = Trainer.train_step
 
-    def watched(trainer, batch):
-        with _watched(trainer.module, "") as seen:
+    def watching(trainer, batch):
+        with watched(trainer.module, "") as seen:
             loss = original(trainer, batch)
         assert seen == []
         return loss
 
-    monkeypatch.setattr(Trainer, "train_step", watched)
+    monkeypatch.setattr(Trainer, "train_step", watching)
     train_run(resolved, tmp_path / "watched")
     assert contents(tmp_path / "watched") == contents(tmp_path / "plain")
 
@@ -239,7 +240,7 @@ def test_a_step_that_the_scaler_of_fp16_skips_is_no_divergence(skipped, found):
     trainer = SimpleNamespace(
         module=module, train_step=train_step, accelerator=accelerator, progress=Progress()
     )
-    origin = _of_step(trainer, {"images": torch.ones(3, 2)})
+    origin = of_step(trainer, {"images": torch.ones(3, 2)})
     assert (origin.where if origin else "").startswith(found) and bool(origin) == bool(found)
     handle.remove()
 

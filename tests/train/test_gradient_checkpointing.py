@@ -1,6 +1,5 @@
 """Blocks that are computed again in the backward pass, against the same model that keeps all."""
 
-import json
 from contextlib import nullcontext
 
 import pytest
@@ -13,7 +12,8 @@ from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.run import train_run
-from tests.train.test_run import Stop
+from tests.children import in_children
+from tests.tiny_runs import Stop
 
 SPEC = """
 version: 1
@@ -127,7 +127,7 @@ def test_runs_end_in_the_same_weights_also_resumed(resolve_blocks, tmp_path):
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
 
 
-def test_two_processes_equal_one(resolve_blocks, tmp_path, nifbuild):
+def test_two_processes_equal_one(resolve_blocks, tmp_path):
     """With the statistics of batch normalisation over both, exchanged again in the backward pass.
 
     Dropout draws for each process, so there is none here; nor Adam, see `test_processes`.
@@ -138,12 +138,10 @@ def test_two_processes_equal_one(resolve_blocks, tmp_path, nifbuild):
         "train.optimizer={name: sgd, lr: 0.1}",
         "train.accumulate=2",
     )
-    words = [word for s in (*settings, SELECTED) for word in ("--set", s)]
-    options = ("--processes", 2, "--out", "two", "--json")
-    done = nifbuild("train", tmp_path / "blocks.yaml", *words, *options)
-    assert done.returncode == 0, done.stderr
+    resolved = resolve_blocks(*settings, SELECTED)
+    found, _ = in_children(train_run, resolved, tmp_path / "two")
     expected = train_run(resolve_blocks(*settings), tmp_path / "one").document()
-    assert json.loads(done.stdout)["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     two, one = (RunDirectory(tmp_path / name).metrics() for name in ("two", "one"))
     for mine, theirs in zip(two, one, strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)

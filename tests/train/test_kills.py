@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from nifbuild.runs.directory import RunDirectory
+from tests.tiny_runs import best_of, without_times
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
 
@@ -27,7 +28,6 @@ SETTINGS = (
     "data.augment={crop: 1, flip: 0.5, mixup: 0.4}",
 )
 SGD = "train.optimizer={name: sgd, lr: 0.1}"
-TIMES = ("seconds", "train_images_per_second", "images_per_second", "data_wait_share")
 
 
 def at(event, count=1):
@@ -41,10 +41,6 @@ def within(share):
 def weights(run):
     last = run.checkpoints[-1]
     return {file.name: file.read_bytes() for file in last.glob("*.safetensors")}
-
-
-def without_times(document):
-    return {key: value for key, value in document.items() if key not in TIMES}
 
 
 def assert_equal_runs(parts, whole):
@@ -61,7 +57,7 @@ def assert_equal_runs(parts, whole):
         [*parts.metrics(), parts.result()], [*whole.metrics(), whole.result()], strict=True
     ):
         assert without_times(mine) == without_times(theirs)
-    assert parts._read("best.json") == whole._read("best.json")
+    assert best_of(parts) == best_of(whole)
 
 
 def nothing_unfinished(run):

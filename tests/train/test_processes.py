@@ -6,14 +6,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
+from nifbuild.data.batches import evaluation_batches
 from nifbuild.errors import SpecError
-from nifbuild.machine.launch import launch
+from nifbuild.evaluate.figures import evaluate
+from nifbuild.machine.device import accelerator_on
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.train.run import train_run
+from tests.children import in_children
 
 # Not Adam: it turns the rounding noise of gradients that are zero, as those of biases before batch
 # normalisation, into steps of full size.
@@ -35,11 +40,22 @@ def processes_of(run):
     return [start["processes"] for start in starts]
 
 
-def test_two_processes_equal_one(resolve, spec_file, nifbuild, tmp_path):
+def test_two_processes_equal_one(resolve, tmp_path):
+    result, _ = in_children(train_run, resolve(*SETTINGS), tmp_path / "two")
+    assert_equals_one_process(result, resolve, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_on_two_processes_speaks_as_one(resolve, spec_file, nifbuild, tmp_path):
     options = ("--processes", 2, "--out", "two", "--json")
     done = nifbuild("train", spec_file(), *words(*SETTINGS), *options)
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)  # one document, of one process
+    lines = done.stderr.splitlines()
+    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert_equals_one_process(json.loads(done.stdout), resolve, tmp_path)
+
+
+def assert_equals_one_process(result, resolve, tmp_path):
     two = RunDirectory(tmp_path / "two")
     assert processes_of(two) == [2]
     expected = train_run(resolve(*SETTINGS), tmp_path / "one").document()
@@ -50,36 +66,27 @@ def test_two_processes_equal_one(resolve, spec_file, nifbuild, tmp_path):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-6)
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
         assert (mine["top1"], mine["lr"]) == (theirs["top1"], theirs["lr"])
-    assert [line for line in done.stderr.splitlines() if line.startswith("epoch")] == (
-        done.stderr.splitlines()
-    )
 
 
-def test_counts_on_two_processes_at_ragged_sizes(tmp_path):
+class Numbers(torch.utils.data.Dataset):
+    """Logits for images, so that the identity is a model."""
+
+    def __init__(self, logits, labels):
+        self.logits, self.labels = logits, labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitems__(self, indices):
+        return {"images": self.logits[indices], "labels": self.labels[indices]}
+
+
+def test_counts_on_two_processes_at_ragged_sizes():
     """Each image once, whatever is left for the last batch; against a naive count."""
-    script = tmp_path / "counts.py"
-    script.write_text(textwrap.dedent(COUNTS))
-    launch([sys.executable, str(script), str(tmp_path)], 2)
-    assert sorted(p.name for p in tmp_path.glob("passed*")) == ["passed_0", "passed_1"]
+    assert in_children(count_at_ragged_sizes) == [0, 1]
 
 
-COUNTS = """
-    import os, sys, torch
-    from pathlib import Path
-    from torch import nn
-    from nifbuild.data.batches import evaluation_batches
-    from nifbuild.machine.device import accelerator_on
-    from nifbuild.evaluate.figures import evaluate
-
-    class Numbers(torch.utils.data.Dataset):
-        def __init__(self, logits, labels):
-            self.logits, self.labels = logits, labels
-        def __len__(self):
-            return len(self.labels)
-        def __getitems__(self, indices):
-            return {"images": self.logits[indices], "labels": self.labels[indices]}
-
-    torch.set_num_threads(1)
+def count_at_ragged_sizes():
     with accelerator_on(torch.device("cpu"), precision="fp32") as accelerator:
         assert accelerator.num_processes == 2
         for size in (1, 2, 7, 8, 9, 12, 15, 16, 17):
@@ -93,20 +100,23 @@ COUNTS = """
             assert found.top1 == right / size, (size, found)
             loss = nn.functional.cross_entropy(logits.double(), labels).item()
             assert abs(found.loss - loss) < 1e-12, (size, found)
-        (Path(sys.argv[1]) / f"passed_{accelerator.process_index}").touch()
-"""
+        return accelerator.process_index
 
 
-def test_interrupted_and_resumed_on_two_processes(
-    spec_file, start, nifbuild, child_environment, tmp_path
-):
-    """Ctrl-C at any moment; then the same as torchrun without one, bit for bit."""
-    settings = ("train.epochs=20", "train.sync_batch_norm=false", "train.ema=0.9", "train.keep=1")
-    arguments = ["train", spec_file(dropout=True), *words(*settings)]
+INTERRUPTED = ("train.epochs=8", "train.sync_batch_norm=false", "train.ema=0.9", "train.keep=1")
+
+
+@pytest.fixture
+def interrupted(spec_file, start, tmp_path):
+    """A run on two processes that Ctrl-C has ended at any moment."""
+    arguments = ["train", spec_file(dropout=True), *words(*INTERRUPTED)]
     process = start(*arguments, "--processes", 2, "--out", "parts")
+    told = []
     for line in process.stderr:
+        told.append(line[:9])
         if line.startswith("epoch 2/"):
             break
+    assert told == ["epoch 1/8", "epoch 2/8"]  # by one process
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -117,19 +127,13 @@ def test_interrupted_and_resumed_on_two_processes(
     parts = RunDirectory(tmp_path / "parts")
     assert parts.result() is None
     assert f"saved parts/checkpoints/{parts.checkpoints[-1].name}" in stderr
+    return parts
 
-    done = nifbuild(*arguments, "--processes", 2, "--out", "parts", "--resume")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("continuing after step")
-    assert processes_of(parts) == [2, 2]
 
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    torchrun += ["--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    command = [*torchrun, "-m", "nifbuild", *map(str, arguments), "--out", "whole", "-q"]
-    subprocess.run(command, cwd=tmp_path, env=child_environment, check=True, timeout=100)
-    whole = RunDirectory(tmp_path / "whole")
-    assert processes_of(whole) == [2]
-    last = "checkpoints/step_00000100"
+def assert_equal_runs(parts, whole):
+    """Bit for bit."""
+    assert processes_of(parts) == [2, 2] and processes_of(whole) == [2]
+    last = "checkpoints/step_00000040"
     for name in ("model.safetensors", "ema.safetensors"):
         assert (whole.path / last / name).read_bytes() == (parts.path / last / name).read_bytes()
     paths = [run.path / last / "optimizer.pt" for run in (whole, parts)]
@@ -137,6 +141,28 @@ def test_interrupted_and_resumed_on_two_processes(
     assert states[0] == states[1]
     for key in ("train_loss", "loss", "top1"):
         assert [line[key] for line in whole.metrics()] == [line[key] for line in parts.metrics()]
+
+
+def test_interrupted_and_resumed_on_two_processes(interrupted, resolve, tmp_path):
+    resolved = resolve(*INTERRUPTED, dropout=True)
+    for out, resume in ((interrupted.path, True), (tmp_path / "whole", False)):
+        in_children(partial(train_run, resume=resume), resolved, out)
+    assert_equal_runs(interrupted, RunDirectory(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_the_command_resumed_equals_torchrun(
+    interrupted, spec_file, nifbuild, child_environment, tmp_path
+):
+    arguments = ["train", spec_file(dropout=True), *words(*INTERRUPTED)]
+    done = nifbuild(*arguments, "--processes", 2, "--out", "parts", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("continuing after step")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    torchrun += ["--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
+    command = [*torchrun, "-m", "nifbuild", *map(str, arguments), "--out", "whole", "-q"]
+    subprocess.run(command, cwd=tmp_path, env=child_environment, check=True, timeout=100)
+    assert_equal_runs(interrupted, RunDirectory(tmp_path / "whole"))
 
 
 def test_sigterm_saves_within_a_step(spec_file, start, tmp_path):

@@ -13,7 +13,7 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
-from tests.train.test_run import Stop, contents, losses
+from tests.tiny_runs import Stop, contents, losses
 
 
 class Notes(Reporter):

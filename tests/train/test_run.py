@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 import signal
@@ -17,49 +16,7 @@ from nifbuild.runs.loaded import load_run
 from nifbuild.train.loop import Trainer
 from nifbuild.train.run import train_run
 from nifbuild.train.start import fresh_model
-
-TIMES = (
-    "seconds",
-    "train_images_per_second",
-    "data_wait_share",
-    "images_per_second",
-    "directory",
-)
-
-
-class Stop(Reporter):
-    """Sends this process a signal in the middle of a run."""
-
-    def __init__(self, at_step=None, at_batch=None, number=signal.SIGTERM):
-        self.at_step, self.at_batch, self.number, self.batches = at_step, at_batch, number, 0
-
-    def step(self, step, loss, images_per_second, memory):
-        if step == self.at_step:
-            os.kill(os.getpid(), self.number)
-
-    def batch(self):
-        self.batches += 1
-        if self.batches == self.at_batch:
-            os.kill(os.getpid(), self.number)
-
-
-def without_times(document):
-    return {key: value for key, value in document.items() if key not in TIMES}
-
-
-def contents(directory):
-    """All that two equal runs share, bit for bit."""
-    run = RunDirectory(directory)
-    weights = {
-        f"{path.name}/{file.name}": file.read_bytes()
-        for path in run.checkpoints
-        for file in path.glob("*.safetensors")
-    }
-    states = {
-        path.name: torch.load(path / "optimizer.pt", weights_only=True) for path in run.checkpoints
-    }
-    lines = [without_times(line) for line in run.metrics()]
-    return weights, str(states), lines, run._read("best.json")
+from tests.tiny_runs import Stop, best_of, contents, losses, without_times
 
 
 def test_what_a_run_leaves(resolve, tmp_path):
@@ -107,9 +64,11 @@ def test_evaluate_repeats_the_figures(resolve, tmp_path, ema):
 def test_training_learns(resolve, tmp_path):
     result = train_run(
         resolve(
-            "train.epochs=12",
-            "data.limit={train: 400, test: 100}",
-            "train.optimizer.filters={lr_factor: 1}",  # batches of 8 at a rate of 0.01
+            "train.epochs=6",
+            "train.batch_size=10",
+            "train.optimizer.lr=0.03",
+            "data.limit={train: 600, test: 100}",
+            "train.optimizer.filters={lr_factor: 1}",
         ),
         tmp_path / "run",
     ).document()
@@ -211,9 +170,11 @@ def test_resume_refuses_a_changed_run(resolve, tmp_path, change, shown):
         (lambda run, name: (run / "best.json").write_text("{}"), r"best\.json cannot be read"),
     ],
 )
-def test_resume_notices_that_a_complete_run_was_damaged(resolve, tmp_path, damage, message):
-    result = train_run(resolve("train.epochs=2"), tmp_path / "run").document()
-    damage(tmp_path / "run", result["checkpoint"])
+def test_resume_notices_that_a_complete_run_was_damaged(
+    resolve, two_epochs, tmp_path, damage, message
+):
+    shutil.copytree(two_epochs, tmp_path / "run")
+    damage(tmp_path / "run", RunDirectory(two_epochs).result()["checkpoint"])
     figures = (tmp_path / "run" / "metrics.json").read_text()
     with pytest.raises(RunError, match=message):
         train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True)
@@ -293,7 +254,7 @@ def test_without_validation_nothing_is_chosen_on_the_test_images(resolve, tmp_pa
     assert {line["split"] for line in run.metrics()} == {"test"}
     assert not any(line["best"] for line in run.metrics())
     assert (result["selected"], result["epoch"]) == ("last", 3)
-    assert run._read("best.json") is None
+    assert best_of(run) is None
     assert run.find_checkpoint("best") == run.checkpoints[-1]
 
 
@@ -325,10 +286,6 @@ def test_monitor_loss(resolve, tmp_path):
     assert result["epoch"] == min(lines, key=lambda line: line["loss"])["epoch"]
 
 
-def losses(directory):
-    return [line["train_loss"] for line in RunDirectory(directory).metrics()]
-
-
 @pytest.mark.parametrize(
     "setting",
     [
@@ -347,10 +304,9 @@ def losses(directory):
         "data.augment.flip=0.5",
     ],
 )
-def test_each_setting_has_an_effect(resolve, tmp_path, setting):
-    train_run(resolve("train.epochs=2"), tmp_path / "plain")
+def test_each_setting_has_an_effect(resolve, two_epochs, tmp_path, setting):
     train_run(resolve("train.epochs=2", setting), tmp_path / "run")
-    assert losses(tmp_path / "run") != losses(tmp_path / "plain")
+    assert losses(tmp_path / "run") != losses(two_epochs)
 
 
 def test_filters_have_a_learning_rate_of_their_own(resolve, tmp_path):
@@ -363,11 +319,10 @@ def test_filters_have_a_learning_rate_of_their_own(resolve, tmp_path):
         assert (moved < 1e-6) == name.startswith("conv2.filter_network"), name
 
 
-def test_images_that_workers_decode(resolve, tmp_path):
-    train_run(resolve("train.epochs=2"), tmp_path / "memory")
+def test_images_that_workers_decode(resolve, two_epochs, tmp_path):
     settings = ("train.epochs=2", "data.in_memory=false", "data.workers=2")
     train_run(resolve(*settings), tmp_path / "lazy")
-    assert losses(tmp_path / "lazy") == losses(tmp_path / "memory")
+    assert losses(tmp_path / "lazy") == losses(two_epochs)
 
 
 def test_the_share_of_time_spent_waiting_for_data(resolve, tmp_path, monkeypatch):

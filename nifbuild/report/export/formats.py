@@ -21,7 +21,7 @@ from nifbuild.runs.loaded import header, load
 
 Run = Callable[[Tensor], Tensor]
 
-_ONE_FILE_BYTES = 2**31 - 2**24
+ONE_FILE_BYTES = 2**31 - 2**24
 """What protobuf can hold is 2 GiB; weights beyond this lie in a file beside the model's."""
 
 
@@ -61,7 +61,7 @@ def write_onnx(path: Path, source: Source, plain: PlainModel, batch: int | None)
     metadata = header(source.resolved, source.class_names, source.mean, source.std)
     program.model.metadata_props.update(metadata)
     size = sum(t.numel() * t.element_size() for t in plain.state_dict().values())
-    program.save(path, external_data=size > _ONE_FILE_BYTES)
+    program.save(path, external_data=size > ONE_FILE_BYTES)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:

@@ -1,16 +1,19 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from nifbuild.cli.app import app as command_line
 from nifbuild.cli.evaluate import evaluate
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
 from nifbuild.runs.directory import RunDirectory
+from tests.children import in_child
 
 
 @pytest.fixture
@@ -184,21 +187,24 @@ def test_data_from_another_file(call, spec_file, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
 @pytest.mark.parametrize("limit", [6000, 20_000], ids=["checkpoint", "events"])
-def test_a_full_disk_is_one_clear_error(spec_file, tmp_path, child_environment, limit):
-    script = (
-        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
-        "from nifbuild.cli.app import main; main()"
-    )
-    command = [sys.executable, "-c", script, "train", spec_file(), "--out", "run"]
-    command += ["--set", "train.trackers=[tensorboard]", "--set", "train.epochs=500"]
-    command += ["--set", "data.limit={train: 8, validation: 4, test: 4}"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=child_environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if not line.startswith("epoch")]
-    assert errors[0].startswith("error: cannot write to run: "), done.stderr
-    assert len(errors) == 2, done.stderr
+def test_a_full_disk_is_one_clear_error(spec_file, tmp_path, monkeypatch, limit):
+    monkeypatch.chdir(tmp_path)
+    code, said = in_child(train_with_files_of_at_most, limit, spec_file())
+    assert code == 1
+    errors = [line for line in said.splitlines() if not line.startswith("epoch")]
+    assert errors[0].startswith("error: cannot write to run: "), said
+    assert len(errors) == 2, said
+
+
+def train_with_files_of_at_most(size: int, spec: Path) -> tuple[int, str]:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    words = ["train", str(spec), "--out", "run"]
+    words += ["--set", "train.trackers=[tensorboard]", "--set", "train.epochs=500"]
+    words += ["--set", "data.limit={train: 8, validation: 4, test: 4}"]
+    done = CliRunner().invoke(command_line, words)
+    return done.exit_code, done.stderr
 
 
 def test_commands_import_no_torch():
@@ -212,14 +218,11 @@ def test_progress_of_a_terminal(resolve, tmp_path, monkeypatch):
 
     from rich.console import Console
 
-    from nifbuild.machine.progress import _Live
+    from nifbuild.machine.progress import reporter
     from nifbuild.train.run import train_run
 
-    live = _Live()
     screen = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
-    live._console = screen
-    live._bar.live.console = screen
-    train_run(resolve("train.epochs=2"), tmp_path / "run", report=live)
+    train_run(resolve("train.epochs=2"), tmp_path / "run", report=reporter(False, screen))
     shown = screen.file.getvalue()
     for word in ("epoch 2/2", "step", "loss", "% (loss", "img/s", "evaluating", "left"):
         assert word in shown

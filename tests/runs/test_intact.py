@@ -23,7 +23,7 @@ from nifbuild.runs.loaded import load_run
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
 from nifbuild.train.start import fresh_model
-from tests.train.conftest import SPEC
+from tests.tiny_runs import SPEC
 
 
 class Stop(Reporter):

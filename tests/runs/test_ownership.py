@@ -14,8 +14,7 @@ from nifbuild.errors import InterruptedRun, RunError, SpecError
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
-from tests.train.conftest import SPEC
-from tests.train.test_run import Stop
+from tests.tiny_runs import SPEC, Stop
 
 AS_ROOT = sys.platform == "linux" and os.geteuid() == 0
 NOT_MINE = (

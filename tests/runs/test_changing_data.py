@@ -7,7 +7,7 @@ from PIL import Image
 from nifbuild.errors import InterruptedRun, SpecError
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.train.run import train_run
-from tests.train.test_run import Stop
+from tests.tiny_runs import Stop
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from nifbuild.errors import InterruptedRun, RunError
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.train.run import train_run
+from tests.tiny_runs import Stop
 from tests.train.test_kills import SETTINGS, assert_equal_runs
-from tests.train.test_run import Stop
 
 AS_ROOT = sys.platform == "linux" and os.geteuid() == 0
 

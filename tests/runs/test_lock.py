@@ -7,10 +7,14 @@ import textwrap
 import time
 
 import pytest
+from typer.testing import CliRunner
 
-from nifbuild.errors import RunError
+from nifbuild.cli.app import app
+from nifbuild.errors import InterruptedRun, RunError
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.lock import LOCK, locked
+from nifbuild.train.run import train_run
+from tests.tiny_runs import Stop
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX locks")
 
@@ -79,22 +83,19 @@ def test_a_directory_in_which_nothing_was_written_is_removed(tmp_path):
     assert (tmp_path / "mine").exists()
 
 
-def test_two_commands_on_one_directory(start, nifbuild, spec_file, tmp_path):
-    arguments = ("train", spec_file(), "--out", "run", "--resume", "-q")
-    first = start(*arguments, "--epochs", 1000)
+def test_two_commands_on_one_directory(start, spec_file, resolve, tmp_path):
     run = RunDirectory(tmp_path / "run")
+    words = ["train", str(spec_file()), "--out", str(run.path), "--resume", "-q"]
+    first = start(*words, "--epochs", 1000)
     deadline = time.monotonic() + 200
     while not run.checkpoints and time.monotonic() < deadline:
         time.sleep(0.05)
-    second = nifbuild(*arguments, "--epochs", 1000)
-    assert second.returncode == 1
+    os.kill(first.pid, signal.SIGSTOP)  # it has the lock, and leaves the processor to this one
+    second = CliRunner().invoke(app, [*words, "--epochs", "1000"])
+    assert second.exit_code == 1
     assert f"process {first.pid} on " in second.stderr
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    third = start(*arguments, "--epochs", 1000)
-    before = run.checkpoints[-1]
-    while run.checkpoints[-1] == before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(third.pid, signal.SIGTERM)
-    assert "saved" in third.communicate(timeout=60)[1]
-    assert third.returncode == 143
+    at_step = run.progress(run.checkpoints[-1])["progress"]["step"] + 2
+    with pytest.raises(InterruptedRun, match=f"after step {at_step}; saved"):
+        train_run(resolve("train.epochs=1000"), run.path, resume=True, report=Stop(at_step=at_step))

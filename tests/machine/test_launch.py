@@ -20,8 +20,8 @@ rank = int(os.environ["RANK"])
 """
 
 
-def run(script, processes=3):
-    launch([sys.executable, "-c", PROLOGUE + textwrap.dedent(script)], processes)
+def run(script, processes=3, **options):
+    launch([sys.executable, "-c", PROLOGUE + textwrap.dedent(script)], processes, **options)
 
 
 def test_the_environment_that_processes_meet_by(tmp_path):
@@ -46,8 +46,7 @@ def test_only_the_first_one_is_heard(capfd):
 
 
 @pytest.mark.parametrize("kind", [RunError, SpecError])
-def test_the_first_failure_is_the_one_that_is_raised(kind, capfd, monkeypatch):
-    monkeypatch.setattr("nifbuild.machine.launch._GRACE_SECONDS", 1.0)
+def test_the_first_failure_is_the_one_that_is_raised(kind, capfd):
     started = time.monotonic()
     with pytest.raises(kind) as caught:
         run(
@@ -59,7 +58,8 @@ def test_the_first_failure_is_the_one_that_is_raised(kind, capfd, monkeypatch):
                 if rank == 2:
                     raise RuntimeError("connection closed by peer")
                 time.sleep(60)
-            """
+            """,
+            grace_seconds=1.0,
         )
     assert str(caught.value) == "a.b: the disk\n  buy one"
     assert caught.value.exit_code == (2 if kind is SpecError else 1)
@@ -180,8 +180,7 @@ from nifbuild.machine.launch import launch
 script = '''
 import os, signal, sys, time
 from pathlib import Path
-from nifbuild.machine import launch
-launch._WATCH_SECONDS, launch._SAVING_SECONDS = 0.05, 0.1
+from nifbuild.machine.launch import reporting_failure
 folder = Path("{folder}")
 def save(number, frame):
     (folder / "saved").touch()
@@ -191,7 +190,7 @@ def end(code, leave=os._exit):
     leave(code)
 signal.signal(signal.SIGTERM, save if {heeds} else signal.SIG_IGN)
 os._exit = end
-with launch.reporting_failure():
+with reporting_failure(watch_seconds=0.05, saving_seconds=0.1):
     (folder / "writing").write_text(str(os.getpid()))
     (folder / "writing").rename(folder / "started")
     time.sleep(600)

@@ -222,7 +222,9 @@ def test_free_memory_heeds_the_limits_of_a_container(tmp_path, monkeypatch):
     (tmp_path / "current").write_text("2000\n")
     names = (str(tmp_path / "max"), str(tmp_path / "current"))
     cpu = torch.device("cpu")
-    monkeypatch.setattr("nifbuild.machine.memory._CGROUPS", (("/nowhere", "/nowhere"), names))
+    monkeypatch.setattr(
+        "nifbuild.machine.memory.CONTAINER_FILES", (("/nowhere", "/nowhere"), names)
+    )
     assert (total_memory(cpu), free_memory(cpu)) == (5000, 3000)
     (tmp_path / "max").write_text("max\n")
     assert total_memory(cpu) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
