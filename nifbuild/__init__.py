@@ -11,6 +11,8 @@ command line says (`nifbuild shrink --help`). Those two have longer names than t
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nifbuild.machine import VERSION
+
 if TYPE_CHECKING:
     from nifbuild.compile import build_model
     from nifbuild.evaluate.predict import Prediction, Predictions
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved, load_spec
     from nifbuild.train.run import Trained
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "Analysis": "nifbuild.report.analysis.analysis",

@@ -71,7 +71,7 @@ def circle(files: dict[str, str]) -> list[str]:
     """Modules that import each other in a circle, lazily or for types alone too; none: empty."""
     modules = {_module(name): text for name, text in files.items()}
     graph = {
-        module: {m for m, _ in imports(ast.parse(text)) if m in modules and m != module}
+        module: {m for m in _imported(text, modules) if m != module}
         for module, text in modules.items()
         if module not in ("nifbuild", "nifbuild.__main__")
     }
@@ -80,6 +80,19 @@ def circle(files: dict[str, str]) -> list[str]:
     except graphlib.CycleError as error:
         return list(error.args[1])
     return []
+
+
+def _imported(text: str, modules: dict[str, str]) -> set[str]:
+    """The modules that a file names: of `from package import module`, the module."""
+    found = {name for name, _ in imports(ast.parse(text))} & modules.keys()
+    meant = {f"{m}.{alias}" for m, alias in _from_imports(ast.parse(text))} & modules.keys()
+    packages = {m for m, alias in _from_imports(ast.parse(text)) if f"{m}.{alias}" not in modules}
+    return found - ({name.rpartition(".")[0] for name in meant} - packages)
+
+
+def _from_imports(tree: ast.Module) -> list[tuple[str, str]]:
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return [(node.module or "", alias.name) for node in nodes for alias in node.names]
 
 
 def _module(name: str) -> str:

@@ -23,10 +23,10 @@ _COMPUTE = ("report/kernels.py", "ablate/worker.py")
 
 def versions() -> dict[str, str]:
     """The versions that results depend on, and the code."""
-    from nifbuild import __version__
+    from nifbuild.machine import VERSION
 
     torch = ".".join(version("torch").split(".")[:2])
-    return {"nifbuild": __version__, "torch": torch, "code": code_fingerprint()}
+    return {"nifbuild": VERSION, "torch": torch, "code": code_fingerprint()}
 
 
 def origins(study: Study, *, fetch: bool) -> dict[str, Origin]:

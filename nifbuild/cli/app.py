@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nifbuild import __version__
 from nifbuild.cli import (
     ablate,
     analyze,
@@ -28,6 +27,7 @@ from nifbuild.cli import (
 )
 from nifbuild.cli.command import as_typed
 from nifbuild.errors import Problem, SpecError, shown
+from nifbuild.machine import VERSION
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports none but the subclass
 
@@ -70,7 +70,7 @@ _options = {"traceback": False}
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nifbuild {__version__}")
+        typer.echo(f"nifbuild {VERSION}")
         raise typer.Exit
 
 

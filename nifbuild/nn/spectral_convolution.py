@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-import nifbuild.nn.frame as framing
 from nifbuild.geometry import Frame
+from nifbuild.nn import frame as framing
 from nifbuild.nn.fourier import fold, full_precision, half_plane_weight, transform_dtype, unfold
 from nifbuild.nn.tracing import is_batched, max_chunks, takes_cpu_ways, takes_single_steps
 

@@ -4,8 +4,8 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
-from nifbuild import __version__
 from nifbuild.errors import shown
+from nifbuild.machine import VERSION
 from nifbuild.report.analysis.analysis import NAMES, Analysis, ModelFigures
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.verdict import verdicts
@@ -117,7 +117,7 @@ def page_html(analysis: Analysis, pictures: Mapping[str, Sequence[bytes]]) -> st
 {_table(analysis)}
 </section>
 </main>
-<footer class="faint"><p>nifbuild {__version__}. All figures are in analysis.json.</p></footer>
+<footer class="faint"><p>nifbuild {VERSION}. All figures are in analysis.json.</p></footer>
 </body>
 </html>
 """
