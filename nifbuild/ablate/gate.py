@@ -102,7 +102,11 @@ def _checked(
     main: Results | None,
     looks: Sequence[Look],
 ) -> GateResult:
-    other = results.find(own.baseline) if gate.versus == "baseline" else None
+    other = None
+    if gate.versus not in (None, "main"):
+        variant = next(v for v in study.variants if v.labels == own.labels)
+        compared = study.compared_with(gate, variant)
+        other = None if compared is None else results.find(compared.labels)
     if gate.versus == "main" and main is not None:
         other = main.find(own.labels)
     if gate.versus is not None and other is None:
@@ -157,7 +161,7 @@ def _known(gate: GateSpec, own: VariantResults, other: VariantResults | None) ->
         reference = other.costs[gate.metric]
         good = value <= reference * (1 + limit)
         change = f"{value / reference - 1:+.2%}" if reference else "from 0"
-        reason = f"{text(value)}, {gate.versus} {text(reference)} ({change})"
+        reason = f"{text(value)}, {gate.versus_text} {text(reference)} ({change})"
     verdict: Verdict = "pass" if good else "fail"
     return GateResult(gate, own.labels, own.name, verdict, reason, value=value)
 
@@ -302,8 +306,8 @@ def _who_lacks(gate: GateSpec, own: VariantResults, other: VariantResults | None
             else ("the variant has none yet")
         )
     if other is not None and not other.values(gate.metric):
-        return f"{gate.versus} ({other.name}) has none"
-    return f"the variant and {gate.versus} have no seed in common"
+        return f"{gate.versus_text} ({other.name}) has none"
+    return f"the variant and {gate.versus_text} have no seed in common"
 
 
 def amount_text(gate: GateSpec, value: float) -> str:

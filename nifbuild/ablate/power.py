@@ -127,10 +127,10 @@ def _power(collected: Collected, gate: GateSpec, variant: Variant) -> GatePower:
     done: Summary | None = None
     if gate.versus is None:
         done = summarize(list(own.values(gate.metric).values()))
-    elif gate.versus == "baseline":
-        baseline = collected.study.baseline_of(variant)
-        assert baseline is not None  # it was checked
-        done = summarize(paired(own, _results(collected, baseline), gate.metric)[0])
+    elif gate.versus != "main":
+        other = collected.study.compared_with(gate, variant)
+        assert other is not None  # it was checked
+        done = summarize(paired(own, _results(collected, other), gate.metric)[0])
     spread, pilot_seeds = gate.assumed_spread, None
     if spread is None and done is not None and done.std is not None:
         spread, pilot_seeds = max(done.std, own.resolution(gate.metric)), done.n

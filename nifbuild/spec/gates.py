@@ -42,9 +42,10 @@ class GateSpec(Spec):
     seed; params, macs, train_peak_bytes and inference_peak_bytes are those of `nifbuild inspect`.
     """
 
-    versus: Literal["baseline", "main"] | None = None
-    """What it is compared with, seed by seed: the study's baseline, or the same variant in the
-    report that `--main` names. Null: with `min` or `max`."""
+    versus: Literal["baseline", "main"] | dict[str, str | int | float | bool] | None = None
+    """What it is compared with, seed by seed: the study's baseline, the same variant in the report
+    that `--main` names, or the variant with these labels, by axis, and else the same. Null: with
+    `min` or `max`."""
 
     margin: Amount | None = None
     """The difference to the other that is allowed, of a measured metric: `-0.5pp` lets accuracy be
@@ -78,6 +79,13 @@ class GateSpec(Spec):
         return self.metric in MEASURED
 
     @property
+    def versus_text(self) -> str:
+        """What it is compared with, in words: `baseline`, `main`, or `filters=standard`."""
+        if isinstance(self.versus, dict):
+            return ", ".join(f"{axis}={label}" for axis, label in self.versus.items())
+        return self.versus or ""
+
+    @property
     def prefers_high(self) -> bool:
         """Whether more of its metric is better."""
         return self.metric in ACCURACIES
@@ -98,7 +106,8 @@ class GateSpec(Spec):
         words = {"max": "at most", "min": "at least", "max_increase": "at most"}
         text = f"{self.metric} {words.get(name, 'within')} {amount}"
         if self.versus is not None:
-            text += f" more than {self.versus}" if name == "max_increase" else f" of {self.versus}"
+            text += " more than " if name == "max_increase" else " of "
+            text += self.versus_text
         return text
 
     @property

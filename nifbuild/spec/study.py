@@ -144,6 +144,15 @@ class Study:
         wanted = {**variant.labels, **self.reference}
         return next((v for v in self.variants if v.labels == wanted), None)
 
+    def compared_with(self, gate: GateSpec, variant: Variant) -> Variant | None:
+        """The variant of this study that a gate compares one with, where there is one."""
+        if gate.versus == "baseline":
+            return self.baseline_of(variant)
+        if not isinstance(gate.versus, dict):
+            return None
+        wanted = {**variant.labels, **_labels_of(gate.versus)}
+        return next((v for v in self.variants if v.labels == wanted and v is not variant), None)
+
     def variants_of(self, gate: GateSpec) -> list[Variant]:
         """Those that a gate is for."""
         without = self.without_sizes(gate)
@@ -156,11 +165,18 @@ class Study:
         return [variant for variant in self._named_by(gate) if not variant.has_sizes]
 
     def _named_by(self, gate: GateSpec) -> list[Variant]:
-        where = {axis: label_of(value) for axis, value in gate.where.items()}
+        where = _labels_of(gate.where)
         named = [variant for variant in self.variants if variant.matches(where)]
         if gate.versus == "baseline":
             return [variant for variant in named if not self.is_baseline(variant)]
+        if isinstance(gate.versus, dict):
+            other = _labels_of(gate.versus)
+            return [variant for variant in named if not variant.matches(other)]
         return named
+
+
+def _labels_of(values: Mapping[str, object]) -> Labels:
+    return {axis: label_of(value) for axis, value in values.items()}
 
 
 def label_text(labels: Labels) -> str:

@@ -157,21 +157,24 @@ class LabelReader:
         for index, gate in enumerate(self.spec.gates):
             path = ("gates", index)
             self._known(gate.where, (*path, "where"))
-            compares = gate.versus == "baseline"
-            if compares and not study.reference:
+            if isinstance(gate.versus, dict):
+                self._known(gate.versus, (*path, "versus"))
+            compares = gate.versus not in (None, "main")
+            if gate.versus == "baseline" and not study.reference:
                 self._problem("the study has no baseline", (*path, "versus"), "add `baseline:`")
                 continue
             found = study.variants_of(gate)
             if not found and not self.problems:
                 self._problem("it is for no variant", path, self._why_none(study, gate))
             for variant in found if compares else ():
-                fix = "include its baseline, or choose variants with `where`"
-                baseline = study.baseline_of(variant)
+                fix = f"include its {gate.versus_text}, or choose variants with `where`"
+                baseline = study.compared_with(gate, variant)
                 if baseline is None:
-                    what = f"{variant.name} has no baseline in this study"
+                    what = f"{variant.name} has no {gate.versus_text} in this study"
                     self._problem(what, (*path, "versus"), fix)
                 elif gate.metric == "effective_size" and not baseline.has_sizes:
-                    what = f"{baseline.name}, the baseline of {variant.name}, {_WITHOUT_SIZES}"
+                    what = f"{baseline.name}, the {gate.versus_text} of {variant.name}"
+                    what += f", {_WITHOUT_SIZES}"
                     fix = "give a fixed limit, `max` or `min`, without `versus`"
                     self._problem(what, (*path, "metric"), fix)
 

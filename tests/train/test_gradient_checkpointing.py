@@ -141,7 +141,7 @@ def test_two_processes_equal_one(resolve_blocks, tmp_path):
     resolved = resolve_blocks(*settings, SELECTED)
     found, _ = in_children(train_run, resolved, tmp_path / "two")
     expected = train_run(resolve_blocks(*settings), tmp_path / "one").document()
-    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert found.loss == pytest.approx(expected["loss"], rel=1e-5)
     two, one = (RunDirectory(tmp_path / name).metrics() for name in ("two", "one"))
     for mine, theirs in zip(two, one, strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)

@@ -42,7 +42,7 @@ def processes_of(run):
 
 def test_two_processes_equal_one(resolve, tmp_path):
     result, _ = in_children(train_run, resolve(*SETTINGS), tmp_path / "two")
-    assert_equals_one_process(result, resolve, tmp_path)
+    assert_equals_one_process(result.document(), resolve, tmp_path)
 
 
 @pytest.mark.slow
