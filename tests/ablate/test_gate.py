@@ -62,6 +62,19 @@ def check(tmp_path):
     return run
 
 
+def test_versus_labels_is_as_versus_baseline(check):
+    gate = "{metric: top1, versus: %s, margin: -3.7pp}"
+    (one,) = check(gate % "baseline", results(STANDARD, LOWER))
+    (other,) = check(gate % "{filters: standard}", results(STANDARD, LOWER))
+    assert other.variant == "filters=implicit"
+    assert (one.verdict, one.low, one.high) == (other.verdict, other.low, other.high)
+    (turned,) = check(gate % "{filters: implicit}", results(STANDARD, LOWER))
+    assert turned.variant == "filters=standard" and turned.value == pytest.approx(0.02)
+    costs = "{metric: params, versus: {filters: standard}, max_increase: 5%}"
+    (known,) = check(costs, results(STANDARD, LOWER))
+    assert known.verdict == "pass" and "filters=standard" in known.reason
+
+
 @pytest.mark.parametrize(
     ("margin", "verdict"), [("-3.7pp", "pass"), ("-3.6pp", "inconclusive"),
                             ("-0.4pp", "inconclusive"), ("-0.3pp", "fail")]

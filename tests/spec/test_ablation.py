@@ -143,9 +143,26 @@ def test_gates_are_for_the_variants_that_they_name(study):
     assert len(found.variants_of(second)) == 6
 
 
+def test_gates_may_compare_with_any_variant(study):
+    gate = "{metric: top1, versus: {filters: last}, margin: 0pp, where: {vars.width: 6}}"
+    found = study(STUDY.replace("baseline: standard\n", "") + f"gates: [{gate}]\n")
+    gate = found.spec.gates[0]
+    assert str(gate) == "top1 within 0pp of filters=last"
+    named = found.variants_of(gate)
+    assert [v.labels["filters"] for v in named] == ["standard", "both"]
+    assert {found.compared_with(gate, v).name for v in named} == {"filters=last, vars.width=6"}
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        (("matrix:", "gates: [{metric: top1, versus: {filters: lst}, margin: 0pp}]\nmatrix:"),
+         "there is no label 'lst'"),
+        (("matrix:", "gates: [{metric: top1, versus: {filter: last}, margin: 0pp}]\nmatrix:"),
+         "there is no axis 'filter'"),
+        (("matrix:", "exclude: [{filters: last, vars.width: 4}]\n"
+          "gates: [{metric: top1, versus: {filters: last}, margin: 0pp}]\nmatrix:"),
+         "filters=standard, vars.width=4 has no filters=last in this study"),
         (("base: base.yaml", "base: bse.yaml"), "2:7: base: no such file: "),
         (("baseline: standard", "baseline: standrd"), "3:11: baseline: there is no label"),
         (("baseline: standard", "baseline: {filter: both}"), "there is no axis 'filter'"),
