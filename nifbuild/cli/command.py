@@ -54,7 +54,7 @@ def _reporter(quiet: bool) -> Iterator[Any]:
 def status_line(quiet: bool) -> Iterator[Any]:
     """A line that says what is being measured."""
     with loading():
-        from nifbuild.report.bench.progress import StatusLine
+        from nifbuild.machine.terminal import StatusLine
     with StatusLine() as status:
         yield status.show
 

@@ -167,7 +167,7 @@ def bench(
         from nifbuild.report.bench.growth import GrowthRequest
         from nifbuild.report.bench.layers import LayersRequest, default_shapes, shapes_of
         from nifbuild.report.bench.overhead import OverheadReport, OverheadRequest
-        from nifbuild.report.bench.plot import plot_report
+        from nifbuild.report.bench.report_plots import plot_report
         from nifbuild.report.bench.setting import Setting, device_named
         from nifbuild.report.bench.step import StepRequest
         from nifbuild.report.output_file import file_problem
