@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from nifbuild import load_spec
-from nifbuild.report.kernels import effective_size, layer_kernels, window_shares
+from nifbuild.report.filter_windows import effective_size, layer_kernels, window_shares
 from nifbuild.runs.loaded import load_run
+from nifbuild.train.initial_weights import fresh_model
 from nifbuild.train.run import train_run
-from nifbuild.train.start import fresh_model
 
 HERE = Path(__file__).parent
 SIZE = 24

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nifbuild.report.bench import bench
     from nifbuild.report.evaluate_run import evaluate_run
     from nifbuild.report.export import export
-    from nifbuild.report.export.write import Exported
+    from nifbuild.report.export.exported import Exported
     from nifbuild.report.inspect import inspect
     from nifbuild.report.inspect.several import Several
     from nifbuild.report.predict import predict
@@ -40,7 +40,7 @@ _HOMES = {
     "Analysis": "nifbuild.report.analysis.analysis",
     "Evaluation": "nifbuild.evaluate.result",
     "Evaluations": "nifbuild.evaluate.result",
-    "Exported": "nifbuild.report.export.write",
+    "Exported": "nifbuild.report.export.exported",
     "LoadedModel": "nifbuild.runs.loaded",
     "Prediction": "nifbuild.evaluate.predict",
     "Predictions": "nifbuild.evaluate.predict",

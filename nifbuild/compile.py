@@ -57,7 +57,7 @@ def _build_scope(
     recomputed: Collection[str],
     init: InitSection,
 ) -> "nn.Module":
-    from nifbuild.nn.graph import Step, StepGraph
+    from nifbuild.nn.step_graph import Step, StepGraph
 
     groups: dict[str, list[int]] = {}
     for index in members:

@@ -17,7 +17,7 @@ PRELOADED = [
     "nifbuild.cli.app",
     "nifbuild.train.run",
     "nifbuild.runs.loaded",
-    "nifbuild.report.kernels",
+    "nifbuild.report.filter_windows",
     "torch._dynamo",
     "datasets",
     "sklearn.datasets",

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from nifbuild.nn.graph import Step, StepGraph
+from nifbuild.nn.step_graph import Step, StepGraph
 from nifbuild.nn.tracing import Undrawn
 from nifbuild.spec.ops import OP_CLASSES, OPS, Layer, Shape, ShapeError
 

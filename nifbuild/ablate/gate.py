@@ -7,7 +7,7 @@ from typing import Literal
 
 from nifbuild.ablate.comparable import incomparable
 from nifbuild.ablate.forms import Document
-from nifbuild.ablate.looks import Look, changed_since
+from nifbuild.ablate.interim_looks import Look, changed_since
 from nifbuild.ablate.results import DIFFERENCES, RANGES, Results, VariantResults, paired
 from nifbuild.ablate.statistics import (
     ANY,

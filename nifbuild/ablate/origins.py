@@ -57,7 +57,7 @@ def origins(study: Study, *, fetch: bool) -> dict[str, Origin]:
 
 def _opened(resolved: "Resolved", *, fetch: bool) -> "Catalog | None":
     """The data; None where it need not be there, and is not."""
-    from nifbuild.runs.data import open_for
+    from nifbuild.runs.opened_data import open_for
 
     if not fetch and isinstance(resolved.spec.data, HubData):
         return None
@@ -75,7 +75,7 @@ def _fingerprints(
 ) -> tuple[str, str | None]:
     """Of the data, and of the weights that training starts from."""
     from nifbuild.data.batches import check_batch_size
-    from nifbuild.train.start import read_pretrained
+    from nifbuild.train.initial_weights import read_pretrained
 
     if catalog is not None:
         resolved = resolved.adopt(catalog.num_classes)

@@ -21,7 +21,7 @@ _PRELOADED = [
     "nifbuild.ablate.worker",
     "nifbuild.train.run",
     "nifbuild.runs.loaded",
-    "nifbuild.report.kernels",
+    "nifbuild.report.filter_windows",
     # What those import when they first need it.
     "torch._dynamo",
     "datasets",

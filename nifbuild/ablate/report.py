@@ -11,8 +11,8 @@ from nifbuild.ablate.cells import Store
 from nifbuild.ablate.collect import collect
 from nifbuild.ablate.comment import report_markdown
 from nifbuild.ablate.gate import GateResult, check_gates, overall
+from nifbuild.ablate.interim_looks import note_look, read_looks
 from nifbuild.ablate.junit import junit_xml
-from nifbuild.ablate.looks import note_look, read_looks
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
 from nifbuild.report.output_file import MAKER, require_folder, written_folder
 from nifbuild.runs.documents import as_json

@@ -163,9 +163,9 @@ def _figures(cell: CellDirectory, figures: Document, description: Document) -> D
 
 def _filter_sizes(run: Path) -> Document:
     """Of a run, at the checkpoint of its figures, beside the weights that training started from."""
-    from nifbuild.report.kernels import effective_sizes
+    from nifbuild.report.filter_windows import effective_sizes
     from nifbuild.runs.loaded import load_run
-    from nifbuild.train.start import fresh_model
+    from nifbuild.train.initial_weights import fresh_model
 
     trained = load_run(run)
     shape = trained.resolved.graph.input_shape

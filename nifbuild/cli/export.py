@@ -8,7 +8,7 @@ from nifbuild.cli.command import command
 from nifbuild.report.export import export as _export
 
 if TYPE_CHECKING:
-    from nifbuild.report.export.write import Exported
+    from nifbuild.report.export.exported import Exported
 
 
 def _show(exported: "Exported") -> None:

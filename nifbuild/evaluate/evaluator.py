@@ -19,9 +19,9 @@ from nifbuild.evaluate.figures import Figures, evaluate
 from nifbuild.machine.device import Placement, accelerator_on, determinism, resolve_device
 from nifbuild.machine.memory import explaining_lack_of_memory
 from nifbuild.machine.progress import Reporter
-from nifbuild.runs.data import load_images, warn_left_out
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel
+from nifbuild.runs.opened_data import load_images, warn_left_out
 from nifbuild.spec.data import Augment, Normalize
 from nifbuild.spec.data_file import load_data
 from nifbuild.spec.splits import Role, final_split

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from nifbuild.errors import Problem, SpecError
 from nifbuild.machine.processes import world_size
-from nifbuild.nn.graph import StepGraph
+from nifbuild.nn.step_graph import StepGraph
 from nifbuild.spec.training import TrainSpec
 
 if TYPE_CHECKING:

@@ -88,7 +88,7 @@ def evaluate_run(
         RunError: If a file is missing or damaged, or one cannot be written.
     """
     with loading():
-        from nifbuild.evaluate.evaluate import evaluate_at_sizes
+        from nifbuild.evaluate.of_run import evaluate_at_sizes
         from nifbuild.evaluate.result import Evaluations
         from nifbuild.evaluate.sizes import parse_sizes
         from nifbuild.report.confusion import save_confusion

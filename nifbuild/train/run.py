@@ -34,18 +34,18 @@ from nifbuild.machine.sharding import require_shardable
 from nifbuild.machine.signals import Interrupt
 from nifbuild.nn.sync_batch_norm import sync_batch_norm
 from nifbuild.runs.checkpoint import Identity
-from nifbuild.runs.data import describe_data, load_images, open_for, warn_left_out
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.environment import describe_environment
 from nifbuild.runs.intact import evaluated_weights, evidence
+from nifbuild.runs.opened_data import describe_data, load_images, open_for, warn_left_out
 from nifbuild.runs.weights import load_model
 from nifbuild.spec.splits import Role, final_split
 from nifbuild.spec.training import TrainSpec
-from nifbuild.train.compilation import compiled_or_eager
 from nifbuild.train.diagnosis import locate
 from nifbuild.train.divergence import Diverged
 from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
+from nifbuild.train.initial_weights import Pretrained, fresh_model, read_pretrained
 from nifbuild.train.loop import Trainer
 from nifbuild.train.objective import Objective
 from nifbuild.train.optim import build_optimizer
@@ -56,8 +56,8 @@ from nifbuild.train.resume import (
     note_other_epochs,
     warn_lost_epochs,
 )
-from nifbuild.train.start import Pretrained, fresh_model, read_pretrained
 from nifbuild.train.step import TrainingStep
+from nifbuild.train.torch_compile import compiled_or_eager
 from nifbuild.train.trackers import require_trackers, trackers_on
 
 if TYPE_CHECKING:

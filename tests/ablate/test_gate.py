@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nifbuild.ablate.gate import check_gates, overall, tally
-from nifbuild.ablate.looks import Look
+from nifbuild.ablate.interim_looks import Look
 from nifbuild.ablate.results import Failed, Results, VariantResults, load_results
 from nifbuild.errors import RunError, SpecError
 from nifbuild.spec.ablation import load_study

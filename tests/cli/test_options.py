@@ -83,9 +83,9 @@ def test_public_names_stay_functions_whatever_is_imported():
         for name in functions:
             getattr(nifbuild, name)
         assert not {{"torch", "accelerate", "matplotlib"}} & set(sys.modules)
-        import nifbuild.evaluate.evaluate, nifbuild.evaluate.predict, nifbuild.train.run
-        import nifbuild.report.export.write, nifbuild.report.inspect.result
-        import nifbuild.report.shrink.cut, nifbuild.report.analysis.write
+        import nifbuild.evaluate.of_run, nifbuild.evaluate.predict, nifbuild.train.run
+        import nifbuild.report.export.exported, nifbuild.report.inspect.result
+        import nifbuild.report.shrink.cut, nifbuild.report.analysis.folder
         import nifbuild.report.bench.table, nifbuild.report.train_spec
         import nifbuild.report.evaluate_run, nifbuild.report.predict
         for name in functions:

@@ -20,7 +20,7 @@ from nifbuild.machine.memory import (
     require_memory,
     total_memory,
 )
-from nifbuild.report.inspect.memory import predict
+from nifbuild.report.inspect.prediction import predict
 from nifbuild.report.inspect.shortage import explain_shortage
 from nifbuild.report.inspect.targets import Target
 from nifbuild.report.show.units import bytes_text

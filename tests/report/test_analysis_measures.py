@@ -13,7 +13,7 @@ from nifbuild.nn import FreeFrequencyConv2d
 from nifbuild.report.analysis.components import choose_samples, crop, measure_components
 from nifbuild.report.analysis.filters import Spread, measure_filters, radial_spectra
 from nifbuild.report.analysis.receptive_field import measure_receptive_fields, stage_ends
-from nifbuild.report.kernels import LayerKernels
+from nifbuild.report.filter_windows import LayerKernels
 
 
 def layer(path: str, kernels: torch.Tensor) -> LayerKernels:

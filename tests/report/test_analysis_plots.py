@@ -12,12 +12,12 @@ from nifbuild.nn import FreeFrequencyConv2d
 from nifbuild.report.analysis.analysis import Analysis, ModelFigures
 from nifbuild.report.analysis.components import choose_samples, measure_components
 from nifbuild.report.analysis.filters import measure_filters
+from nifbuild.report.analysis.folder import draw
 from nifbuild.report.analysis.plot_curves import plot_sizes
 from nifbuild.report.analysis.plot_images import plot_gallery
 from nifbuild.report.analysis.receptive_field import ReceptiveField
 from nifbuild.report.analysis.verdict import verdicts
-from nifbuild.report.analysis.write import draw
-from nifbuild.report.kernels import LayerKernels
+from nifbuild.report.filter_windows import LayerKernels
 from nifbuild.report.show.plots import COLUMN_INCHES, PAPER, short_names
 
 

@@ -8,7 +8,7 @@ from nifbuild.errors import SpecError
 from nifbuild.report.bench.overhead import BareLoop, OverheadRequest, _EnoughError, _Turns
 from nifbuild.report.bench.report_tables import print_report
 from nifbuild.spec.resolve import load_spec
-from nifbuild.train.start import fresh_model
+from nifbuild.train.initial_weights import fresh_model
 
 SPEC = """
 version: 1

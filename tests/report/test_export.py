@@ -18,9 +18,9 @@ import nifbuild
 from nifbuild.cli.export import export
 from nifbuild.cli.output import guard
 from nifbuild.report.export import formats
+from nifbuild.report.export.exported import write_source
 from nifbuild.report.export.formats import Written
 from nifbuild.report.export.source import Source
-from nifbuild.report.export.write import write_source
 from nifbuild.spec.resolve import load_spec
 
 PAPER = sorted((Path(__file__).parents[2] / "specs/paper").glob("*.yaml"))
@@ -220,7 +220,7 @@ def test_a_file_that_computes_something_else_is_removed(call, monkeypatch, wrong
         path.touch()
         return Written(lambda images: source.model(images).detach() + wrong, {"checked_with": "x"})
 
-    monkeypatch.setattr("nifbuild.report.export.write.write_safetensors", write)
+    monkeypatch.setattr("nifbuild.report.export.exported.write_safetensors", write)
     Path("bad").write_text("before")
     done = call("fresh.yaml", "--format", "safetensors", "-o", "bad", "--overwrite")
     assert done.exit_code == 1 and "x differs from the model by" in done.stderr

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nifbuild import build_model, load_spec
-from nifbuild.nn.graph import Step, StepGraph
+from nifbuild.nn.step_graph import Step, StepGraph
 from nifbuild.report.inspect.inspection import inspect_spec
 from nifbuild.report.inspect.targets import Target
 from nifbuild.spec.ops import OP_CLASSES, Cost, Layer, Merge, Shape, ShapeError

@@ -14,8 +14,8 @@ from nifbuild.nn import ImplicitFrequencyConv2d
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect.budget import largest_batch
 from nifbuild.report.inspect.inspection import inspect_spec
-from nifbuild.report.inspect.memory import predict
 from nifbuild.report.inspect.on_meta import _results
+from nifbuild.report.inspect.prediction import predict
 from nifbuild.report.inspect.targets import BOUND, Target, optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.verify import verify
 from nifbuild.report.inspect.weightless import Trace, Weightless

@@ -9,7 +9,12 @@ from torch import nn
 
 import nifbuild
 from nifbuild.nn import FreeFrequencyConv2d
-from nifbuild.report.kernels import effective_size, layer_kernels, window_shares, window_sizes
+from nifbuild.report.filter_windows import (
+    effective_size,
+    layer_kernels,
+    window_shares,
+    window_sizes,
+)
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ from torch import nn
 from nifbuild import build_model
 from nifbuild.errors import SpecError
 from nifbuild.nn import FreeFrequencyConv2d
-from nifbuild.report.kernels import LayerKernels, layer_kernels
+from nifbuild.report.filter_windows import LayerKernels, layer_kernels
 from nifbuild.report.shrink.changes import change_bounds
 from nifbuild.report.shrink.ordinary import as_ordinary, ordinary_model
 from nifbuild.report.shrink.windows import LayerWindows, critical_masses

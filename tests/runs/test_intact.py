@@ -21,8 +21,8 @@ from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.intact import evaluated_weights
 from nifbuild.runs.loaded import load_run
 from nifbuild.spec.resolve import load_spec
+from nifbuild.train.initial_weights import fresh_model
 from nifbuild.train.run import train_run
-from nifbuild.train.start import fresh_model
 from tests.tiny_runs import SPEC
 
 

@@ -18,9 +18,9 @@ from nifbuild.runs.checkpoint import Progress
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.train.diagnosis import of_step, watched
 from nifbuild.train.divergence import Diverged
+from nifbuild.train.initial_weights import fresh_model
 from nifbuild.train.loop import Trainer
 from nifbuild.train.run import train_run
-from nifbuild.train.start import fresh_model
 from tests.tiny_runs import contents
 
 NAN = float("nan")

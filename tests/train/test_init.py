@@ -13,8 +13,8 @@ from nifbuild import build_model, evaluate_run, load_spec
 from nifbuild.errors import InterruptedRun, RunError, SpecError
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
+from nifbuild.train.initial_weights import fresh_model
 from nifbuild.train.run import train_run
-from nifbuild.train.start import fresh_model
 
 
 def weights(classes=10, conv2=(8, 6, 3, 3)):

@@ -13,9 +13,9 @@ from nifbuild.errors import InterruptedRun, RunError, SpecError
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import load_run
+from nifbuild.train.initial_weights import fresh_model
 from nifbuild.train.loop import Trainer
 from nifbuild.train.run import train_run
-from nifbuild.train.start import fresh_model
 from tests.tiny_runs import Stop, best_of, contents, losses, without_times
 
 

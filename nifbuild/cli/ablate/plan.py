@@ -17,7 +17,7 @@ def plan(
     variant exceeds the budget of its spec.
     """
     with loading():
-        from nifbuild.ablate.looks import note_look
+        from nifbuild.ablate.interim_looks import note_look
         from nifbuild.ablate.plan import make_plan
         from nifbuild.ablate.power import powers
         from nifbuild.ablate.study_tables import plan_grid, plan_notes

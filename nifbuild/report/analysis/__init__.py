@@ -92,7 +92,7 @@ def analyze(
     """
     with loading():
         from nifbuild.report.analysis.analysis import analyze_run
-        from nifbuild.report.analysis.write import require_writable, write_analysis
+        from nifbuild.report.analysis.folder import require_writable, write_analysis
         from nifbuild.runs.directory import RunDirectory
 
     RunDirectory(run).require_run()

@@ -34,7 +34,7 @@ from nifbuild.report.analysis.receptive_field import (
     measure_receptive_fields,
     stage_ends,
 )
-from nifbuild.report.kernels import layer_kernels
+from nifbuild.report.filter_windows import layer_kernels
 from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.units import shape_text
 from nifbuild.runs.directory import RunDirectory

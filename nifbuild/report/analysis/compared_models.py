@@ -13,7 +13,7 @@ from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.ops.global_conv import GlobalConv
-from nifbuild.train.start import fresh_model, read_pretrained
+from nifbuild.train.initial_weights import fresh_model, read_pretrained
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nifbuild.report.kernels import LayerKernels, effective_size, window_shares
+from nifbuild.report.filter_windows import LayerKernels, effective_size, window_shares
 
 NUM_COMPONENTS = 6
 _MAX_FILTERS = 1000

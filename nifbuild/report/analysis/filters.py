@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nifbuild.report.kernels import LayerKernels, effective_size, window_shares, window_sizes
+from nifbuild.report.filter_windows import LayerKernels, effective_size, window_shares, window_sizes
 
 LOW_FREQUENCY = 0.25
 """Cycles per pixel, half of the highest frequency along an axis: below it is what is called low."""

@@ -18,7 +18,7 @@ from nifbuild.report.analysis.components import (
     crop,
 )
 from nifbuild.report.analysis.receptive_field import ReceptiveField
-from nifbuild.report.kernels import effective_size, window_shares
+from nifbuild.report.filter_windows import effective_size, window_shares
 from nifbuild.report.show.plots import (
     AMOUNTS,
     BOUNDARY,

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nifbuild.report.kernels import effective_size, window_shares, window_sizes
+from nifbuild.report.filter_windows import effective_size, window_shares, window_sizes
 from nifbuild.spec.graph import INPUT, Graph
 
 

@@ -18,11 +18,11 @@ from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.bench.setting import Setting, first_line
 from nifbuild.report.measure import OnTurn, Quartiles, ratios
-from nifbuild.runs.data import colours, open_for
+from nifbuild.runs.opened_data import colours, open_for
 from nifbuild.spec.resolve import Resolved, load_spec
+from nifbuild.train.initial_weights import fresh_model
 from nifbuild.train.optim import build_optimizer, set_lr
 from nifbuild.train.run import train_run
-from nifbuild.train.start import fresh_model
 
 STEPS = 20
 """Of each loop in each repeat; fewer where there are fewer images."""

@@ -16,7 +16,7 @@ from nifbuild.spec.image_size import Pixels
 
 if TYPE_CHECKING:
     from nifbuild.machine.progress import Reporter
-    from nifbuild.report.export.write import Exported
+    from nifbuild.report.export.exported import Exported
 
 SourceArgument = Annotated[
     AnyPath,
@@ -101,9 +101,9 @@ def export(
     """
     with loading():
         from nifbuild.evaluate.sizes import parse_one_size
+        from nifbuild.report.export.exported import write_source
         from nifbuild.report.export.formats import require_packages
         from nifbuild.report.export.source import open_source
-        from nifbuild.report.export.write import write_source
 
     if format == "safetensors":
         _require_none({"--size": size, "--batch": batch, "--filters": filters})

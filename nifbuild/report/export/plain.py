@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.matrix_conv import MatrixConv2d
-from nifbuild.report.kernels import LayerKernels, layer_kernels
+from nifbuild.report.filter_windows import LayerKernels, layer_kernels
 from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary, ordinary_model
 from nifbuild.spec.ops.conv import ConvFields
 from nifbuild.spec.resolve import Resolved

@@ -14,7 +14,7 @@ from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.resolve import Resolved, load_spec
-from nifbuild.train.start import fresh_model
+from nifbuild.train.initial_weights import fresh_model
 
 
 @dataclass(frozen=True)

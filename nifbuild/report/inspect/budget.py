@@ -5,7 +5,7 @@ from typing import Any
 
 from nifbuild.errors import Problem, SpecError
 from nifbuild.report.inspect.inspection import Inspection
-from nifbuild.report.inspect.memory import Memory, predict
+from nifbuild.report.inspect.prediction import Memory, predict
 from nifbuild.report.show.units import bytes_text, count_text
 from nifbuild.spec.budget import BudgetSpec
 

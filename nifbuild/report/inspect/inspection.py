@@ -8,7 +8,7 @@ from torch import nn
 
 from nifbuild.compile import build_skeleton
 from nifbuild.errors import Mark
-from nifbuild.report.inspect.memory import Prediction, Saved, predict
+from nifbuild.report.inspect.prediction import Prediction, Saved, predict
 from nifbuild.report.inspect.targets import BOUND, Machine, Target
 from nifbuild.spec.graph import Node
 from nifbuild.spec.ops import Cost

@@ -20,7 +20,7 @@ from nifbuild.report.inspect.grids import (
     total_grid,
 )
 from nifbuild.report.inspect.inspection import Inspection, inspect_spec
-from nifbuild.report.inspect.memory import Memory
+from nifbuild.report.inspect.prediction import Memory
 from nifbuild.report.inspect.targets import Target
 from nifbuild.report.inspect.verify import Verified, verify
 from nifbuild.report.show.markdown import markdown

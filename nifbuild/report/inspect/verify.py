@@ -14,7 +14,7 @@ from torch.profiler import record_function
 
 from nifbuild.compile import build_model
 from nifbuild.report.inspect.inspection import Inspection
-from nifbuild.report.inspect.memory import blends
+from nifbuild.report.inspect.prediction import blends
 from nifbuild.report.inspect.targets import HALF
 from nifbuild.report.measure import profiled, running_peak
 from nifbuild.spec.resolve import Resolved

@@ -13,11 +13,12 @@ from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluator_on
 from nifbuild.geometry import Boundary
 from nifbuild.machine.options import AnyPath, Which
 from nifbuild.machine.progress import Reporter
-from nifbuild.report.kernels import layer_kernels
+from nifbuild.report.filter_windows import layer_kernels
 from nifbuild.report.show.units import percent_text
 from nifbuild.report.shrink.changes import Cut, compare_speed, measure_changes
 from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary, ordinary_model
 from nifbuild.report.shrink.result import Finetuned, LayerResult, ShrinkResult, Side
+from nifbuild.report.shrink.shrunk_run import holds_cut, is_cut, write_run
 from nifbuild.report.shrink.windows import (
     LayerWindows,
     Smallness,
@@ -25,7 +26,6 @@ from nifbuild.report.shrink.windows import (
     critical_masses,
     smallest_mass,
 )
-from nifbuild.report.shrink.write import holds_cut, is_cut, write_run
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.image_size import size_overrides

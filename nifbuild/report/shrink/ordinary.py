@@ -16,7 +16,7 @@ from nifbuild.compile import build_model
 from nifbuild.errors import Problem, SpecError
 from nifbuild.geometry import Boundary
 from nifbuild.nn import GlobalConv2d
-from nifbuild.report.kernels import LayerKernels
+from nifbuild.report.filter_windows import LayerKernels
 from nifbuild.spec.canonical import yaml_text
 from nifbuild.spec.ops.conv import ConvFields
 from nifbuild.spec.resolve import Resolved, load_text

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nifbuild.errors import Mark, Problem, RunError
 from nifbuild.geometry import Boundary
-from nifbuild.report.kernels import LayerKernels, window_shares, window_sizes
+from nifbuild.report.filter_windows import LayerKernels, window_shares, window_sizes
 from nifbuild.report.show.units import percent_text
 from nifbuild.report.shrink.changes import Cut
 from nifbuild.spec.ops.conv import ConvFields

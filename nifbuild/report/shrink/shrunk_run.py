@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from nifbuild.data import ImageData
 from nifbuild.report.shrink.result import ShrinkResult
 from nifbuild.runs.checkpoint import load_weights, weights_bytes
-from nifbuild.runs.data import describe_data
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.environment import describe_environment
 from nifbuild.runs.intact import WEIGHTS, evidence, fingerprints
 from nifbuild.runs.loaded import TrainedModel
+from nifbuild.runs.opened_data import describe_data
 from nifbuild.spec.resolve import Resolved
 
 _ROUNDING = 1e-5

@@ -13,9 +13,9 @@ from nifbuild.evaluate.sizes import Size, require_takes
 from nifbuild.machine.device import resolve_device
 from nifbuild.machine.options import AnyPath, Which
 from nifbuild.machine.progress import Reporter
-from nifbuild.runs.data import load_images, warn_left_out
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import load_run
+from nifbuild.runs.opened_data import load_images, warn_left_out
 
 
 def evaluate_at_sizes(
