@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parents[1]
 _SHOW_ONLY = ("cli", "report", "ablate")
-_COMPUTE = ("report/kernels.py", "ablate/worker.py")
+_COMPUTE = ("report/filter_windows.py", "ablate/worker.py")
 """Within those, what a cell's figures come from."""
 
 

@@ -56,6 +56,12 @@ class Resolved:
     tree: Map
     source: Map
 
+    def __repr__(self) -> str:
+        """One line: specs have hundreds of fields."""
+        count = len(self.graph.nodes)
+        shapes = f"{self.graph.input_shape} -> {self.graph.output_shape}"
+        return f"<spec {self.spec.name}: {count} modules, {shapes}>"
+
     @cached_property  # writing YAML takes longer than all checks
     def text(self) -> str:
         """The spec written out, as YAML that loads to the same `Resolved`."""

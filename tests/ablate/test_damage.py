@@ -265,7 +265,7 @@ def test_code_that_figures_depend_on_is_told_from_code_that_shows_them(tmp_path)
     for name in ("cli/app.py", "report/diff.py", "ablate/comment.py"):
         (package / name).write_text((package / name).read_text() + "# more\n")
     assert fingerprint(package) == found[0]
-    for name in ("nn/fourier.py", "ablate/worker.py", "report/kernels.py"):
+    for name in ("nn/fourier.py", "ablate/worker.py", "report/filter_windows.py"):
         (package / name).write_text((package / name).read_text() + "# more\n")
         found.append(fingerprint(package))
     assert len(set(found)) == 4
@@ -282,7 +282,7 @@ def test_all_that_a_cell_runs_is_code_that_figures_depend_on():
             for file in (f"{path}.py", f"{path}/__init__.py"):
                 if name.startswith("nifbuild.") and (PACKAGE / file).is_file() and file not in seen:
                     left.append(file)
-    assert {"train/loop.py", "nn/fourier.py", "report/kernels.py"} < seen
+    assert {"train/loop.py", "nn/fourier.py", "report/filter_windows.py"} < seen
     shown = {module for module in seen if not computes_figures(module)}
     assert all(module.startswith("ablate/") or module == "report/__init__.py" for module in shown)
 

@@ -86,6 +86,10 @@ class Inspection:
     rows: tuple[Row, ...]
     predictions: tuple[Prediction, ...]
 
+    def __repr__(self) -> str:
+        """One line: there is a row for each module."""
+        return f"<inspection of {self.resolved.name}: {self.params:,} parameters>"
+
     @property
     def params(self) -> int:
         """All parameters; all are trained."""
