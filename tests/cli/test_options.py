@@ -86,7 +86,7 @@ def test_public_names_stay_functions_whatever_is_imported():
         import nifbuild.evaluate.of_run, nifbuild.evaluate.predict, nifbuild.train.run
         import nifbuild.report.export.exported, nifbuild.report.inspect.result
         import nifbuild.report.shrink.cut, nifbuild.report.analysis.folder
-        import nifbuild.report.bench.table, nifbuild.report.train_spec
+        import nifbuild.report.bench.report_tables, nifbuild.report.train_spec
         import nifbuild.report.evaluate_run, nifbuild.report.predict
         for name in functions:
             assert callable(getattr(nifbuild, name)), name

@@ -300,7 +300,7 @@ def test_saves_for_backward_what_memory_says() -> None:
         ({"groups": 0}, "`groups` (=0) must be at least 1"),
         ({"in_channels": 0}, "`in_channels` (=0) must be at least 1"),
         ({"stride": 0}, "`stride` (=(0, 0)) must be at least 1"),
-        ({"mixing": "full2"}, "`mixing` (='full2') must be one of 'separable', 'depthwise'"),
+        ({"mixing": "full2"}, "`mixing` (='full2') must be one of 'depthwise', 'separable'"),
         ({"boundary": "ones"}, "`boundary` (='ones') must be one of 'circular'"),
         ({"coordinates": "pixels"}, "`coordinates` (='pixels') must be one of 'periodic'"),
         ({"memory": "swap"}, "`memory` (='swap') must be one of 'recompute', 'save'"),
