@@ -9,6 +9,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion, told
 from nifbuild.spec.base import FORMS, field_names, fields
+from nifbuild.spec.defaults import unknown_kind
+from nifbuild.spec.ops import OPS
 from nifbuild.spec.source import (
     MAX_NUMBER,
     List,
@@ -52,16 +54,20 @@ def check(kind: Any, tree: Node, prefix: str = "") -> tuple[Any, list[Problem]]:
         _drop_consequences(found)
         causes: dict[object, list[tuple[TreePath, str]]] = {}
         for path, group in found:
-            causes.setdefault(_cause(tree, path, group), []).append((path, group))
+            cause = _cause(tree, path, group, found[path, group][0])
+            causes.setdefault(cause, []).append((path, group))
         return None, told(
             _with_cause(cause, _problem(kind, tree, keys[0][0], found[keys[0]], prefix), tree, keys)
             for cause, keys in causes.items()
         )
 
 
-def _cause(tree: Node, path: TreePath, group: str) -> object:
+def _cause(tree: Node, path: TreePath, group: str, detail: dict[str, Any]) -> object:
     """What findings share that one edit mends: a variable, or a place where ops repeat."""
     node, _, mark = _place(tree, path)
+    told_apart_by = _op_word(node) if detail["type"].startswith("union_tag") else None
+    if told_apart_by is not None:  # a patch may have put it in many places
+        return told_apart_by.mark
     if group == "value" and isinstance(node, Scalar) and node.origin is not None:
         return node.origin
     return (mark, node.mark, group, path[-1:])
@@ -250,8 +256,25 @@ def _sentence(message: str) -> str:
     return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
+def _op_word(node: Node) -> Node | None:
+    """Of an op that is none, the value to mend: its `op`, or its `kind`."""
+    if not isinstance(node, Map) or "op" not in node.entries:
+        return None
+    return node.entries["kind" if node.text("op") in OPS and "kind" in node.entries else "op"]
+
+
 def _tag_problem(node: Node, mark: Mark, name: str, detail: dict[str, Any]) -> Problem:
     context = detail.get("ctx", {})
+    word = _op_word(node)
+    if word is not None and isinstance(node, Map):
+        op = node.text("op") or ""
+        if op not in OPS:
+            fix = suggestion(_shown(word).strip('"'), OPS, f"ops: {', '.join(OPS)}")
+            what = f"unknown op {_shown(word)}".replace('"', "'")
+            return Problem(what, word.mark, f"{name}.op", fix, "unknown-op")
+        problem = unknown_kind(op, word, f"{name}.kind")
+        if problem is not None:
+            return problem
     field = str(context.get("discriminator", "op")).strip("'")
     allowed = str(context.get("expected_tags", "")).replace("'", "")
     given = node.get(field) if isinstance(node, Map) else None

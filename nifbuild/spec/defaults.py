@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from nifbuild.errors import Problem, did_you_mean, suggestion
 from nifbuild.spec.base import field_names
+from nifbuild.spec.expressions import names_within
 from nifbuild.spec.ops import OPS, Op
-from nifbuild.spec.source import List, Map, Node
+from nifbuild.spec.source import List, Map, Node, Scalar
 
 
 def with_defaults(node: Node, defaults: Map) -> Node:
@@ -21,6 +22,8 @@ def with_defaults(node: Node, defaults: Map) -> Node:
     if isinstance(chosen, Map) and name in OPS:
         op_class = op_class_of(node)
         for key, value in chosen.entries.items():
+            if key == "kind" and unknown_kind(name, value, key) is not None:
+                continue  # it is told once, where it is written
             if key not in entries and (op_class is None or key in field_names(op_class)):
                 result = result.with_entry(key, value, chosen.key_marks[key])
     return result
@@ -31,6 +34,25 @@ def op_class_of(node: Map) -> type[Op] | None:
     kinds = OPS.get(node.text("op") or "", {})
     kind = node.text("kind") if "kind" in node.entries else next(iter(kinds), None)
     return kinds.get(kind) if kind is not None else None
+
+
+def unknown_kind(op: str, given: Node, path: str) -> Problem | None:
+    """The problem of a `kind` that the op does not have; None where it has it.
+
+    Args:
+        op: The op's name.
+        given: The value.
+        path: Of the value, for the message.
+    """
+    kinds = list(OPS[op])
+    word = given.value if isinstance(given, Scalar) else "a collection"
+    if isinstance(given, Scalar) and word in kinds and word:
+        return None
+    if kinds == [""]:
+        fix = f"{op} has no kinds: leave it out"
+        return Problem(f"unknown field '{path.rpartition('.')[2]}'", given.mark, path, fix)
+    fix = suggestion(str(word), kinds, f"kinds: {', '.join(kinds)}")
+    return Problem(f"unknown kind '{word}'", given.mark, path, fix, "unknown-kind")
 
 
 def check_defaults(defaults: Map) -> Iterator[Problem]:
@@ -45,6 +67,11 @@ def check_defaults(defaults: Map) -> Iterator[Problem]:
             what = "the defaults of an op are a mapping of fields"
             yield Problem(what, fields.mark, f"defaults.{name}", code="type")
             continue
+        kind = fields.get("kind")
+        if kind is not None and list(OPS[name]) != [""] and not names_within(kind):
+            problem = unknown_kind(name, kind, f"defaults.{name}.kind")
+            if problem is not None:
+                yield problem
         allowed = {f for c in OPS[name].values() for f in field_names(c)} - {"op", "id", "from"}
         for key in fields.entries:
             if key not in allowed:

@@ -18,6 +18,7 @@ from nifbuild.errors import (
 )
 from nifbuild.spec.base import field_names
 from nifbuild.spec.blocks import REPEAT_KEYS, Block, Scope
+from nifbuild.spec.defaults import unknown_kind
 from nifbuild.spec.expressions import interpolate, is_expression, names_within, substitute
 from nifbuild.spec.names import POSITION
 from nifbuild.spec.ops import OPS, Op
@@ -142,11 +143,9 @@ class _Expander:
         kinds = list(classes)
         if kinds != [""]:
             given = substitute(node.entries.get("kind", Scalar(kinds[0], node.mark)), scope)
-            if not isinstance(given, Scalar) or given.value not in kinds:
-                word = given.value if isinstance(given, Scalar) else "a collection"
-                fix = suggestion(str(word), kinds, f"kinds: {', '.join(kinds)}")
-                what = f"unknown kind '{word}'"
-                self.problems.add([Problem(what, given.mark, "kind", fix, "unknown-kind")])
+            problem = unknown_kind(name, given, "kind")
+            if problem is not None:
+                self.problems.add([problem])
                 node = _as_first_kind(node, list(classes.values()))
         op_class = next(iter(classes.values()))
         for key, value in node.entries.items():

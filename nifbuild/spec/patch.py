@@ -4,10 +4,10 @@ from typing import Any
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 from nifbuild.spec.base import field_names
-from nifbuild.spec.defaults import op_class_of
+from nifbuild.spec.defaults import op_class_of, unknown_kind
 from nifbuild.spec.document import Patch
 from nifbuild.spec.graph import Graph, Node
-from nifbuild.spec.ops import OP_CLASSES
+from nifbuild.spec.ops import OP_CLASSES, OPS
 from nifbuild.spec.select import agrees, path_pattern
 from nifbuild.spec.source import List, Map, Scalar, TreePath, at, replace_at
 from nifbuild.spec.source import Node as TreeNode
@@ -80,6 +80,11 @@ def _set_fields(tree: Map, graph: Graph, node: Node, patch: Patch, place: TreeNo
     assert isinstance(values, Map)  # it was validated
     for key, value in values.entries.items():
         target = target.with_entry(key, value, values.key_marks[key])
+    name = target.text("op") or ""
+    if "kind" in values.entries and name in OPS:
+        problem = unknown_kind(name, values.entries["kind"], "patch.set.kind")
+        if problem is not None:
+            raise SpecError(problem)
     if "kind" in values.entries or "op" in values.entries:
         op_class = op_class_of(target)
         if op_class is not None:
