@@ -22,6 +22,7 @@ from nifbuild.cli import (
     resolve,
     schema,
     shrink,
+    specs,
     train,
     validate,
 )
@@ -88,6 +89,7 @@ def _options_of_all_commands(
 
 
 _commands: dict[str, Callable[..., None]] = {
+    "specs": specs.specs,
     "validate": as_typed(validate.validate),
     "resolve": as_typed(resolve.resolve),
     "inspect": inspect.inspect,

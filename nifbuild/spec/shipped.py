@@ -1,12 +1,16 @@
 """The specs that come with nifbuild, by names that hold anywhere: `nifbuild:resnet18_nif`."""
 
+import itertools
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from nifbuild.errors import Problem, SpecError, did_you_mean
 
 PREFIX = "nifbuild:"
 _PACKAGE = Path(__file__).parents[1]
+_SENTENCE_END = re.compile(r"(?<=[.?!])\s+(?=[A-Z])")
 
 
 def shipped_folder() -> Path:
@@ -22,6 +26,36 @@ def shipped_names() -> list[str]:
     return sorted(path.as_posix() for path in found)
 
 
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A file that comes with nifbuild.
+
+    Attributes:
+        name: As commands take it, with the prefix.
+        purpose: The first sentence of the comment that it begins with.
+    """
+
+    name: str
+    purpose: str
+
+    def document(self) -> dict[str, str]:
+        """As plain data."""
+        return {"name": self.name, "purpose": self.purpose}
+
+
+def shipped() -> list[Shipped]:
+    """All of them: what can be run first, then what it is made of."""
+    names = sorted(shipped_names(), key=lambda name: (name.count("/"), name))
+    return [Shipped(PREFIX + name, _purpose(shipped_folder() / f"{name}.yaml")) for name in names]
+
+
+def _purpose(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    text = " ".join(line.removeprefix("#").strip() for line in comment)
+    return _SENTENCE_END.split(text, maxsplit=1)[0]
+
+
 def spec_path(name: str | os.PathLike[str], beside: Path | None = None) -> Path:
     """The file that a spec, a study or a data file is named by.
 
@@ -34,7 +68,11 @@ def spec_path(name: str | os.PathLike[str], beside: Path | None = None) -> Path:
     """
     text = str(name)
     if not text.startswith(PREFIX):
-        return Path(name) if beside is None else beside / name
+        path = Path(name) if beside is None else beside / name
+        if beside is None and text in shipped_names() and not path.exists():
+            fix = f"did you mean {PREFIX}{text}?"
+            raise SpecError(Problem(f"no such file: {text}", path=text, fix=fix, code="no-file"))
+        return path
     wanted = text.removeprefix(PREFIX).removesuffix(".yaml")
     names = shipped_names()
     if wanted in names:

@@ -101,3 +101,16 @@ def test_what_accelerate_cannot_read_is_one_clear_error(monkeypatch):
     accelerator = accelerator_on(torch.device("cpu"), precision="fp32")
     with pytest.raises(RunError, match=r"cannot start: .*perhaps"), accelerator:
         pass
+
+
+def test_shipped_specs_are_listed():
+    import json
+
+    from typer.testing import CliRunner
+
+    from nifbuild.cli.app import app
+
+    text = CliRunner().invoke(app, ["specs"]).output
+    assert "nifbuild:architectures/resnet18" in text and "11,689,512" in text
+    listed = json.loads(CliRunner().invoke(app, ["specs", "--json"]).output)["specs"]
+    assert listed[0]["name"] == "nifbuild:resnet18" and len(listed) > 30

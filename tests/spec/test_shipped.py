@@ -5,7 +5,7 @@ import pytest
 from nifbuild.errors import SpecError
 from nifbuild.spec.ablation import is_study, load_study
 from nifbuild.spec.resolve import load_spec
-from nifbuild.spec.shipped import shipped_folder, shipped_names, spec_path
+from nifbuild.spec.shipped import shipped, shipped_folder, shipped_names, spec_path
 
 
 def test_every_shipped_file_has_a_name():
@@ -41,3 +41,19 @@ def test_unknown_names(tmp_path):
     mine.write_text("name: x\nextends: [nifbuild:resnet18_ni]\n")
     with pytest.raises(SpecError, match=r"mine.yaml:2:11: extends: no spec 'resnet18_ni'"):
         load_spec(mine)
+
+
+def test_each_says_what_it_is():
+    found = {one.name: one.purpose for one in shipped()}
+    assert {name.removeprefix("nifbuild:") for name in found} == {*shipped_names()}
+    assert all(purpose.endswith((".", "?")) for purpose in found.values())
+    assert found["nifbuild:architectures/resnet18"].endswith("11,689,512 parameters.")
+    assert next(iter(found)) == "nifbuild:resnet18"
+
+
+def test_a_shipped_name_without_its_prefix_is_hinted_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=r"did you mean nifbuild:resnet18_nif\?"):
+        load_spec("resnet18_nif")
+    (tmp_path / "resnet18_nif").write_text("extends: nifbuild:resnet18_nif\nname: mine\n")
+    assert load_spec("resnet18_nif").name == "mine"
