@@ -1,9 +1,13 @@
 """Every shipped spec: validates, builds without memory, and its shapes are the real ones."""
 
+import io
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
+from PIL import Image
 
 from nifbuild import build_model, load_spec
 from nifbuild.ablate.cells import Store
@@ -112,13 +116,24 @@ def test_studies_resolve_in_all_variants(path):
     assert len({variant.text(0) for variant in study.variants}) == len(study.variants)
 
 
+def write_cifar10(path):
+    """The file that `specs/data/cifar10_file.yaml` names, with few images."""
+    with io.BytesIO() as file:
+        Image.new("RGB", (32, 32)).save(file, "PNG")
+        image = {"bytes": file.getvalue(), "path": None}
+    table = pyarrow.table({"img": [image] * 200, "label": [*range(10)] * 20})
+    pyarrow.parquet.write_table(table, path)
+
+
 @pytest.mark.parametrize(
     "path",
     [p if p.stem == "digits" else pytest.param(p, marks=pytest.mark.slow) for p in STUDIES],
     ids=lambda p: p.name,
 )
-def test_studies_are_planned(path, tmp_path):
+def test_studies_are_planned(path, tmp_path, monkeypatch):
     """Every variant is inspected; no data is fetched for it."""
+    monkeypatch.chdir(tmp_path)
+    write_cifar10(tmp_path / "cifar10-train.parquet")
     plan = make_plan(load_study(path), Store(tmp_path))
     assert plan.exceeded == () and len(plan.remaining) == plan.cells
     assert all(row.costs.params > 1000 < row.costs.train_peak_bytes for row in plan.rows)
