@@ -115,6 +115,11 @@ def keeping(result: object) -> Iterator[None]:
         raise
 
 
+def option_problem(flag: str, what: str, fix: str) -> Problem:
+    """A problem of an option, such as `--size 12x`."""
+    return Problem(what, where=Mark(flag), fix=fix, code="option")
+
+
 def told(problems: Iterable[Problem]) -> list[Problem]:
     """The problems; of very many the first, and that there are more.
 

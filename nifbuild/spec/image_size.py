@@ -2,6 +2,8 @@
 
 import re
 
+from nifbuild.errors import Problem, option_problem
+
 Pixels = str | int | tuple[int, int]
 """A size: `224` (a square) or `224x192` (height x width) as a text, or the numbers themselves."""
 
@@ -19,6 +21,16 @@ def parse_size(size: Pixels) -> tuple[int, int]:
     if found is None:
         raise ValueError(f"'{text}' is no size")
     return int(found[1]), int(found[2] or found[1])
+
+
+def noting_size(size: Pixels, problems: list[Problem]) -> tuple[int, int] | None:
+    """What `--size` says; adds to the problems, and gives None, where that is no size."""
+    try:
+        return parse_size(size)
+    except ValueError as error:
+        fix = "pixels, such as 224, or height x width, such as 224x192"
+        problems.append(option_problem(f"--size {size}", str(error), fix))
+        return None
 
 
 def size_text(size: tuple[int, int]) -> str:

@@ -1,8 +1,8 @@
 """How large the filters of a trained run are, beside what they were before training.
 
-Reading order: `analyze` (what is asked), `subject` (the models set side by side), `analysis` (what
-is measured of each), then the measures: `filters`, `spectrum`, `components`, `receptive_field`; and
-how it is told: `verdict`, `table`, `plot_curves`, `plot_images`, `page`, `write`.
+Reading order: `analyze` (what is asked), `compared_models` (set side by side), `analysis` (what is
+measured of each), then the measures: `filters`, `components`, `receptive_field`; and how it is
+told: `verdict`, `layer_table`, `plot_curves`, `plot_images`, `page`, `folder`.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nifbuild.errors import Mark, Problem, SpecError, keeping
+from nifbuild.errors import Problem, SpecError, keeping, option_problem
 from nifbuild.machine.loading import loading
 from nifbuild.machine.options import (
     AnyPath,
@@ -24,7 +24,7 @@ from nifbuild.machine.options import (
     RunDeviceOption,
     checked,
 )
-from nifbuild.spec.image_size import Pixels, parse_size
+from nifbuild.spec.image_size import Pixels, noting_size
 
 if TYPE_CHECKING:
     from nifbuild.report.analysis.analysis import Analysis
@@ -97,11 +97,11 @@ def analyze(
 
     RunDirectory(run).require_run()
     problems: list[Problem] = []
-    pixels = None if size is None else _size(size, problems)
+    pixels = None if size is None else noting_size(size, problems)
     parsed = _shares(shares, problems)
     if data is not None and not images:
         what = "has no effect with --images 0, as filters need no data"
-        problems.append(_problem(f"--data {data}", what, "leave one of the two out"))
+        problems.append(option_problem(f"--data {data}", what, "leave one of the two out"))
     if problems:
         raise SpecError(problems)
     folder = Path(run) / _FOLDER if out is None else Path(out)
@@ -124,26 +124,13 @@ def analyze(
     return replace(analysis, page=page)
 
 
-def _problem(flag: str, what: str, fix: str) -> Problem:
-    return Problem(what, where=Mark(flag), fix=fix, code="option")
-
-
-def _size(size: Pixels, problems: list[Problem]) -> tuple[int, int] | None:
-    try:
-        return parse_size(size)
-    except ValueError as error:
-        fix = "pixels, such as 224, or height x width, such as 224x192"
-        problems.append(_problem(f"--size {size}", str(error), fix))
-        return None
-
-
 def _shares(given: str | list[float], problems: list[Problem]) -> tuple[float, ...]:
     shares = []
     for word in given.split(",") if isinstance(given, str) else given:
         share = _number(word)
         if not 0 < share <= 1:
             what = f"'{str(word).strip()}' is no share above 0 and at most 1"
-            problems.append(_problem(f"--shares {given}", what, f"as in --shares {_SHARES}"))
+            problems.append(option_problem(f"--shares {given}", what, f"as in --shares {_SHARES}"))
             return ()
         shares.append(share)
     return tuple(sorted(set(shares)))

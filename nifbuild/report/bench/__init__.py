@@ -2,7 +2,7 @@
 
 Reading order: `bench` (what is asked), `contenders` (what is compared), `layers` (the table over
 shapes), `crossover`, `growth` (time against size), `step` (whole training steps of two specs),
-`overhead` (the training loop against a bare one); `table` and `plot` show what came out.
+`overhead` (the training loop against a bare one); `report_tables` and `report_plots` show it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nifbuild.errors import Mark, Problem, SpecError, keeping
+from nifbuild.errors import Problem, SpecError, keeping, option_problem
 from nifbuild.machine.loading import loading
 from nifbuild.machine.options import AnyPath, OverwriteOption, checked
-from nifbuild.spec.image_size import Pixels, parse_size
+from nifbuild.spec.image_size import Pixels, noting_size
 
 if TYPE_CHECKING:
     from nifbuild.report.bench.growth import GrowthReport
@@ -195,7 +195,7 @@ def bench(
     )
     wanted_shapes = shapes_of(shapes, batch_size, problems)
     wanted_contenders = contenders_named(contenders, problems)
-    pixels = None if size is None else _size(size, problems)
+    pixels = None if size is None else noting_size(size, problems)
     file = None if plot is None else Path(plot)
     if file is not None:
         found = file_problem("--plot", file, _PLOT_FORMATS, overwrite=overwrite)
@@ -233,16 +233,12 @@ def _mode(growth: bool, step: AnyPath | None, overhead: AnyPath | None) -> str:
     return "growth" if growth else "layers"
 
 
-def _problem(flag: str, what: str, fix: str) -> Problem:
-    return Problem(what, where=Mark(flag), fix=fix, code="option")
-
-
 def _type_problems(mode: str, dtype: str, autocast: bool) -> list[Problem]:
     if mode == "overhead" and dtype != "float32" and not autocast:
-        return [_problem("--dtype", "training keeps weights in float32", "add --autocast")]
+        return [option_problem("--dtype", "training keeps weights in float32", "add --autocast")]
     if autocast and dtype == "float32":
         fix = "add --dtype bfloat16 or --dtype float16"
-        return [_problem("--autocast", "autocast to float32 changes nothing", fix)]
+        return [option_problem("--autocast", "autocast to float32 changes nothing", fix)]
     return []
 
 
@@ -254,14 +250,5 @@ def _without_effect(given: Mapping[str, tuple[bool, Sequence[str]]], mode: str) 
             what, fix = f"has no effect with --{mode}", f"leave out {flag}, or --{mode}"
             if mode == "layers":
                 what, fix = "has no effect without --step", "add --step SPEC"
-            problems.append(_problem(flag, what, fix))
+            problems.append(option_problem(flag, what, fix))
     return problems
-
-
-def _size(size: Pixels, problems: list[Problem]) -> tuple[int, int] | None:
-    try:
-        return parse_size(size)
-    except ValueError as error:
-        fix = "pixels, such as 224, or height x width, such as 224x192"
-        problems.append(_problem(f"--size {size}", str(error), fix))
-        return None

@@ -1,4 +1,4 @@
 """A picture of a network.
 
-Reading order: `blocks` (what is shown), `layout` (where), `picture` (as shapes), `render` (files).
+Reading order: `boxes` (what is shown), `layout` (where), `picture` (as shapes), `render` (files).
 """

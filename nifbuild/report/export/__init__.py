@@ -1,6 +1,6 @@
 """From a model to files that other programs load.
 
-Reading order: `export` (what is asked), `write` (what happens), `source` (run or spec), `plain`
+Reading order: `export` (what is asked), `exported` (what happens), `source` (run or spec), `plain`
 (the filters as constants), `formats` (how each file is written and read back).
 """
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.errors import SpecError, option_problem
 from nifbuild.machine.loading import loading
 from nifbuild.machine.options import AnyPath, CheckpointOption, RunDataOption, checked
 from nifbuild.spec.image_size import Pixels
@@ -127,11 +127,11 @@ def _require_none(given: dict[str, object]) -> None:
     for flag, value in given.items():
         if value is not None:
             what = "it has no effect on --format safetensors, which has the weights alone"
-            raise SpecError(Problem(what, Mark(flag), fix=f"leave {flag} out", code="option"))
+            raise SpecError(option_problem(flag, what, f"leave {flag} out"))
 
 
 def _batch(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         what, fix = f"'{text}' is no batch", "give a number of images, or dynamic"
-        raise SpecError(Problem(what, Mark(f"--batch {text}"), fix=fix, code="option"))
+        raise SpecError(option_problem(f"--batch {text}", what, fix))
     return int(text)

@@ -1,8 +1,8 @@
 """What a model costs before it is trained.
 
-Reading order: `inspect` (what is asked), `inspection` (the figures), `memory` (how it is
-predicted), `weightless` (the tensors that take up none), `targets` (devices and optimizers); then
-`budget`, `compare`, `verify`, and how it looks: `folding`, `table`. `result` and `several` are what
+Reading order: `inspect` (what is asked), `inspection` (the figures), `prediction` (of
+memory), `weightless` (the tensors that take up none), `targets` (devices and optimizers); then
+`budget`, `compare`, `verify`, and how it looks: `folding`, `grids`. `result` and `several` are what
 the command gets.
 """
 

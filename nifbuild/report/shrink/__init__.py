@@ -1,19 +1,20 @@
 """From a run with filters as large as the image to one with small ordinary convolutions.
 
 Reading order: `shrink` (what is asked), `cut` (what happens), `windows` (how small), `ordinary`
-(the exact convolution), `spec` (the new spec and model), `changes` (bound and change), `search`
-(`--max-drop`).
+(the exact convolution, the new spec and model), `changes` (bound, change and speed), `shrunk_run`
+(what is written).
 """
 
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nifbuild.errors import Mark, Problem, SpecError
+from nifbuild.errors import SpecError, option_problem
+from nifbuild.geometry import Boundary
 from nifbuild.machine.loading import loading
 from nifbuild.machine.options import (
     AnyPath,
@@ -52,7 +53,7 @@ MaxDropOption = Annotated[
     ),
 ]
 BoundaryOption = Annotated[
-    Literal["circular", "zeros", "reflect", "replicate"] | None,
+    Boundary | None,
     typer.Option(help="What lies beyond the border.", show_default="as in each layer"),
 ]
 SizeOption = Annotated[
@@ -133,7 +134,11 @@ def shrink(
         _require_centre(kernel_size)
     if overrides and not finetune_epochs:
         fix = "add --finetune-epochs N, or leave it out"
-        raise _wrong("--set", "--set changes the training after the cut, and there is none", fix)
+        raise SpecError(
+            option_problem(
+                "--set", "--set changes the training after the cut, and there is none", fix
+            )
+        )
     drop = None if max_drop is None else _points(max_drop)
     return cut_run(
         Path(run),
@@ -155,13 +160,17 @@ def _require_one(given: dict[str, float | str | None]) -> None:
     named = [flag for flag, value in given.items() if value is not None]
     if len(named) > 1:
         what = f"{' and '.join(named)} exclude each other"
-        raise _wrong(named[1], what, "each says how small filters become: leave all but one out")
+        raise SpecError(
+            option_problem(
+                named[1], what, "each says how small filters become: leave all but one out"
+            )
+        )
 
 
 def _mass(share: float) -> float:
     if not 0 < share <= 1:
         fix = f"give a share above 0 and at most 1, such as --mass {_MASS}"
-        raise _wrong(f"--mass {share}", f"{share} is no share of a filter", fix)
+        raise SpecError(option_problem(f"--mass {share}", f"{share} is no share of a filter", fix))
     return share
 
 
@@ -169,7 +178,7 @@ def _require_centre(kernel_size: int) -> None:
     if kernel_size < 1 or kernel_size % 2 == 0:
         what = f"a window of {kernel_size} has no centre"
         fix = "give an odd number of pixels, such as --kernel-size 9"
-        raise _wrong(f"--kernel-size {kernel_size}", what, fix)
+        raise SpecError(option_problem(f"--kernel-size {kernel_size}", what, fix))
 
 
 def _points(text: str) -> float:
@@ -178,9 +187,7 @@ def _points(text: str) -> float:
     points = float(match[1]) if match else math.nan
     if not points <= 100:
         fix = "give percentage points, such as --max-drop 0.5pp"
-        raise _wrong(f"--max-drop {text}", f"'{text}' is no loss of accuracy", fix)
+        raise SpecError(
+            option_problem(f"--max-drop {text}", f"'{text}' is no loss of accuracy", fix)
+        )
     return points / 100
-
-
-def _wrong(flag: str, what: str, fix: str) -> SpecError:
-    return SpecError(Problem(what, Mark(flag), fix=fix, code="option"))
