@@ -165,10 +165,12 @@ class _Live(Reporter):
 
 def epoch_text(line: dict[str, Any], epochs: int) -> str:
     """An epoch's line of `metrics.jsonl` for people; within 80 columns."""
-    parts = [f"epoch {line['epoch']}/{epochs}", f"loss {line['train_loss']:.3f}"]
+    parts = [f"epoch {line['epoch']}/{epochs}"]
+    loss, top1 = f"loss {line['train_loss']:.3f}", line["train_top1"]
+    parts.append(loss if top1 is None else f"train {top1:.1%} ({loss})")
     if "top1" in line:
         best = ", best" if line["best"] else ""
-        parts.append(f"{line['split']} {line['top1']:.2%} (loss {line['loss']:.3f}{best})")
+        parts.append(f"{line['split']} {line['top1']:.2%} ({line['loss']:.3f}{best})")
     parts.append(f"{line['train_images_per_second']:,.0f} img/s")
     return "  ".join(parts)
 

@@ -58,7 +58,7 @@ from nifbuild.train.resume import (
 )
 from nifbuild.train.step import TrainingStep
 from nifbuild.train.torch_compile import compiled_or_eager
-from nifbuild.train.trackers import require_trackers, trackers_on
+from nifbuild.train.trackers import require_trackers, tell_result, tell_spec, trackers_on
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -74,6 +74,8 @@ class Trained(RunFigures):
         epochs: So many were trained.
         stopped_early: Whether these are fewer than were asked for.
         train_loss: Of the last epoch.
+        train_top1: Share of its images whose class was found, augmented as they were.
+        params: Weights of the model.
         train_images_per_second: In the last epoch.
         data_wait_share: Share of the last epoch in which the loop waited for images.
         seconds: All of it took.
@@ -84,6 +86,8 @@ class Trained(RunFigures):
     epochs: int | None = None
     stopped_early: bool = False
     train_loss: float | None = None
+    train_top1: float | None = None
+    params: int | None = None
     train_images_per_second: float | None = None
     data_wait_share: float | None = None
     seconds: float
@@ -181,6 +185,7 @@ def train_run(
         if checkpoint is None and pretrained is not None:
             report.note(str(pretrained))
         stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
+        tell_spec(accelerator, resolved, run)
         try:
             trainer.run()
         except Diverged as found:
@@ -324,6 +329,8 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
         "epochs": progress.epoch,
         "stopped_early": progress.epoch < spec.epochs,
         "train_loss": last.get("train_loss"),
+        "train_top1": last.get("train_top1"),
+        "params": sum(weight.numel() for weight in model.parameters()),
         "train_images_per_second": last.get("train_images_per_second"),
         "data_wait_share": last.get("data_wait_share"),
         "images_per_second": round(figures.num_samples / seconds, 1),
@@ -332,4 +339,5 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
     if accelerator.is_main_process:
         document |= evidence(document, checkpoint)
         run.finish(document)
+        tell_result(accelerator, resolved, run, document)
     return Trained.of(document, run.path)
