@@ -493,6 +493,8 @@ def test_training_accuracy_on_blended_images(resolve, tmp_path):
     resolved = resolve(
         "data.augment.mixup=0.2",
         "train.epochs=50",
+        "train.evaluate_every=50",
+        "train.checkpoint_every=50",
         "train.optimizer.lr=0.03",
         "train.batch_size=40",
         "data.limit={train: 40}",
