@@ -21,7 +21,7 @@ def render(analysis: Analysis) -> RenderableType:
     """A row for each layer, then the sentences."""
     sizes = [f"{percent_text(share, 0)} of mass\nnow (initial)" for share in analysis.shares]
     headings = ["layer", "grid", *sizes, "energy\n< 0.25"]
-    table = open_table(f"{analysis.name}, {analysis.checkpoint}", headings, folded=True)
+    table = open_table(f"{analysis.name}, {analysis.checkpoint}", headings, folded=(0,))
     for layer in analysis.trained.layers:
         table.add_row(*_cells(analysis, layer))
     lines = [*verdicts(analysis), *(f"note: {note}" for note in analysis.notes)]
