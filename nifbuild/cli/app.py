@@ -17,6 +17,7 @@ from nifbuild.cli import (
     export,
     graph,
     inspect,
+    new,
     output,
     predict,
     resolve,
@@ -91,6 +92,7 @@ def _options_of_all_commands(
 
 _commands: dict[str, Callable[..., None]] = {
     "specs": specs.specs,
+    "new": new.new,
     "validate": as_typed(validate.validate),
     "resolve": as_typed(resolve.resolve),
     "inspect": inspect.inspect,

@@ -153,7 +153,10 @@ def data_section(path: Path) -> tuple[Node, Mark]:
     """
     if path.is_dir():
         mark = Mark(f"--data {path}")
-        images: dict[str, Node] = {"source": Scalar("imagefolder", mark), "path": Scalar(str(path), mark)}
+        images: dict[str, Node] = {
+            "source": Scalar("imagefolder", mark),
+            "path": Scalar(str(path), mark),
+        }
         return Map(images, dict.fromkeys(images, mark), mark), mark
     file = _Files().read(path)
     node = file.get("data")

@@ -113,11 +113,11 @@ def test_tables(runs, cli):
 def test_files(runs, tmp_path, ending):
     out = tmp_path / f"compared{ending}"
     paths = [runs / "two", runs / "study" / "faster", runs / "stopped"]
-    nifbuild.compare_runs(paths, output=out)
+    nifbuild.compare_runs(paths, out=out)
     assert out.stat().st_size > 1000
     with pytest.raises(SpecError, match="exists"):
-        nifbuild.compare_runs(paths, output=out)
-    nifbuild.compare_runs(paths[:1], output=out, overwrite=True)
+        nifbuild.compare_runs(paths, out=out)
+    nifbuild.compare_runs(paths[:1], out=out, overwrite=True)
     if ending == ".html":
         page = out.read_text()
         assert "data:image/png;base64," in page and "made by nifbuild" in page

@@ -20,10 +20,10 @@ FolderArgument = Annotated[AnyPath, typer.Argument(help="Where runs lie, at any 
 RunsArgument = Annotated[
     Sequence[AnyPath], typer.Argument(help="Run directories.", show_default=False, metavar="RUN...")
 ]
-OutputOption = Annotated[
+OutOption = Annotated[
     AnyPath | None,
     typer.Option(
-        "--output",
+        "--out",
         "-o",
         help="Write tables and curves as a page (.html), or the curves alone (.png, .pdf, .svg).",
     ),
@@ -61,7 +61,7 @@ def list_runs(folder: FolderArgument = "runs") -> "SideBySide":
 
 @checked
 def compare_runs(
-    runs: RunsArgument, *, output: OutputOption = None, overwrite: OverwriteOption = False
+    runs: RunsArgument, *, out: OutOption = None, overwrite: OverwriteOption = False
 ) -> "SideBySide":
     """Compare runs: their figures, the settings in which they differ, their curves.
 
@@ -88,17 +88,17 @@ def compare_runs(
     ]
     if problems:
         raise SpecError(problems)
-    if output is not None:
+    if out is not None:
         with loading():
             from nifbuild.report.output_file import require_files
 
-        require_files("--output", [Path(output)], ENDINGS, overwrite=overwrite)
+        require_files("--out", [Path(out)], ENDINGS, overwrite=overwrite)
     found = [recorded(path) for path in paths]
     made = SideBySide.of(found)
-    if output is not None:
+    if out is not None:
         with loading():
             from nifbuild.report.side_by_side.comparison_page import write_comparison
 
         with keeping(made):
-            write_comparison(made, Path(output), overwrite=overwrite)
+            write_comparison(made, Path(out), overwrite=overwrite)
     return made

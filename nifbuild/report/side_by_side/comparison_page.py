@@ -24,7 +24,7 @@ def write_comparison(made: SideBySide, path: Path, *, overwrite: bool = False) -
     """
     names = labels(made.runs)
     figure = plot_curves(made.runs, names)
-    with written_file("--output", path, overwrite=overwrite) as file:
+    with written_file("--out", path, overwrite=overwrite) as file:
         if path.suffix.lower() != ".html":
             SCREEN.save(figure, file)
             return
