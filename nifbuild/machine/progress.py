@@ -18,6 +18,9 @@ class Reporter:
     def loading(self, done: int, total: int) -> None:
         """So many images of so many are decoded."""
 
+    def opening(self, text: str) -> None:
+        """What is about to be trained, and on what: some lines."""
+
     def begin(self, epochs: int, steps_per_epoch: int, step: int) -> None:
         """Training starts, after `step` steps that were done before."""
 
@@ -54,6 +57,9 @@ class _Warnings(Reporter):
 
 class _Lines(_Warnings):
     """One line for each epoch: for logs."""
+
+    def opening(self, text: str) -> None:
+        self._print(text)
 
     def begin(self, epochs: int, steps_per_epoch: int, step: int) -> None:
         self._epochs = epochs
@@ -110,6 +116,9 @@ class _Live(Reporter):
         )
         self._bar.start()
         self._place(step)
+
+    def opening(self, text: str) -> None:
+        self._console.print(text)
 
     def _place(self, step: int) -> None:
         # After its last step, an epoch is still the current one while it is evaluated.

@@ -72,7 +72,10 @@ class Trainer:
             self.finish_epoch(pace, figures)
         improved = self.progress.improved
         if improved is not None and self.progress.epoch < self.spec.epochs:
-            what = f"{self.spec.monitor} has not improved since epoch {improved.epoch}"
+            assert self.spec.early_stopping is not None  # as an improvement was counted
+            least = self.spec.early_stopping.min_delta
+            by = f" by more than {least:g}" if least else ""
+            what = f"{self.spec.monitor} has not improved{by} since epoch {improved.epoch}"
             self.report.note(f"stopped early, after epoch {self.progress.epoch}: {what}")
 
     @property

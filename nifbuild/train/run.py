@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,7 @@ def train_run(
             report.note(str(pretrained))
         stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
         tell_spec(accelerator, resolved, run)
+        report.opening("\n".join(_opening(trainer, resolved, data)))
         try:
             trainer.run()
         except Diverged as found:
@@ -196,6 +198,23 @@ def train_run(
                 trainer.go_back_to_start(fresh_model(resolved, pretrained))
             raise locate(found, trainer) from None
         return _finish(trainer, resolved, data)
+
+
+def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterator[str]:
+    """What is about to be trained, for people."""
+    accelerator, spec = trainer.accelerator, trainer.spec
+    params = sum(weight.numel() for weight in trainer.module.parameters())
+    height, width = resolved.spec.input.size
+    channels = {1: "gray ", 3: ""}.get(resolved.spec.input.channels, "")
+    processes = accelerator.num_processes
+    where = f"{accelerator.device}, {spec.precision}" + (
+        f", {processes} processes" if processes > 1 else ""
+    )
+    yield f"{resolved.name}: {params:,} parameters, on {channels}images of {height}x{width}"
+    sizes = ", ".join(f"{len(images):,} {role}" for role, images in data.splits.items())
+    mean, std = ("/".join(f"{v:.3f}" for v in values.tolist()) for values in (data.mean, data.std))
+    yield f"{len(data.class_names):,} classes; images: {sizes}; mean {mean}, std {std}"
+    yield f"{where}; {trainer.steps_per_epoch:,} steps in an epoch; run: {trainer.directory.path}"
 
 
 def _open_directory(

@@ -26,7 +26,8 @@ def render(analysis: Analysis) -> RenderableType:
         table.add_row(*_cells(analysis, layer))
     lines = [*verdicts(analysis), *(f"note: {note}" for note in analysis.notes)]
     meanings = legend(
-        "of mass: side of the smallest odd window with that share, in pixels, mean over filters",
+        "of mass: side of the smallest odd window with that share, in pixels, mean over filters; "
+        "on an even grid, one more than its side is all of it",
         "energy < 0.25: share of it below 0.25 cycles per pixel",
     )
     where = [] if analysis.page is None else [Text(shown(f"report: {analysis.page}"))]
