@@ -259,12 +259,24 @@ def test_a_confusion_matrix_that_cannot_be_written(call, photo_run, options, mes
 def test_two_processes_give_the_same_figures(nifbuild, photo_run, tmp_path):
     """To the last digit, at 23 images in batches of 10; all options reach the processes."""
     options = ("--processes", 2, "--batch-size", 10, "--size", 12, "--split", "test", "-q")
-    options += ("--checkpoint", "last", "--confusion", "c.csv", "--device", "cpu", "--json")
+    options += (
+        "--checkpoint",
+        "last",
+        "--confusion",
+        "c.csv",
+        "--csv",
+        "two.csv",
+        "--device",
+        "cpu",
+        "--json",
+    )
     done = nifbuild("evaluate", photo_run, *options)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (found,) = json.loads(done.stdout)
-    expected = evaluate_run(photo_run, size=(12, 12), batch_size=10).only.document()
+    one = tmp_path / "one.csv"
+    expected = evaluate_run(photo_run, size=(12, 12), batch_size=10, csv=one).only.document()
+    assert (tmp_path / "two.csv").read_text() == one.read_text()
     assert (found["num_samples"], found["size"]) == (23, [12, 12])
     assert figures(found) == figures(expected)
     assert (tmp_path / "c.csv").exists()
