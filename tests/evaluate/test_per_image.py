@@ -21,7 +21,7 @@ def test_the_table_has_what_predict_finds(photo_run, photos, table):
     """Which decodes the files anew, one by one."""
     assert len(table) == 23
     found = nifbuild.predict(photo_run, [row["image"] for row in table], top=3)
-    for row, prediction in zip(table, found, strict=True):
+    for row, prediction in zip(table, found.images, strict=True):
         (name, share), *_ = prediction.classes
         assert row["predicted"] == name
         assert float(row["probability"]) == pytest.approx(share, abs=1e-5)
