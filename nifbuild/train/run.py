@@ -48,7 +48,7 @@ from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
 from nifbuild.train.initial_weights import Pretrained, fresh_model, read_pretrained
 from nifbuild.train.loop import Trainer
-from nifbuild.train.objective import Objective
+from nifbuild.train.objective import Objective, class_weights
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.resume import (
     check_complete,
@@ -274,7 +274,9 @@ def _trainer(
     place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
     module = place.module(module)
     ema = None if spec.ema is None else Ema(module, spec.ema)
-    objective = Objective.of(module, resolved)
+    weights = class_weights(spec.class_weights, data.class_names, data.splits["train"].labels)
+    weights = None if weights is None else weights.to(accelerator.device)
+    objective = Objective.of(module, resolved, weights)
     if spec.sync_batch_norm and accelerator.num_processes > 1:
         module = sync_batch_norm(module)
     optimizer = build_optimizer(module, spec.optimizer)
