@@ -36,6 +36,7 @@ MAX_MAGNITUDE = 10**15
 """Largest result; a width or a count beyond it is a slip."""
 
 _NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+_REFERENCE = re.compile(r"\s*\$[A-Za-z_][A-Za-z0-9_]*\s*(\[[^\[\]]*\]\s*)*")
 _INSERTION = re.compile(r"\$\(([^()]*)\)|\$[A-Za-z_][A-Za-z0-9_]*")
 
 Number = int | float
@@ -44,6 +45,12 @@ Number = int | float
 def is_expression(value: object) -> bool:
     """Whether a value refers to a variable."""
     return isinstance(value, str) and _NAME.search(value) is not None
+
+
+def is_reference(node: Node) -> bool:
+    """Whether a value is a variable, or an entry of a list, and no arithmetic: any value at all."""
+    text = node.value if isinstance(node, Scalar) else None
+    return isinstance(text, str) and _REFERENCE.fullmatch(text) is not None
 
 
 def names_within(node: Node) -> set[str]:
@@ -163,7 +170,8 @@ def _hint(text: str) -> str:
     if text.count("(") > text.count(")"):
         return "within {...} a comma ends the value: quote it, or write one field on each line"
     functions = ", ".join(_FUNCTIONS)
-    return f"allowed: numbers, $names, $lists[index], + - * / // %, parentheses, {functions}"
+    signs = "+ - * / // %, parentheses, == != < <= > >=, not"
+    return f"allowed: numbers, $names, $lists[index], {signs}, {functions}"
 
 
 def interpolate(node: Scalar, scope: Mapping[str, Node]) -> Scalar:
@@ -223,6 +231,14 @@ _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Number, Number], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
 
 
 class _ExpressionError(Exception):
@@ -235,6 +251,11 @@ class _ExpressionError(Exception):
 
 def _is_value(node: ast.expr) -> bool:
     return isinstance(node, ast.Name | ast.Subscript)
+
+
+def _is_truth(node: ast.expr) -> bool:
+    is_not = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+    return is_not or isinstance(node, ast.Compare)
 
 
 def _written(node: ast.expr) -> str:
@@ -251,7 +272,9 @@ class _Evaluator:
         try:
             # A prefix keeps Python's keywords usable as variables and bare words recognisable.
             body = ast.parse(_NAME.sub(r"var_\1", text), mode="eval").body
-            return self.value(body) if _is_value(body) else self.number(body)
+            if _is_value(body):
+                return self.value(body)
+            return self.truth(body) if _is_truth(body) else self.number(body)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise _ExpressionError("not an arithmetic expression") from None
 
@@ -276,6 +299,19 @@ class _Evaluator:
                 raise _ExpressionError(f"unknown function '{node.func.id}'")
             return self.apply(function, *(self.number(argument) for argument in node.args))
         raise _ExpressionError(f"'{_written(node)}' is not arithmetic")
+
+    def truth(self, node: ast.expr) -> bool:
+        """Whether a comparison of numbers holds, or a variable does not."""
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return not self.truth(node.operand)
+        if isinstance(node, ast.Compare) and all(type(op) in _COMPARISONS for op in node.ops):
+            values = [self.number(part) for part in (node.left, *node.comparators)]
+            pairs = zip(node.ops, values, values[1:], strict=False)
+            return all(_COMPARISONS[type(op)](left, right) for op, left, right in pairs)
+        found = self.value(node) if _is_value(node) else None
+        if isinstance(found, Scalar) and isinstance(found.value, bool):
+            return found.value
+        raise _ExpressionError(f"{_written(node)} is not true or false")
 
     def value(self, node: ast.expr) -> Node:
         """What a variable, or an entry of a list, holds."""

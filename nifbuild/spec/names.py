@@ -27,6 +27,22 @@ TAKEN = {
 }  # fmt: skip
 """Attributes of every torch module, which no child can be named after."""
 
+PRIVATE = {
+    "_apply", "_backward_hooks", "_backward_pre_hooks", "_buffers", "_call_impl",
+    "_compiled_call_impl", "_forward_hooks", "_forward_hooks_always_called",
+    "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs",
+    "_get_backward_hooks", "_get_backward_pre_hooks", "_get_name", "_inputs",
+    "_is_full_backward_hook", "_last_uses", "_load_from_state_dict",
+    "_load_state_dict_post_hooks", "_load_state_dict_pre_hooks",
+    "_maybe_warn_non_full_backward_hook", "_modules", "_named_members",
+    "_non_persistent_buffers_set", "_outputs", "_parameters", "_recompute",
+    "_register_load_state_dict_pre_hook", "_register_state_dict_hook",
+    "_replicate_for_data_parallel", "_run", "_save_to_state_dict", "_slow_forward",
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_steps", "_version", "_wrapped_call_impl",
+}  # fmt: skip
+"""Those that begin with an underscore, of `nifbuild.nn.step_graph` as well; and all names that
+begin with two."""
+
 
 @dataclass
 class Leaf:
@@ -114,7 +130,7 @@ def _name(
             what = f"two modules are named '{prefix}{name}'"
             mark = _id_mark(tree, member.where)
             problems.append(Problem(what, mark, prefix + name, fix, "duplicate-id"))
-        elif name in TAKEN:
+        elif name in TAKEN or name in PRIVATE or name.startswith("__"):
             what = f"no module can be named '{name}': every torch module has such an attribute"
             mark = _id_mark(tree, member.where)
             problems.append(Problem(what, mark, prefix + name, "choose another id", "taken-id"))

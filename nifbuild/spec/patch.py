@@ -1,5 +1,6 @@
 """Patches: changes of the ops that a selector finds; the primitive of an ablation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
@@ -13,7 +14,9 @@ from nifbuild.spec.source import List, Map, Scalar, TreePath, at, replace_at
 from nifbuild.spec.source import Node as TreeNode
 
 
-def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
+def apply_patch(
+    tree: Map, graph: Graph, patch: Patch, place: TreeNode, levels: Sequence[str] = ()
+) -> Map:
     """The tree with one patch applied to the ops that it selects.
 
     Args:
@@ -21,6 +24,7 @@ def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
         graph: The nodes of that tree; selectors see their inferred fields.
         patch: What to select and set.
         place: The patch's own tree, for the places in errors and of the new values.
+        levels: Paths of ops that stand for others, which it might have meant.
 
     Raises:
         SpecError: If another number of ops is found than the patch expects.
@@ -31,7 +35,8 @@ def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
     found = [node for node in named if agrees(_fields(node), patch.where)]
     expected = patch.expect
     if len(found) != expected if expected is not None else not found:
-        raise SpecError(_wrong_count(patch, place, graph, named, found))
+        paths = [[node.path for node in nodes] for nodes in (graph.nodes, named, found)]
+        raise SpecError(wrong_count(patch, place, [*paths[0], *levels], paths[1], paths[2]))
     for node in found:
         tree = _set_fields(tree, graph, node, patch, place)
     return tree
@@ -54,20 +59,32 @@ def _check_where(patch: Patch, place: TreeNode) -> None:
             raise SpecError(Problem(f"no op has a field '{name}'", mark, "patch", fix, "patch"))
 
 
-def _wrong_count(
-    patch: Patch, place: TreeNode, graph: Graph, named: list[Node], found: list[Node]
+def wrong_count(
+    patch: Patch,
+    place: TreeNode,
+    names: Sequence[str],
+    named: Sequence[str],
+    found: Sequence[str],
 ) -> Problem:
+    """That a patch finds another number of ops than it expects.
+
+    Args:
+        patch: The patch.
+        place: Its tree.
+        names: Paths of all ops.
+        named: Of those that its selector finds.
+        found: Of those among them that agree with `where`.
+    """
     wanted = "at least 1" if patch.expect is None else str(patch.expect)
     what = f"the patch is for {wanted} ops and finds {len(found)}"
     if found:
-        names = ", ".join(node.path for node in found[:8])
-        fix = f"found: {names}{' ...' if len(found) > 8 else ''}"
+        fix = f"found: {', '.join(found[:8])}{' ...' if len(found) > 8 else ''}"
     elif named:
-        names = ", ".join(node.path for node in named[:8])
-        fix = f"`match` finds {len(named)} ops, but none agrees with `where`: {names}"
+        fix = f"`match` finds {len(named)} ops, but none agrees with `where`: "
+        fix += ", ".join(named[:8])
     else:
-        near = did_you_mean(patch.match, (node.path for node in graph.nodes))
-        fix = near or f"modules of the model: {', '.join(n.path for n in graph.nodes[:8])} ..."
+        near = did_you_mean(patch.match, names)
+        fix = near or f"modules of the model: {', '.join(names[:8])} ..."
     node = at(place, ("expect",)) or at(place, ("match",)) or place
     return Problem(what, node.mark, "patch", fix, "patch-count")
 

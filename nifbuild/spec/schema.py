@@ -37,6 +37,9 @@ def json_schema() -> dict[str, Any]:
     definitions["Branches"] = _branches()
     schema["properties"]["model"] = _described(schema["properties"]["model"], "#/$defs/Body")
     definitions["Block"]["properties"]["body"] = {"$ref": "#/$defs/Body"}
+    for name, field in (("Insertion", "before"), ("Insertion", "after"), ("Patch", "replace")):
+        properties = definitions[name]["properties"]
+        properties[field] = _described(properties[field], "#/$defs/Body")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "nifbuild spec"
     result: dict[str, Any] = _any_of(schema)
@@ -69,7 +72,7 @@ def _body(definitions: dict[str, Any]) -> dict[str, Any]:
     definitions["BlockCall"] = {
         "type": "object",
         "description": "A block of this spec, with its arguments.",
-        "properties": {"op": {"type": "string", "not": {"enum": names}}, **_repeat_fields()},
+        "properties": {"op": {"type": "string", "not": {"enum": names}}, **_writing_fields()},
         "required": ["op"],
     }
     refs = [{"$ref": f"#/$defs/{c.__name__}"} for c in OP_CLASSES]
@@ -87,10 +90,12 @@ def _branches() -> dict[str, Any]:
     return {"anyOf": [{"$ref": "#/$defs/OpItem"}, listed, named]}
 
 
-def _repeat_fields() -> dict[str, Any]:
+def _writing_fields() -> dict[str, Any]:
     count = {"type": "integer", "minimum": 1}
+    truth = {"anyOf": [{"type": "boolean"}, _EXPRESSION]}
     fields = {"type": "array", "items": {"type": "object"}, "minItems": 1}
     return {
+        "when": {**truth, "description": "Whether the op is there; if not, it leaves no trace."},
         "repeat": {
             "anyOf": [count, fields, _EXPRESSION],
             "description": "How often the op stands here, one after another; or a list with the "
@@ -115,7 +120,7 @@ def _loosen_op(definition: dict[str, Any], op_class: type[Op]) -> None:
             **properties[field],
             "anyOf": [*properties[field]["anyOf"], {"type": "integer", "minimum": 0}],
         }
-    properties.update(_repeat_fields())
+    properties.update(_writing_fields())
 
 
 def _described(old: dict[str, Any], ref: str, words: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -105,6 +105,12 @@ class Op(Spec):
     bodies: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Fields that hold ops, with the words that may stand there instead of ops."""
 
+    without_ops: ClassVar[Mapping[str, str | None]] = {}
+    """Those of `bodies` in which no ops may remain, with the word that then stands there."""
+
+    is_its_body: ClassVar[bool] = False
+    """Whether it is nothing but the ops of its `body`: without any it is not there."""
+
     counts_as_zero: ClassVar[bool] = False
     """Whether it multiplies no matrices, and only goes over its values: `torch.utils.flop_counter`,
     as others, counts that as 0."""

@@ -61,6 +61,7 @@ class Sequence(Structure):
     """The ops."""
 
     bodies: ClassVar = {"body": ()}
+    is_its_body: ClassVar = True
 
     def lower(self, graph: GraphBuilder, x: Value) -> Value:
         """The last op's output."""
@@ -95,6 +96,7 @@ class Residual(Structure):
         "shortcut": ("auto", "identity", "if_same_shape"),
         "then": (),
     }
+    without_ops: ClassVar = {"shortcut": "identity", "then": None}
 
     def lower(self, graph: GraphBuilder, x: Value) -> Value:
         """Sum of body and shortcut, and what comes after it."""
