@@ -138,6 +138,45 @@ class EfficientNet(Classifier):
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000))
 
 
+class InvertedResidual(nn.Module):
+    """Sandler et al., arXiv 1801.04381, table 1."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+        super().__init__()
+        hidden = inputs * expansion
+        layers: list[nn.Module] = []
+        if expansion > 1:
+            layers.append(conv_bn(inputs, hidden, act=nn.ReLU6))
+        layers.append(conv_bn(hidden, hidden, 3, stride, hidden, nn.ReLU6))
+        self.conv = nn.Sequential(*layers, *conv_bn(hidden, outputs))
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        return x + self.conv(x) if self.adds else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        table = [
+            (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+            (6, 160, 3, 2), (6, 320, 1, 1),
+        ]  # fmt: skip
+        layers: list[nn.Module] = [conv_bn(3, 32, 3, 2, act=nn.ReLU6)]
+        inputs = 32
+        for expansion, outputs, count, stride in table:
+            for i in range(count):
+                step = stride if i == 0 else 1
+                layers.append(InvertedResidual(inputs, outputs, step, expansion))
+                inputs = outputs
+        layers.append(conv_bn(inputs, 1280, act=nn.ReLU6))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
 class MobileNetV3(Classifier):
     """Howard et al., arXiv 1905.02244, table 1: kernel, hidden, outputs, gate, hardswish, step."""
 
