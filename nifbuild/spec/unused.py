@@ -6,7 +6,7 @@ from nifbuild.errors import Problem, SpecError, did_you_mean
 from nifbuild.spec.blocks import Block, Scope, op_name
 from nifbuild.spec.expressions import is_expression, names_within
 from nifbuild.spec.ops import OPS
-from nifbuild.spec.shorthand import branches_of
+from nifbuild.spec.shorthand import branches_of, op_mapping
 from nifbuild.spec.source import List, Map, Node, Scalar
 
 
@@ -21,7 +21,7 @@ def problems_within(name: str, blocks: Map, variables: Scope) -> Iterator[Proble
     for node in _ops_within(block.body):
         if not is_expression(node.text("op") or ""):
             try:
-                op_name(node, {}, blocks)
+                op_name(op_mapping(node), {}, blocks)
             except SpecError as error:
                 yield from error.problems
         for missing in sorted(names_within(node) - known):
