@@ -29,8 +29,15 @@ from nifbuild.spec.ops.global_conv import (
     ImplicitSpatialConv,
 )
 from nifbuild.spec.ops.linear import Flatten, Linear
-from nifbuild.spec.ops.norm import BatchNorm, GroupNorm, LayerNorm
-from nifbuild.spec.ops.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from nifbuild.spec.ops.norm import BatchNorm, GlobalResponseNorm, GroupNorm, LayerNorm
+from nifbuild.spec.ops.pool import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    AvgPool,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool,
+)
 from nifbuild.spec.ops.resize import ConvTranspose, Upsample
 from nifbuild.spec.ops.structure import Residual, Sequence
 
@@ -57,6 +64,7 @@ OP_CLASSES: tuple[type[Op], ...] = (
     BatchNorm,
     LayerNorm,
     GroupNorm,
+    GlobalResponseNorm,
     Activation,
     Gelu,
     LeakyRelu,
@@ -65,6 +73,8 @@ OP_CLASSES: tuple[type[Op], ...] = (
     AvgPool,
     GlobalAvgPool,
     GlobalMaxPool,
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
     Upsample,
     ConvTranspose,
     ChannelSlice,

@@ -1,5 +1,6 @@
 """Pooling."""
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.geometry import window_outputs
@@ -123,3 +124,57 @@ class GlobalMaxPool(Layer):
         from torch import nn
 
         return nn.AdaptiveMaxPool2d(1)
+
+
+class AdaptivePool(Layer):
+    """The fields of pools that cut the image into as many windows as the output has pixels.
+
+    Of n pixels, output i of m covers those from i n / m, rounded down, to (i + 1) n / m, rounded
+    up. So windows overlap where m does not divide n, and repeat pixels where m is more than n.
+    """
+
+    counts_as_zero: ClassVar = True
+    family: ClassVar = POOL
+
+    output_size: PositivePair
+    """Height and width of the output, in pixels, whatever the size of the input."""
+
+    def filter_size(self, x: Shape) -> tuple[int, int]:
+        """That of the largest window."""
+        size = need_image(x, self.op)
+        first, second = map(_largest_window, size, self.output_size)
+        return (first, second)
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Channels unchanged, size as written."""
+        need_image(x, self.op)
+        return Shape(x.channels, self.output_size)
+
+
+def _largest_window(size: int, outputs: int) -> int:
+    """Most pixels that one output covers: where its window starts latest after a whole pixel."""
+    return 1 + -((math.gcd(size, outputs) - size) // outputs)
+
+
+class AdaptiveAvgPool(AdaptivePool):
+    """The mean of each window, to an output of a given size (as in VGG and AlexNet)."""
+
+    op: Literal["adaptive_avg_pool"]
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.AdaptiveAvgPool2d`."""
+        from torch import nn
+
+        return nn.AdaptiveAvgPool2d(self.output_size)
+
+
+class AdaptiveMaxPool(AdaptivePool):
+    """The largest value of each window, to an output of a given size."""
+
+    op: Literal["adaptive_max_pool"]
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.AdaptiveMaxPool2d`."""
+        from torch import nn
+
+        return nn.AdaptiveMaxPool2d(self.output_size)
