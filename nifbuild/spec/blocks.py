@@ -1,11 +1,12 @@
 """Blocks: ops under a name, with arguments."""
 
+import json
 from collections.abc import Mapping
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, listing, suggestion, told
-from nifbuild.spec.expressions import is_expression, substitute
+from nifbuild.spec.expressions import is_expression, names_within, substitute
 from nifbuild.spec.ops import OPS
-from nifbuild.spec.source import List, Map, Node, Scalar
+from nifbuild.spec.source import List, Map, Node, Scalar, plain
 
 Scope = Mapping[str, Node]
 """Variables and their values."""
@@ -14,6 +15,9 @@ REPEAT_KEYS = ("repeat", "first", "last", "index")
 """Fields of every op that say how often it stands there."""
 CALL_KEYS = ("op", "id", "from", *REPEAT_KEYS)
 """Fields of a block's call that are not its arguments."""
+
+_REPLACED_WHOLE = "`blocks` are replaced whole, while `vars` and `defaults` merge"
+"""What a spec must know that writes a block of an extended file anew."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -44,6 +48,8 @@ class Block:
         body = node.get("body")
         if body is None:
             fix = "add `body:` with the block's ops"
+            if node.replaces is not None:
+                fix += f"; {_REPLACED_WHOLE}"
             raise _invalid("missing field `body`", mark, f"blocks.{name}", fix, "missing-field")
         self.body = body
         arguments = node.get("args")
@@ -52,6 +58,7 @@ class Block:
             raise _invalid("args is a mapping", arguments.mark, f"blocks.{name}.args", fix)
         arguments = arguments or Map({}, {}, mark)
         self.arguments = arguments.entries
+        self.replaced = Replaced(name, node, mark) if node.replaces is not None else None
 
         for key in self.arguments:
             if key in CALL_KEYS:
@@ -67,6 +74,8 @@ class Block:
             scope: What the values given in the call may refer to.
             variables: What defaults may refer to, besides the arguments before them.
         """
+        if self.replaced is not None:
+            self.replaced.require_arguments(call, variables)
         problems: list[Problem] = []
         given = {k: substitute(v, scope) for k, v in call.entries.items() if k not in CALL_KEYS}
         listed = f"arguments of {self.name}: {listing(self.arguments)}"
@@ -114,6 +123,51 @@ class Block:
             return Problem(what, value.mark, key, fix, "type")
         fix += f"\nused at {value.mark}"
         return Problem(what, variable.mark, f"vars.{variable.name}", fix, "type")
+
+
+class Replaced:
+    """A block that takes the place of one of an extended file, whose uses know the old arguments.
+
+    Each of those uses would be wrong; the place to be edited is the new block.
+    """
+
+    def __init__(self, name: str, new: Map, mark: Mark) -> None:
+        assert new.replaces is not None
+        self.name, self.mark, self.old = name, mark, new.replaces
+        now, before = _declared(new), _declared(self.old)
+        self.wanted = {**before, **now}
+        self.lost = {key: node for key, node in before.items() if key not in now}
+        self.added = {k: n for k, n in now.items() if k not in before and _is_required(n)}
+        self.read = names_within(new)
+
+    def require_arguments(self, call: Map, variables: Scope) -> None:
+        """Raises SpecError where a call is for the old block, or the body reads its arguments."""
+        used = {*call.entries, *(self.read - variables.keys())}
+        if used & self.lost.keys():
+            listed = ", ".join(f"{key}: {_declaration(n)}" for key, n in self.wanted.items())
+            what = f"this takes the place of the block at {self.old.mark}, and lacks arguments of "
+            what += f"it: {', '.join(self.lost)}"
+            fix = f"{_REPLACED_WHOLE}: write args: {{{listed}}}"
+            raise _invalid(what, self.mark, f"blocks.{self.name}", fix)
+        missing = [key for key in self.added if key not in call.entries]
+        if missing and call.mark.file != self.mark.file:
+            what = f"this takes the place of the block at {self.old.mark}, whose uses do not give "
+            what += f"the new argument '{missing[0]}'"
+            fix = f"{_REPLACED_WHOLE}: give it a default, such as `{missing[0]}: 1`"
+            raise _invalid(what, self.mark, f"blocks.{self.name}", fix)
+
+
+def _declared(block: Map) -> Mapping[str, Node]:
+    arguments = block.get("args")
+    return arguments.entries if isinstance(arguments, Map) else {}
+
+
+def _declaration(node: Node) -> str:
+    return str(node.value) if isinstance(node, Scalar) else json.dumps(plain(node))
+
+
+def _is_required(node: Node) -> bool:
+    return isinstance(node, Scalar) and isinstance(node.value, str) and node.value in _TYPES
 
 
 def _kind_of(value: object) -> str:

@@ -1,11 +1,13 @@
 """The `defaults` section: values for the fields that ops leave out."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 
-from nifbuild.errors import Problem, did_you_mean, suggestion
+from nifbuild.errors import Mark, Problem, listing, suggestion
 from nifbuild.spec.base import field_names
 from nifbuild.spec.expressions import names_within
 from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.ops.synonyms import unknown_op_fix
 from nifbuild.spec.source import List, Map, Node, Scalar
 
 
@@ -45,14 +47,41 @@ def unknown_kind(op: str, given: Node, path: str) -> Problem | None:
         path: Of the value, for the message.
     """
     kinds = list(OPS[op])
-    word = given.value if isinstance(given, Scalar) else "a collection"
-    if isinstance(given, Scalar) and word in kinds and word:
+    if isinstance(given, Scalar) and given.value in kinds and given.value:
         return None
     if kinds == [""]:
         fix = f"{op} has no kinds: leave it out"
         return Problem(f"unknown field '{path.rpartition('.')[2]}'", given.mark, path, fix)
-    fix = suggestion(str(word), kinds, f"kinds: {', '.join(kinds)}")
-    return Problem(f"unknown kind '{word}'", given.mark, path, fix, "unknown-kind")
+    word, mark, path = _word_at(given, path)
+    fix = suggestion(word, kinds, f"kinds: {', '.join(kinds)}")
+    return Problem(f"unknown kind '{word}'", mark, path, fix, "unknown-kind")
+
+
+def unknown_op(given: Node, path: str, blocks: Collection[str] = ()) -> Problem:
+    """The problem of an `op` that is none.
+
+    Args:
+        given: The value.
+        path: Of the value, for the message.
+        blocks: The names of the spec's blocks.
+    """
+    word, mark, path = _word_at(given, path)
+    fix = unknown_op_fix(word, OPS, blocks)
+    if blocks:
+        fix += f"\nblocks of this spec: {listing(blocks)}"
+    return Problem(f"unknown op '{word}'", mark, path, fix, "unknown-op")
+
+
+def _word_at(given: Node, path: str) -> tuple[str, Mark, str]:
+    """A word as people wrote it, where they did, and the path there.
+
+    An argument or a variable may have brought it to many places; there is one to be edited.
+    """
+    if not isinstance(given, Scalar):
+        return "a collection", given.mark, path
+    word = given.value if isinstance(given.value, str) else json.dumps(given.value)
+    path = f"vars.{given.origin.name}" if given.origin is not None else path
+    return word, given.via[-1] if given.via else given.mark, path
 
 
 def check_defaults(defaults: Map) -> Iterator[Problem]:
@@ -60,8 +89,7 @@ def check_defaults(defaults: Map) -> Iterator[Problem]:
     for name, fields in defaults.entries.items():
         mark = defaults.key_marks[name]
         if name not in OPS:
-            fix = did_you_mean(name, OPS) or f"ops: {', '.join(OPS)}"
-            yield Problem(f"unknown op '{name}'", mark, "defaults", fix, "unknown-op")
+            yield unknown_op(Scalar(name, mark), "defaults")
             continue
         if not isinstance(fields, Map):
             what = "the defaults of an op are a mapping of fields"

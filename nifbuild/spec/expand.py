@@ -12,13 +12,11 @@ from nifbuild.errors import (
     Problem,
     SpecError,
     did_you_mean,
-    listing,
     more_problems,
-    suggestion,
 )
 from nifbuild.spec.base import field_names
 from nifbuild.spec.blocks import REPEAT_KEYS, Block, Scope
-from nifbuild.spec.defaults import unknown_kind
+from nifbuild.spec.defaults import unknown_kind, unknown_op
 from nifbuild.spec.expressions import interpolate, is_expression, names_within, substitute
 from nifbuild.spec.names import POSITION
 from nifbuild.spec.ops import OPS, Op
@@ -131,10 +129,7 @@ class _Expander:
         given = substitute(node.entries["op"], scope)
         name = given.value if isinstance(given, Scalar) else None
         if not isinstance(name, str) or (name not in OPS and name not in self.blocks.entries):
-            names = [*OPS, *self.blocks.entries]
-            listed = f"ops: {', '.join(OPS)}\nblocks of this spec: {listing(self.blocks.entries)}"
-            fix = suggestion(str(name), names, listed)
-            raise _problem(f"unknown op '{name}'", given.mark, "model", fix, "unknown-op")
+            raise SpecError(unknown_op(given, "model", self.blocks.entries))
         return name
 
     def builtin(self, name: str, node: Map, scope: Scope) -> Map:

@@ -4,16 +4,18 @@ from typing import Any
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 from nifbuild.spec.base import field_names
-from nifbuild.spec.defaults import op_class_of, unknown_kind
+from nifbuild.spec.defaults import op_class_of, unknown_kind, unknown_op
 from nifbuild.spec.document import Patch
 from nifbuild.spec.graph import Graph, Node
 from nifbuild.spec.ops import OP_CLASSES, OPS
 from nifbuild.spec.select import agrees, path_pattern
-from nifbuild.spec.source import List, Map, Scalar, TreePath, at, replace_at
+from nifbuild.spec.source import List, Map, Scalar, TreePath, at, plain, replace_at
 from nifbuild.spec.source import Node as TreeNode
 
 
-def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
+def apply_patch(
+    tree: Map, graph: Graph, patch: Patch, place: TreeNode
+) -> tuple[Map, list[Problem]]:
     """The tree with one patch applied to the ops that it selects.
 
     Args:
@@ -22,19 +24,28 @@ def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
         patch: What to select and set.
         place: The patch's own tree, for the places in errors and of the new values.
 
+    Returns:
+        The tree, and a problem if another number of ops is found than the patch expects. Those
+        found are changed all the same, so that later patches are not wrong for that alone.
+
     Raises:
-        SpecError: If another number of ops is found than the patch expects.
+        SpecError: If the patch makes no sense, whatever it finds.
     """
     pattern = path_pattern(patch.match)
     _check_where(patch, place)
     named = [node for node in graph.nodes if pattern.fullmatch(node.path)]
     found = [node for node in named if agrees(_fields(node), patch.where)]
     expected = patch.expect
+    problems = []
     if len(found) != expected if expected is not None else not found:
-        raise SpecError(_wrong_count(patch, place, graph, named, found))
-    for node in found:
-        tree = _set_fields(tree, graph, node, patch, place)
-    return tree
+        misspelt = _unknown_word(place) if not found else None
+        problems.append(misspelt or _wrong_count(patch, place, graph, named, found))
+    try:
+        for node in found:
+            tree = _set_fields(tree, graph, node, patch, place)
+    except SpecError as error:
+        raise SpecError([*problems, *error.problems]) from None
+    return tree, problems
 
 
 def _fields(node: Node) -> dict[str, Any]:
@@ -52,6 +63,19 @@ def _check_where(patch: Patch, place: TreeNode) -> None:
             mark = where.key_marks.get(name, place.mark) if isinstance(where, Map) else place.mark
             fix = did_you_mean(name, known)
             raise SpecError(Problem(f"no op has a field '{name}'", mark, "patch", fix, "patch"))
+
+
+def _unknown_word(place: TreeNode) -> Problem | None:
+    """A misspelt `op` or `kind` under `where`, which finds nothing."""
+    op, kind = at(place, ("where", "op")), at(place, ("where", "kind"))
+    name = str(plain(op)) if op is not None else None
+    if op is not None and name not in OPS:
+        return unknown_op(op, "patch.where.op")
+    if kind is None:
+        return None
+    having = [name] if name is not None else [n for n, kinds in OPS.items() if "" not in kinds]
+    problems = [unknown_kind(n, kind, "patch.where.kind") for n in having]
+    return problems[0] if None not in problems else None
 
 
 def _wrong_count(

@@ -196,10 +196,18 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     for index, patch in enumerate(patches):
         place = at(patch_tree, (index,))
         assert place is not None  # the patch was read from there
-        tree = apply_patch(tree, graph, patch, place)
-        full, spec, graph, found = _typed(tree, defaults)
-        if spec is None or graph is None:
-            raise SpecError(found)
+        try:
+            changed, found = apply_patch(tree, graph, patch, place)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        problems += found
+        changed_full, changed_spec, changed_graph, found = _typed(changed, defaults)
+        problems += found
+        if changed_spec is not None and changed_graph is not None:
+            tree, full, spec, graph = changed, changed_full, changed_spec, changed_graph
+    if problems:
+        raise SpecError(dict.fromkeys(problems))
 
     _check_output(spec, graph, tree, num_classes)
     problems = told(check_recomputed(graph, spec.train.gradient_checkpointing, full))

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from nifbuild.spec.base import PositiveInt, Probability
 from nifbuild.spec.ops.activation import ShapeKeeping
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Channels, Layer, Shape, ShapeError, need_image, whole
 from nifbuild.spec.ops.init import InitSection, NormInit, Scheme
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ class BatchNorm(Norm):
 
     momentum: Probability = 0.1
     """Share of the new batch in the running statistics."""
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """The same."""
+        return channels
 
     def fewest_images(self, x: Shape) -> int:
         """Two where an image has one value for each channel: of a single one there is no spread."""
@@ -129,6 +133,10 @@ class GlobalResponseNorm(ShapeKeeping):
         """Unchanged."""
         need_image(x, self.op)
         return x
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """All: strengths are relative."""
+        return whole(x)
 
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.norm.GlobalResponseNorm`."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.geometry import window_outputs
 from nifbuild.spec.base import NonNegativePair, PositivePair
-from nifbuild.spec.ops.base import Family, Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Channels, Family, Layer, Shape, ShapeError, need_image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 POOL = Family("pool", "#fbeeb0")
 
 
-class WindowPool(Layer):
-    """The fields of pools over a sliding window."""
+class Pool(Layer):
+    """What pools have in common: each works on every channel for itself."""
 
     counts_as_zero: ClassVar = True
     family: ClassVar = POOL
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """The same."""
+        return channels
+
+
+class WindowPool(Pool):
+    """The fields of pools over a sliding window."""
 
     kernel_size: PositivePair
     """Height and width of the window, in pixels."""
@@ -88,12 +96,10 @@ class AvgPool(WindowPool):
         )
 
 
-class GlobalAvgPool(Layer):
+class GlobalAvgPool(Pool):
     """The mean over the image; 1x1 images remain."""
 
     op: Literal["global_avg_pool"]
-    counts_as_zero: ClassVar = True
-    family: ClassVar = POOL
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size 1x1."""
@@ -107,12 +113,10 @@ class GlobalAvgPool(Layer):
         return nn.AdaptiveAvgPool2d(1)
 
 
-class GlobalMaxPool(Layer):
+class GlobalMaxPool(Pool):
     """The largest value of the image; 1x1 images remain."""
 
     op: Literal["global_max_pool"]
-    counts_as_zero: ClassVar = True
-    family: ClassVar = POOL
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size 1x1."""
@@ -126,15 +130,12 @@ class GlobalMaxPool(Layer):
         return nn.AdaptiveMaxPool2d(1)
 
 
-class AdaptivePool(Layer):
+class AdaptivePool(Pool):
     """The fields of pools that cut the image into as many windows as the output has pixels.
 
     Of n pixels, output i of m covers those from i n / m, rounded down, to (i + 1) n / m, rounded
     up. So windows overlap where m does not divide n, and repeat pixels where m is more than n.
     """
-
-    counts_as_zero: ClassVar = True
-    family: ClassVar = POOL
 
     output_size: PositivePair
     """Height and width of the output, in pixels, whatever the size of the input."""
