@@ -14,6 +14,7 @@ from nifbuild.cli import (
     bench,
     diff,
     evaluate,
+    explain,
     export,
     graph,
     inspect,
@@ -90,6 +91,7 @@ def _options_of_all_commands(
 
 _commands: dict[str, Callable[..., None]] = {
     "specs": specs.specs,
+    "explain": explain.explain,
     "validate": as_typed(validate.validate),
     "resolve": as_typed(resolve.resolve),
     "inspect": inspect.inspect,

@@ -165,7 +165,7 @@ def _origin(values: Sequence[Node]) -> Variable | None:
 def _hint(text: str) -> str:
     if text.count("(") > text.count(")"):
         return "within {...} a comma ends the value: quote it, or write one field on each line"
-    functions = ", ".join(_FUNCTIONS)
+    functions = ", ".join(FUNCTIONS)
     return f"allowed: numbers, $names, $lists[index], + - * / // %, parentheses, {functions}"
 
 
@@ -223,7 +223,7 @@ def _round(value: Number, digits: Number = 0) -> Number:
     return round(value, int(digits)) if digits else round(value)
 
 
-_FUNCTIONS: dict[str, Callable[..., Number]] = {
+FUNCTIONS: dict[str, Callable[..., Number]] = {
     "min": min,
     "max": max,
     "round": _round,
@@ -290,7 +290,7 @@ class _Evaluator:
             left, right = self.number(node.left), self.number(node.right)
             return self.apply(_BINARY[type(node.op)], left, right)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            function = _FUNCTIONS.get(node.func.id)
+            function = FUNCTIONS.get(node.func.id)
             if function is None:
                 raise _ExpressionError(f"unknown function '{node.func.id}'")
             return self.apply(function, *(self.number(argument) for argument in node.args))

@@ -69,7 +69,7 @@ def _body(definitions: dict[str, Any]) -> dict[str, Any]:
     definitions["BlockCall"] = {
         "type": "object",
         "description": "A block of this spec, with its arguments.",
-        "properties": {"op": {"type": "string", "not": {"enum": names}}, **_repeat_fields()},
+        "properties": {"op": {"type": "string", "not": {"enum": names}}, **repeat_fields()},
         "required": ["op"],
     }
     refs = [{"$ref": f"#/$defs/{c.__name__}"} for c in OP_CLASSES]
@@ -87,7 +87,8 @@ def _branches() -> dict[str, Any]:
     return {"anyOf": [{"$ref": "#/$defs/OpItem"}, listed, named]}
 
 
-def _repeat_fields() -> dict[str, Any]:
+def repeat_fields() -> dict[str, Any]:
+    """The schema of the fields of every op that say how often it stands there."""
     count = {"type": "integer", "minimum": 1}
     fields = {"type": "array", "items": {"type": "object"}, "minItems": 1}
     return {
@@ -115,7 +116,7 @@ def _loosen_op(definition: dict[str, Any], op_class: type[Op]) -> None:
             **properties[field],
             "anyOf": [*properties[field]["anyOf"], {"type": "integer", "minimum": 0}],
         }
-    properties.update(_repeat_fields())
+    properties.update(repeat_fields())
 
 
 def _described(old: dict[str, Any], ref: str, words: tuple[str, ...] = ()) -> dict[str, Any]:
