@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, listing, suggestion, told
 from nifbuild.spec.expressions import is_expression, names_within, substitute
-from nifbuild.spec.ops import OPS
+from nifbuild.spec.ops import OPS, installed
 from nifbuild.spec.source import List, Map, Node, Scalar, plain
 
 Scope = Mapping[str, Node]
@@ -33,7 +33,7 @@ class Block:
 
     def __init__(self, name: str, node: Node, mark: Mark) -> None:
         self.name = name
-        if name in OPS:
+        if name in OPS and name not in installed.LOADED:
             raise _invalid(f"'{name}' is an op already", mark, f"blocks.{name}", "rename the block")
         if not isinstance(node, Map):
             fix = f"write {name}: {{args: {{out_channels: int}}, body: [...]}}"

@@ -9,8 +9,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion, told
 from nifbuild.spec.base import FORMS, field_names, fields
-from nifbuild.spec.defaults import unknown_kind, unknown_op
-from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.defaults import op_class_of, unknown_kind, unknown_op
+from nifbuild.spec.ops import INSTALLED_TAG, OPS, Op, installed, kinds_of
 from nifbuild.spec.ops.synonyms import field_meant_by
 from nifbuild.spec.source import (
     MAX_NUMBER,
@@ -20,6 +20,7 @@ from nifbuild.spec.source import (
     Scalar,
     TreePath,
     Variable,
+    at,
     plain,
     require_bounded,
     resolve_scalar,
@@ -118,12 +119,13 @@ def _problem(
     kind = details[0]["type"]
     node, parent, mark = _place(tree, path)
     name = dotted((prefix, *path) if prefix else path)
+    root, loc = _within_installed(root, details[0]["loc"], tree, path)
     if kind == "extra_forbidden":
-        model = _model_at(root, details[0]["loc"][:-1])
+        model = _model_at(root, loc[:-1])
         fix = _allowed_fields(model, parent, str(path[-1]))
         return Problem(f"unknown field '{path[-1]}'", mark, name, fix, "unknown-field")
     if kind == "missing":
-        fix = _about_field(root, details[0]["loc"])
+        fix = _about_field(root, loc)
         return Problem(f"missing field `{path[-1]}`", mark, name, fix, "missing-field")
     if kind.startswith("union_tag"):
         return _tag_problem(node, mark, name, details[0])
@@ -137,7 +139,7 @@ def _problem(
     fix = _type_hint(node, details)
     if not fix and isinstance(node, Scalar):
         fix = did_you_mean(str(node.value), words)
-    fix = fix or _about_field(root, details[0]["loc"])
+    fix = fix or _about_field(root, loc)
     return Problem(what, node.mark, name, fix, "value")
 
 
@@ -277,7 +279,7 @@ def _tag_problem(node: Node, mark: Mark, name: str, detail: dict[str, Any]) -> P
     word = _op_word(node)
     if word is not None and isinstance(node, Map):
         op = node.text("op") or ""
-        if op not in OPS:
+        if not kinds_of(op):
             return unknown_op(word, f"{name}.op")
         problem = unknown_kind(op, word, f"{name}.kind")
         if problem is not None:
@@ -342,6 +344,20 @@ def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
             for inner in _models_in(fields(model)[part].annotation)
         ]
     return candidates[0] if candidates else None
+
+
+def _within_installed(
+    root: Any, loc: tuple[int | str, ...], tree: Node, path: TreePath
+) -> tuple[Any, tuple[int | str, ...]]:
+    """The root and the location; within an op of an installed package, its class and the rest.
+
+    The types of the root do not know such a class.
+    """
+    if INSTALLED_TAG not in loc:
+        return root, loc
+    around = (at(tree, path[:end]) for end in range(len(path), -1, -1))
+    op = next(n for n in around if isinstance(n, Map) and n.text("op") in installed.LOADED)
+    return op_class_of(op), loc[len(loc) - loc[::-1].index(INSTALLED_TAG) :]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

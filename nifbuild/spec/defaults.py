@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from nifbuild.errors import Mark, Problem, listing, suggestion
 from nifbuild.spec.base import field_names
 from nifbuild.spec.expressions import names_within
-from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.ops import OPS, Op, installed, kinds_of
 from nifbuild.spec.ops.synonyms import unknown_op_fix
 from nifbuild.spec.source import List, Map, Node, Scalar
 
@@ -21,7 +21,7 @@ def with_defaults(node: Node, defaults: Map) -> Node:
     result = Map(entries, node.key_marks, node.mark)
     name = node.text("op")
     chosen = defaults.get(name) if name is not None else None
-    if isinstance(chosen, Map) and name in OPS:
+    if isinstance(chosen, Map) and name is not None and kinds_of(name):
         op_class = op_class_of(node)
         for key, value in chosen.entries.items():
             if key == "kind" and unknown_kind(name, value, key) is not None:
@@ -33,7 +33,7 @@ def with_defaults(node: Node, defaults: Map) -> Node:
 
 def op_class_of(node: Map) -> type[Op] | None:
     """The class that an op's mapping belongs to, by its op and kind."""
-    kinds = OPS.get(node.text("op") or "", {})
+    kinds = kinds_of(node.text("op") or "")
     kind = node.text("kind") if "kind" in node.entries else next(iter(kinds), None)
     return kinds.get(kind) if kind is not None else None
 
@@ -66,7 +66,7 @@ def unknown_op(given: Node, path: str, blocks: Collection[str] = ()) -> Problem:
         blocks: The names of the spec's blocks.
     """
     word, mark, path = _word_at(given, path)
-    fix = unknown_op_fix(word, OPS, blocks)
+    fix = installed.FAILED.get(word) or unknown_op_fix(word, OPS, [*blocks, *installed.offered()])
     if blocks:
         fix += f"\nblocks of this spec: {listing(blocks)}"
     return Problem(f"unknown op '{word}'", mark, path, fix, "unknown-op")
@@ -88,7 +88,7 @@ def check_defaults(defaults: Map) -> Iterator[Problem]:
     """Problems in the keys of `defaults`: names that are no op, fields that no kind has."""
     for name, fields in defaults.entries.items():
         mark = defaults.key_marks[name]
-        if name not in OPS:
+        if not kinds_of(name):
             yield unknown_op(Scalar(name, mark), "defaults")
             continue
         if not isinstance(fields, Map):

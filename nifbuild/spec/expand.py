@@ -19,7 +19,7 @@ from nifbuild.spec.blocks import REPEAT_KEYS, Block, Scope
 from nifbuild.spec.defaults import unknown_kind, unknown_op
 from nifbuild.spec.expressions import interpolate, is_expression, names_within, substitute
 from nifbuild.spec.names import POSITION
-from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.ops import OPS, Op, kinds_of
 from nifbuild.spec.source import MAX_DEPTH, MAX_NODES, List, Map, Node, Scalar, plain
 
 _NAMES = ("id", "from")
@@ -128,7 +128,7 @@ class _Expander:
     def name_of(self, node: Map, scope: Scope) -> str:
         given = substitute(node.entries["op"], scope)
         name = given.value if isinstance(given, Scalar) else None
-        if not isinstance(name, str) or (name not in OPS and name not in self.blocks.entries):
+        if not isinstance(name, str) or not (name in self.blocks.entries or kinds_of(name)):
             raise SpecError(unknown_op(given, "model", self.blocks.entries))
         return name
 

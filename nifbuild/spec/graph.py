@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 
 from nifbuild.errors import Mark, Problem, SpecError, told
 from nifbuild.spec.names import POSITION, Leaf, Level, module_names, why_unknown
-from nifbuild.spec.ops import AnyOp, Layer, Merge, Shape, ShapeError, Structure, Value
+from nifbuild.spec.ops import (
+    AnyOp,
+    Layer,
+    Merge,
+    Shape,
+    ShapeError,
+    Structure,
+    Value,
+    installed,
+)
 from nifbuild.spec.ops.base import Channels, Place, whole
 from nifbuild.spec.ops.init import Constant
 from nifbuild.spec.ops.norm import NORMS
@@ -247,6 +256,13 @@ class _Builder:
             if field and not error.field:
                 error.field = field
             raise
+        except Exception as error:
+            if not installed.origin_of(op.op):
+                raise
+            what = f"cannot tell the shape of its output: {type(error).__name__}: {error}"
+            raise ShapeError(installed.broken(op.op, what), field=field) from error
+        if not isinstance(shape, Shape):
+            raise ShapeError(installed.broken(op.op, f"tells a shape that is none: {shape!r}"))
         if shape.num_elements > MAX_VALUES:
             raise ShapeError(*_too_many_values(f"the output of {shape}", shape), field)
         index = len(self.drafts)

@@ -7,7 +7,7 @@ from nifbuild.spec.base import field_names
 from nifbuild.spec.defaults import op_class_of, unknown_kind, unknown_op
 from nifbuild.spec.document import Patch
 from nifbuild.spec.graph import Graph, Node
-from nifbuild.spec.ops import OP_CLASSES, OPS
+from nifbuild.spec.ops import OPS, all_op_classes, kinds_of
 from nifbuild.spec.select import agrees, path_pattern
 from nifbuild.spec.source import List, Map, Scalar, TreePath, at, plain, replace_at
 from nifbuild.spec.source import Node as TreeNode
@@ -56,7 +56,9 @@ def _fields(node: Node) -> dict[str, Any]:
 
 
 def _check_where(patch: Patch, place: TreeNode) -> None:
-    known = {name for op_class in OP_CLASSES for name in field_names(op_class)} | {"in_channels"}
+    known = {name for op_class in all_op_classes() for name in field_names(op_class)} | {
+        "in_channels"
+    }
     for name in patch.where:
         if name not in known:
             where = at(place, ("where",))
@@ -69,7 +71,7 @@ def _unknown_word(place: TreeNode) -> Problem | None:
     """A misspelt `op` or `kind` under `where`, which finds nothing."""
     op, kind = at(place, ("where", "op")), at(place, ("where", "kind"))
     name = str(plain(op)) if op is not None else None
-    if op is not None and name not in OPS:
+    if op is not None and not kinds_of(str(name)):
         return unknown_op(op, "patch.where.op")
     if kind is None:
         return None
@@ -105,7 +107,7 @@ def _set_fields(tree: Map, graph: Graph, node: Node, patch: Patch, place: TreeNo
     for key, value in values.entries.items():
         target = target.with_entry(key, value, values.key_marks[key])
     name = target.text("op") or ""
-    if "kind" in values.entries and name in OPS:
+    if "kind" in values.entries and kinds_of(name):
         problem = unknown_kind(name, values.entries["kind"], "patch.set.kind")
         if problem is not None:
             raise SpecError(problem)

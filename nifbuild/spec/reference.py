@@ -18,7 +18,7 @@ from nifbuild.errors import Mark, Problem, SpecError, suggestion
 from nifbuild.spec.base import Spec, fields
 from nifbuild.spec.document import SpecFile
 from nifbuild.spec.expressions import FUNCTIONS
-from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.ops import OPS, Op, built_in, installed, kinds_of, load_all_installed
 from nifbuild.spec.ops.synonyms import op_meant_by
 from nifbuild.spec.schema import repeat_fields
 from nifbuild.spec.study import StudySpec
@@ -140,19 +140,30 @@ def explained(name: str) -> Entry:
 def names() -> list[str]:
     """All words, a path of fields aside."""
     sections = [*fields(SpecFile), STUDY]
-    return [*OPS, *_kinds(), *sections, *FUNCTIONS, *repeat_fields(), *_WORDS, *_alternatives()]
+    return [
+        *OPS,
+        *installed.offered(),
+        *_kinds(),
+        *sections,
+        *FUNCTIONS,
+        *repeat_fields(),
+        *_WORDS,
+        *_alternatives(),
+    ]
 
 
 def overview() -> list[tuple[str, list[tuple[str, str]]]]:
     """What there is: for each group of words its title, and the words with a line on each."""
+    load_all_installed()
     ops: dict[str, list[str]] = {}
-    for name, kinds in OPS.items():
+    for name, kinds in built_in().items():
         ops.setdefault(_first_line(_doc(_common(kinds.values()))), []).append(name)
     sections = [(n, _first_line(_section_meaning(n))) for n in fields(SpecFile)]
     functions = [(call, _first_line(meaning)) for call, meaning in FUNCTION_MEANINGS.values()]
     repeats = [(name, _first_line(text)) for name, text in _repeats()]
     return [
         ("ops", [(", ".join(found), line) for line, found in ops.items()]),
+        *([("ops of installed packages", _installed_lines())] if installed.offered() else []),
         ("kinds of conv", [(n, _first_line(_doc(c))) for n, c in OPS["conv"].items()]),
         ("fields of every op", [*_generic_lines(), *repeats]),
         ("sections of a spec", sections),
@@ -175,8 +186,6 @@ class _Found:
 
 def _start(word: str) -> _Found | None:
     """What the first word of a path means."""
-    if word in OPS:
-        return _Found(word, "op", tuple(OPS[word].items()))
     if word in fields(SpecFile):
         info = fields(SpecFile)[word]
         return _Found(word, "section", tuple(models_in(info.annotation)), (("", info),))
@@ -187,6 +196,10 @@ def _start(word: str) -> _Found | None:
     if word in _alternatives():
         path, model = _alternatives()[word]
         return _Found(word, f"one of {path}", (("", model),))
+    kinds = kinds_of(word)
+    if kinds:
+        origin = installed.origin_of(word)
+        return _Found(word, f"op of {origin}" if origin else "op", tuple(kinds.items()))
     return None
 
 
@@ -361,11 +374,19 @@ def _all_ops() -> Entry:
     generic = [_field(name, fields(Op)[name]) for name in ("id", "from")]
     repeats = [Field(name, "", "null", text) for name, text in _repeats()]
     meaning = (
-        f"An op is its name, or a mapping with `op`. Ops: {', '.join(OPS)}. Every op has the "
-        "fields below. Others come from installed packages that have an entry point in the group "
-        "`nifbuild.ops`: a class with fields, a shape and a module, as those of nifbuild.spec.ops."
+        f"An op is its name, or a mapping with `op`. Ops: {', '.join(built_in())}. Every op has "
+        "the fields below. Others come from installed packages that have an entry point in the "
+        "group `nifbuild.ops`: a class with fields, a shape and a module, as those of nifbuild."
     )
     return Entry("ops", "section", meaning, (*generic, *repeats))
+
+
+def _installed_lines() -> list[tuple[str, str]]:
+    lines = [
+        (name, f"{_first_line(_doc(found.op_class))} From {installed.origin_of(name)}.")
+        for name, found in installed.LOADED.items()
+    ]
+    return [*lines, *((name, why) for name, why in installed.FAILED.items())]
 
 
 def _generic_lines() -> list[tuple[str, str]]:
@@ -431,9 +452,11 @@ def _first_line(text: str) -> str:
 
 
 def _unknown(name: str) -> Problem:
-    here = op_meant_by(name, OPS)
+    here = installed.FAILED.get(name)
+    if here is None and (meant := op_meant_by(name, OPS)):
+        here = f"here that is {meant}"
     listed = "`nifbuild explain` lists all words"
     known = [*names(), *(field for _, model in _holders() for field in fields(model))]
-    fix = f"here that is {here}\n{listed}" if here else suggestion(name, known, listed)
+    fix = f"{here}\n{listed}" if here else suggestion(name, known, listed)
     what = f"'{name}' is no word of the language"
     return Problem(what, Mark(f"explain {name}"), "", fix, "unknown-word")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from nifbuild.spec.base import fields
 from nifbuild.spec.document import SpecFile
-from nifbuild.spec.ops import OPS
+from nifbuild.spec.ops import built_in
 from nifbuild.spec.reference import STUDY, Entry, Field, explained, overview
 
 _HEAD = """\
@@ -26,11 +26,12 @@ def reference_page() -> str:
     parts += [f"{ops.meaning}\n", *_table(ops.fields)]
     seen: set[type] = set()
     told: _Told = {}
-    for name, kinds in OPS.items():
+    ops_here = built_in()
+    for name, kinds in ops_here.items():
         first = next(iter(kinds.values()))
         if first not in seen:
             seen.add(first)
-            alike = [n for n, other in OPS.items() if first in other.values()]
+            alike = [n for n, other in ops_here.items() if first in other.values()]
             parts += _section(explained(name), "### ", ", ".join(alike), told)
     parts.append("## Sections\n")
     for name in (*fields(SpecFile), STUDY):
