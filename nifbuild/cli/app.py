@@ -18,9 +18,11 @@ from nifbuild.cli import (
     export,
     graph,
     inspect,
+    new,
     output,
     predict,
     resolve,
+    runs,
     schema,
     shrink,
     specs,
@@ -91,6 +93,7 @@ def _options_of_all_commands(
 
 _commands: dict[str, Callable[..., None]] = {
     "specs": specs.specs,
+    "new": new.new,
     "explain": explain.explain,
     "validate": as_typed(validate.validate),
     "resolve": as_typed(resolve.resolve),
@@ -99,6 +102,8 @@ _commands: dict[str, Callable[..., None]] = {
     "graph": as_typed(graph.graph),
     "schema": schema.schema,
     "train": train.train,
+    "runs": runs.runs,
+    "compare": runs.compare,
     "evaluate": evaluate.evaluate,
     "predict": predict.predict,
     "analyze": analyze.analyze,

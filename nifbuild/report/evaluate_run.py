@@ -30,8 +30,8 @@ SplitOption = Annotated[
 DataOption = Annotated[
     AnyPath | None,
     typer.Option(
-        help="A file whose `data` section takes the place of the run's; classes are matched by "
-        "name."
+        help="Images in place of the run's: a file with a `data` section, or a folder of images; "
+        "classes are matched by name."
     ),
 ]
 SizeOption = Annotated[

@@ -149,6 +149,8 @@ def _is_mapping(annotation: Any) -> bool:
 
 
 def _is_op(annotation: Any) -> bool:
+    if annotation == "OpUnion":  # structures name the union of all before it is there
+        return True
     if _is_model(annotation):
         return issubclass(annotation, Op)
     parts = get_args(annotation)
