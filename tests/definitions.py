@@ -74,7 +74,8 @@ class VGG16(nn.Module):
         )  # fmt: skip
 
     def forward(self, x):
-        return self.classifier(self.features(x).flatten(1))
+        maps = nn.functional.adaptive_avg_pool2d(self.features(x), 7)
+        return self.classifier(maps.flatten(1))
 
 
 class Fire(nn.Module):

@@ -1,11 +1,13 @@
 """Blocks: ops under a name, with arguments."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, listing, suggestion, told
-from nifbuild.spec.expressions import is_expression, is_reference, substitute
-from nifbuild.spec.ops import OPS
+from nifbuild.spec.defaults import unknown_op
+from nifbuild.spec.expressions import is_expression, is_reference, names_within, substitute
+from nifbuild.spec.ops import OPS, installed, kinds_of
 from nifbuild.spec.source import List, Map, Node, Scalar, plain
 
 Scope = Mapping[str, Node]
@@ -15,6 +17,9 @@ REPEAT_KEYS = ("repeat", "first", "last", "index")
 """Fields of every op that say how often it stands there."""
 CALL_KEYS = ("op", "id", "from", "when", *REPEAT_KEYS)
 """Fields of a block's call that are not its arguments."""
+
+_REPLACED_WHOLE = "`blocks` are replaced whole, while `vars` and `defaults` merge"
+"""What a spec must know that writes a block of an extended file anew."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -69,7 +74,7 @@ class Block:
 
     def __init__(self, name: str, node: Node, mark: Mark) -> None:
         self.name = name
-        if name in OPS:
+        if name in OPS and name not in installed.LOADED:
             raise _invalid(f"'{name}' is an op already", mark, f"blocks.{name}", "rename the block")
         if not isinstance(node, Map):
             fix = f"write {name}: {{args: {{out_channels: int}}, body: [...]}}"
@@ -84,6 +89,8 @@ class Block:
         body = node.get("body")
         if body is None:
             fix = "add `body:` with the block's ops"
+            if node.replaces is not None:
+                fix += f"; {_REPLACED_WHOLE}"
             raise _invalid("missing field `body`", mark, f"blocks.{name}", fix, "missing-field")
         self.body = body
         arguments = node.get("args")
@@ -91,6 +98,7 @@ class Block:
             fix = "write args: {out_channels: int, stride: 1}"
             raise _invalid("args is a mapping", arguments.mark, f"blocks.{name}.args", fix)
         arguments = arguments or Map({}, {}, mark)
+        self.replaced = Replaced(name, node, mark) if node.replaces is not None else None
         for key in arguments.entries:
             if key in CALL_KEYS:
                 what = f"an argument cannot be named '{key}', as a field of every op is"
@@ -112,6 +120,8 @@ class Block:
             variables: What defaults may refer to, besides the arguments before them.
             within: The blocks around the call.
         """
+        if self.replaced is not None:
+            self.replaced.require_arguments(call, variables)
         problems: list[Problem] = []
         given = {
             key: _value(self.arguments.get(key), value, scope, within)
@@ -169,11 +179,8 @@ def op_name(node: Map, scope: Scope, blocks: Map) -> str:
     """
     given = substitute(node.entries["op"], scope)
     name = given.value if isinstance(given, Scalar) else None
-    if not isinstance(name, str) or (name not in OPS and name not in blocks.entries):
-        names = [*OPS, *blocks.entries]
-        listed = f"ops: {', '.join(OPS)}\nblocks of this spec: {listing(blocks.entries)}"
-        fix = suggestion(str(name), names, listed)
-        raise _invalid(f"unknown op '{name}'", given.mark, "model", fix, "unknown-op")
+    if not isinstance(name, str) or not (name in blocks.entries or kinds_of(name)):
+        raise SpecError(unknown_op(given, "model", blocks.entries))
     return name
 
 
@@ -217,6 +224,51 @@ def _value(argument: Argument | None, written: Node, scope: Scope, within: tuple
 
 def _types(word: str) -> str:
     return suggestion(word, _TYPES, f"types: {', '.join(_TYPES)}")
+
+
+class Replaced:
+    """A block that takes the place of one of an extended file, whose uses know the old arguments.
+
+    Each of those uses would be wrong; the place to be edited is the new block.
+    """
+
+    def __init__(self, name: str, new: Map, mark: Mark) -> None:
+        assert new.replaces is not None
+        self.name, self.mark, self.old = name, mark, new.replaces
+        now, before = _declared(new), _declared(self.old)
+        self.wanted = {**before, **now}
+        self.lost = {key: node for key, node in before.items() if key not in now}
+        self.added = {k: n for k, n in now.items() if k not in before and _is_required(n)}
+        self.read = names_within(new)
+
+    def require_arguments(self, call: Map, variables: Scope) -> None:
+        """Raises SpecError where a call is for the old block, or the body reads its arguments."""
+        used = {*call.entries, *(self.read - variables.keys())}
+        if used & self.lost.keys():
+            listed = ", ".join(f"{key}: {_declaration(n)}" for key, n in self.wanted.items())
+            what = f"this takes the place of the block at {self.old.mark}, and lacks arguments of "
+            what += f"it: {', '.join(self.lost)}"
+            fix = f"{_REPLACED_WHOLE}: write args: {{{listed}}}"
+            raise _invalid(what, self.mark, f"blocks.{self.name}", fix)
+        missing = [key for key in self.added if key not in call.entries]
+        if missing and call.mark.file != self.mark.file:
+            what = f"this takes the place of the block at {self.old.mark}, whose uses do not give "
+            what += f"the new argument '{missing[0]}'"
+            fix = f"{_REPLACED_WHOLE}: give it a default, such as `{missing[0]}: 1`"
+            raise _invalid(what, self.mark, f"blocks.{self.name}", fix)
+
+
+def _declared(block: Map) -> Mapping[str, Node]:
+    arguments = block.get("args")
+    return arguments.entries if isinstance(arguments, Map) else {}
+
+
+def _declaration(node: Node) -> str:
+    return str(node.value) if isinstance(node, Scalar) else json.dumps(plain(node))
+
+
+def _is_required(node: Node) -> bool:
+    return isinstance(node, Scalar) and isinstance(node.value, str) and node.value in _TYPES
 
 
 def _kind_of(value: object) -> str:

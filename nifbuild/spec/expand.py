@@ -19,7 +19,7 @@ from nifbuild.spec.blocks import REPEAT_KEYS, Block, Ops, Scope, op_name
 from nifbuild.spec.defaults import unknown_kind
 from nifbuild.spec.expressions import is_reference, substitute
 from nifbuild.spec.levels import WrittenLevel
-from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.ops import Op, kinds_of
 from nifbuild.spec.repeat import MAX_OPS, differs, index_name, rounds, with_fields
 from nifbuild.spec.restructure import Edit, Edits
 from nifbuild.spec.shorthand import branches_of, identity_at, name_at, op_mapping
@@ -174,7 +174,8 @@ class _Expander:
             path = self.level.next_of(op_name(node, scope, self.edits.blocks))
         if path is not None:
             name = node.text("op") or ""
-            is_layer = name in OPS and not next(iter(OPS[name].values())).bodies
+            kinds = {} if name in self.edits.blocks.entries else kinds_of(name)
+            is_layer = bool(kinds) and not next(iter(kinds.values())).bodies
             self.edits.paths[path] = repeats or not is_layer
         return path
 
@@ -226,7 +227,7 @@ class _Expander:
         return self.builtin(name, node, scope)
 
     def builtin(self, name: str, node: Map, scope: Scope) -> list[Node]:
-        classes = OPS[name]
+        classes = kinds_of(name)
         kinds = list(classes)
         if kinds != [""]:
             given = substitute(node.entries.get("kind", Scalar(kinds[0], node.mark)), scope)

@@ -1,8 +1,8 @@
 """Names of modules: levels of ids, and what a reference under `from` means."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from nifbuild.errors import Mark, Problem, SpecError, suggestion, told
 from nifbuild.spec.ops import AnyOp, Value
@@ -110,8 +110,19 @@ def module_names(root: Level, tree: TreeNode) -> dict[int, str]:
     problems: list[Problem] = []
     _name(root, "", names, problems, tree)
     if problems:
-        raise SpecError(told(problems))
+        raise SpecError(told(_once_for_each_place(problems)))
     return names
+
+
+def _once_for_each_place(problems: Iterable[Problem]) -> list[Problem]:
+    """An id in a block, or under `repeat`, names many modules, and there is one to be edited."""
+    by_place: dict[object, list[Problem]] = {}
+    for problem in problems:
+        by_place.setdefault((problem.where, problem.code), []).append(problem)
+    return [
+        first if not others else replace(first, what=f"{first.what} ({len(others)} more like it)")
+        for first, *others in by_place.values()
+    ]
 
 
 def _name(

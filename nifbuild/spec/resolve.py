@@ -201,9 +201,21 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
         tree = rest.with_entry("model", model)
         full, spec, graph = _valid(tree, defaults, problems)
     for patch in patches:
-        if not edits.has(patch):
-            tree = apply_patch(tree, graph, patch.patch, patch.evaluated(scope), [*edits.paths])
-            full, spec, graph = _valid(tree, defaults)
+        if edits.has(patch):
+            continue
+        try:
+            place = patch.evaluated(scope)
+            changed, found = apply_patch(tree, graph, patch.patch, place, [*edits.paths])
+        except SpecError as error:
+            problems += error.problems
+            continue
+        problems += found
+        changed_full, changed_spec, changed_graph, found = _typed(changed, defaults)
+        problems += found
+        if changed_spec is not None and changed_graph is not None:
+            tree, full, spec, graph = changed, changed_full, changed_spec, changed_graph
+    if problems:
+        raise SpecError(dict.fromkeys(problems))
 
     _check_output(spec, graph, tree, num_classes)
     problems = told(check_recomputed(graph, spec.train.gradient_checkpointing, full))

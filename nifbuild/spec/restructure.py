@@ -17,7 +17,7 @@ from nifbuild.spec.check import check
 from nifbuild.spec.document import Patch
 from nifbuild.spec.expressions import substitute
 from nifbuild.spec.graph import Graph
-from nifbuild.spec.ops import OPS
+from nifbuild.spec.ops import kinds_of
 from nifbuild.spec.patch import wrong_count
 from nifbuild.spec.select import PathPattern, agrees, path_pattern
 from nifbuild.spec.source import List, Map, Node, Scalar, at, plain
@@ -229,10 +229,9 @@ class Edits:
 
     def _fields_of(self, name: str) -> set[str] | None:
         """The fields of an op, or the arguments of a block; None where there is no such one."""
-        if name in OPS:
-            return {key for kind in OPS[name].values() for key in field_names(kind)}
         if name not in self.blocks.entries:
-            return None
+            kinds = kinds_of(name).values()
+            return {key for kind in kinds for key in field_names(kind)} if kinds else None
         return {*Block(name, self.blocks.entries[name], self.blocks.key_marks[name]).arguments}
 
     def problems(self) -> Iterator[Problem]:

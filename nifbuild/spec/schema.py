@@ -8,7 +8,7 @@ that another file may give.
 from typing import Any
 
 from nifbuild.spec.document import SpecFile
-from nifbuild.spec.ops import OP_CLASSES, OPS, Op
+from nifbuild.spec.ops import OPS, Op, all_op_classes, load_all_installed
 from nifbuild.spec.study import StudySpec
 
 _EXPRESSION = {
@@ -22,11 +22,16 @@ _IDENTITY = ("op", "source")
 
 def json_schema() -> dict[str, Any]:
     """The schema of a spec file, draft 2020-12."""
+    load_all_installed()
     schema = SpecFile.model_json_schema()
     definitions: dict[str, Any] = schema["$defs"]
-    for op_class in OP_CLASSES:
+    for op_class in all_op_classes():
+        if op_class.__name__ not in definitions:  # of an installed package
+            own = op_class.model_json_schema()
+            definitions.update(own.pop("$defs", {}))
+            definitions[op_class.__name__] = own
         _loosen_op(definitions[op_class.__name__], op_class)
-    bodies = {c.__name__ for c in OP_CLASSES}
+    bodies = {c.__name__ for c in all_op_classes()}
     for name, definition in definitions.items():
         _loosen(definition, keep_required=("op", "body") if name in bodies else ())
     for name, field in schema["properties"].items():
@@ -75,7 +80,7 @@ def _body(definitions: dict[str, Any]) -> dict[str, Any]:
         "properties": {"op": {"type": "string", "not": {"enum": names}}, **repeat_fields()},
         "required": ["op"],
     }
-    refs = [{"$ref": f"#/$defs/{c.__name__}"} for c in OP_CLASSES]
+    refs = [{"$ref": f"#/$defs/{c.__name__}"} for c in all_op_classes()]
     named = {"anyOf": [{"enum": names}, {"type": "string", "minLength": 1}]}
     definitions["OpItem"] = {"anyOf": [named, *refs, {"$ref": "#/$defs/BlockCall"}]}
     item = {"$ref": "#/$defs/OpItem"}

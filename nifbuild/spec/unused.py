@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from nifbuild.errors import Problem, SpecError, did_you_mean
 from nifbuild.spec.blocks import Block, Scope, op_name
 from nifbuild.spec.expressions import is_expression, names_within
-from nifbuild.spec.ops import OPS
+from nifbuild.spec.ops import kinds_of
 from nifbuild.spec.shorthand import branches_of, op_mapping
 from nifbuild.spec.source import List, Map, Node, Scalar
 
@@ -46,7 +46,7 @@ def _ops_within(node: Node) -> list[Map]:
     if isinstance(node, List):
         return [found for item in node.items for found in _ops_within(item)]
     inner: list[Map] = []
-    for op_class in list(OPS.get(node.text("op") or "", {}).values())[:1]:
+    for op_class in list(kinds_of(node.text("op") or "").values())[:1]:
         for key, words in op_class.bodies.items():
             value = node.get(key)
             is_word = isinstance(value, Scalar) and (value.value is None or value.value in words)
