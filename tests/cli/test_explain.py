@@ -35,7 +35,8 @@ def test_an_op():
         "      Share of the new batch in the running statistics.\n"
         "\n"
         "  more: nifbuild explain batch_norm.init\n"
-        "  and, as every op: id, from, repeat, first, last, index (nifbuild explain ops)\n"
+        "  and, as every op: id, from, when, repeat, first, last, index (nifbuild explain\n"
+        "  ops)\n"
     )
 
 
