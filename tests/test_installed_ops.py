@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,49 +13,34 @@ import pytest
 from nifbuild.spec.ops import installed, kinds_of
 from nifbuild.spec.resolve import load_spec
 
-MODULE = '''
-"""An op of one's own."""
+PAGE = (Path(__file__).parents[1] / "examples" / "language.md").read_text()
+(POINTS,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+(MODULE,) = re.findall(r"```python\n# my_ops.py\n(.*?)```", PAGE, re.DOTALL)
+MODULES = """
+import torch
+
+
+class MaxoutModule(torch.nn.Module):
+    def __init__(self, pieces, channels):
+        super().__init__()
+        self.pieces = pieces
+        self.factor = torch.nn.Parameter(torch.ones(channels))
+
+    def forward(self, x):
+        parts = x.unflatten(1, (-1, self.pieces)).amax(dim=2)
+        return parts * self.factor.view(-1, *(1 for _ in x.shape[2:]))
+"""
+OTHERS = '''
 from typing import Literal
-from nifbuild.spec.base import PositiveInt
-from nifbuild.spec.ops import Cost, Layer, Shape, ShapeError
+
+from my_ops import Layer, Maxout
 
 
-class Maxout(Layer):
-    """The largest of several channels (arXiv 1302.4389), times a learned factor."""
-
-    op: Literal["maxout"]
-
-    pieces: PositiveInt = 2
-    """Channels that one of the output is the largest of."""
+class Started(Maxout):
+    op: Literal["started"]
 
     start: tuple[float, ...] = (1.0,)
     """What the factors start at, in turn."""
-
-    def output_shape(self, x):
-        if x.channels % self.pieces:
-            raise ShapeError(f"{self.pieces} pieces do not divide {x.channels} channels",
-                             "choose pieces that divide them", "pieces")
-        return Shape(x.channels // self.pieces, x.size)
-
-    def cost(self, x):
-        return Cost({"direct": x.num_elements})
-
-    def build(self, x):
-        import torch
-
-        class MaxoutModule(torch.nn.Module):
-            def __init__(self, pieces, factors):
-                super().__init__()
-                self.pieces = pieces
-                self.factor = torch.nn.Parameter(factors)
-
-            def forward(self, x):
-                parts = x.unflatten(1, (-1, self.pieces)).amax(dim=2)
-                return parts * self.factor.view(-1, *(1 for _ in x.shape[2:]))
-
-        count = x.channels // self.pieces
-        factors = torch.tensor(self.start).repeat(count)[:count]
-        return MaxoutModule(self.pieces, factors)
 
 
 class NoLayer:
@@ -93,19 +79,18 @@ class Unbuilt(Maxout):
     def build(self, x):
         return self.nothing
 '''
-POINTS = """
-[nifbuild.ops]
-maxout = my_ops:Maxout
-conv = my_ops:Maxout
-no_layer = my_ops:NoLayer
-wrong = my_ops:Wrong
-called_as_another = my_ops:Linear
-hollow = my_ops:Hollow
-broken = my_ops:Broken
-no_shape = my_ops:NoShape
-unbuilt = my_ops:Unbuilt
-absent = my_ops:Absent
-unimportable = my_other_ops:Op
+OTHER_POINTS = """
+conv = other_ops:Maxout
+started = other_ops:Started
+no_layer = other_ops:NoLayer
+wrong = other_ops:Wrong
+called_as_another = other_ops:Linear
+hollow = other_ops:Hollow
+broken = other_ops:Broken
+no_shape = other_ops:NoShape
+unbuilt = other_ops:Unbuilt
+absent = other_ops:Absent
+unimportable = not_there:Op
 twice = my_ops:Maxout
 """
 SPEC = """
@@ -114,7 +99,7 @@ name: own
 data: {source: digits, size: [8, 8], limit: {train: 640}}
 input: {channels: 1}
 vars: {num_classes: 10}
-defaults: {maxout: {start: [1.0, 0.5]}}
+defaults: {maxout: {pieces: 2}}
 model:
   - {id: stem, op: conv, out_channels: 16}
   - {id: act, op: maxout}
@@ -141,7 +126,9 @@ def install(folder: Path, name: str, points: str, **modules: str) -> None:
 def site(tmp_path_factory):
     """A folder of installed packages."""
     folder = tmp_path_factory.mktemp("site")
-    install(folder, "my-ops", POINTS, my_ops=MODULE)
+    points = POINTS.replace('[project.entry-points."nifbuild.ops"]', "[nifbuild.ops]")
+    points = points.replace('"', "") + OTHER_POINTS
+    install(folder, "my-ops", points, my_ops=MODULE, my_modules=MODULES, other_ops=OTHERS)
     install(folder, "same-ops", "[nifbuild.ops]\ntwice = my_ops:Maxout\n")
     return folder
 
@@ -193,11 +180,9 @@ def test_it_trains_and_is_kept_in_the_run(site, tmp_path):
         x = torch.randn(2, 1, 8, 8)
         stem = model.stem(x)
         parts = torch.stack((stem[:, ::2], stem[:, 1::2])).amax(0)
-        expected = parts * torch.tensor([1.0, 0.5] * 4).view(8, 1, 1)
-        torch.testing.assert_close(model.act(stem), expected)
+        torch.testing.assert_close(model.act(stem), parts)
         print(json.dumps(list(model.state_dict())))
         nifbuild.train_spec("own.yaml", out="run")
-        start = torch.tensor([1.0, 0.5] * 4)
         weights = nifbuild.load("run").state_dict()
         (factor,) = [w for name, w in weights.items() if "unit.act.factor" in name]
         assert "maxout" in Path("run/spec.yaml").read_text()
@@ -205,7 +190,7 @@ def test_it_trains_and_is_kept_in_the_run(site, tmp_path):
         environment = json.loads(next(Path("run").glob("environment*.json")).read_text())
         inspected = nifbuild.inspect("own.yaml").document()
         print(json.dumps({
-            "moved": bool((factor != start).any()),
+            "moved": bool((factor != 1).any()),
             "top1": evaluated["top1"],
             "same": evaluated["top1"] == nifbuild.evaluate_run("run").document()["top1"],
             "package": json.dumps(environment).count('"my-ops": "0.3"'),
@@ -218,7 +203,7 @@ def test_it_trains_and_is_kept_in_the_run(site, tmp_path):
     found = json.loads(figures)
     assert found["moved"] and found["same"] and found["package"] and found["studies"]
     assert found["top1"] > 0.2  # by chance: a tenth
-    assert found["macs"] == [16 * 64, 16 * 64]
+    assert found["macs"] == [8 * 64, 8 * 64]
     # Without the package the run says what it lacks.
     told = nifbuild("evaluate", "run", folder=tmp_path, site=None)
     assert "unknown op 'maxout'" in told and "exit code 2" in told
@@ -264,13 +249,14 @@ MESSAGES = {
         "wrong.yaml:3:30: maxout: 4 pieces do not divide 6 channels\n  choose pieces that divide",
     "model: [{op: maxout, pices: 4}]":
         "model[0].pices: unknown field 'pices'\n  did you mean 'pieces'?\n"
-        "  fields of maxout: id, from, pieces, start",
+        "  fields of maxout: id, from, pieces",
     "model: [{op: maxout, pieces: 0}]": "model[0].pieces: expected at least 1, got 0\n"
         "  pieces: Channels that one of the output is the largest of (default 2)",
-    "model: [{op: residual, body: [{op: maxout, start: [a]}]}]":
+    "model: [{op: residual, body: [{op: started, start: [a]}]}]":
         'model[0].body[0].start[0]: expected a number, got "a"\n  start: What the factors start at',
     "model: [{op: maxout, kind: x}]": "unknown field 'kind'\n  maxout has no kinds: leave it out",
     "model: [maxuot]": "unknown op 'maxuot'\n  did you mean 'maxout'?\n  ops: conv,",
+    "model: [{op: started, start: [1, 0.5]}]": "ok",
     "model: [relu]\npatch: [{match: relu, set: {op: maxout, pieces: 3}}]": "ok",
     "model: [relu]\npatch: [{match: relu, set: {op: residual, body: [{op: maxout, pieces: 1}]}}]":
         "ok",
@@ -286,8 +272,8 @@ MESSAGES = {
     "model: [wrong]": f"{HAS}Wrong has no field `op: Literal['wrong']`",
     "model: [hollow]": f"{HAS}Hollow has no method output_shape and no build",
     "model: [called_as_another]": f"{HAS}an op of nifbuild has a class Linear, too",
-    "model: [absent]": f"{HAS}AttributeError: module 'my_ops' has no attribute 'Absent'",
-    "model: [unimportable]": f"{HAS}ModuleNotFoundError: No module named 'my_other_ops'",
+    "model: [absent]": f"{HAS}AttributeError: module 'other_ops' has no attribute 'Absent'",
+    "model: [unimportable]": f"{HAS}ModuleNotFoundError: No module named 'not_there'",
     "model: [twice]":
         "several installed packages have an op 'twice': my-ops 0.3, same-ops 0.3; keep one",
     "model: [broken]":
@@ -318,7 +304,7 @@ def test_explain_and_schema_know_them(site, tmp_path):
     code = """
         import json, jsonschema
         from nifbuild.spec.schema import json_schema
-        from nifbuild.spec.reference_page import reference_page
+        from nifbuild.spec.reference.markdown_page import reference_page
         check = jsonschema.Draft202012Validator(json_schema())
         print([check.is_valid({"model": [op]}) for op in (
             {"op": "maxout", "pieces": 3}, {"op": "maxout", "pieces": "$n"}, "maxout",

@@ -11,7 +11,7 @@ from nifbuild.machine.options import JsonOption
 
 if TYPE_CHECKING:
     from nifbuild.machine.terminal import Console
-    from nifbuild.spec.reference import Entry, Field
+    from nifbuild.spec.reference.entries import Entry, Field
 
 _WIDEST = 100
 """Most characters of a line that is read comfortably."""
@@ -40,7 +40,7 @@ def explain(
     with loading():
         from nifbuild.machine.terminal import Console, Table
         from nifbuild.spec.reference import explained, overview
-        from nifbuild.spec.reference_page import reference_page
+        from nifbuild.spec.reference.markdown_page import reference_page
 
     if as_markdown:
         typer.echo(reference_page(), nl=False)

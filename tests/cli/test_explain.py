@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nifbuild.cli.app import app
-from nifbuild.spec.reference_page import reference_page
+from nifbuild.spec.reference.markdown_page import reference_page
 
 RUN = CliRunner()
 

@@ -13,10 +13,11 @@ from nifbuild.spec.base import fields
 from nifbuild.spec.document import SpecFile
 from nifbuild.spec.expressions import FUNCTIONS
 from nifbuild.spec.ops import OP_CLASSES, OPS, Op
-from nifbuild.spec.reference import FUNCTION_MEANINGS, explained, names, overview
-from nifbuild.spec.reference_page import reference_page
+from nifbuild.spec.reference import explained, names, overview
+from nifbuild.spec.reference.markdown_page import reference_page
+from nifbuild.spec.reference.type_words import models_in
+from nifbuild.spec.reference.words import FUNCTION_MEANINGS
 from nifbuild.spec.schema import json_schema
-from nifbuild.spec.type_words import models_in
 
 PAGE = Path(__file__).parents[2] / "examples" / "reference.md"
 

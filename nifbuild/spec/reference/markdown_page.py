@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator
 from nifbuild.spec.base import fields
 from nifbuild.spec.document import SpecFile
 from nifbuild.spec.ops import built_in
-from nifbuild.spec.reference import STUDY, Entry, Field, explained, overview
+from nifbuild.spec.reference import explained, overview
+from nifbuild.spec.reference.entries import Entry, Field
+from nifbuild.spec.reference.words import STUDY
 
 _HEAD = """\
 # The language, word by word
