@@ -10,7 +10,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion, told
 from nifbuild.spec.base import FORMS, field_names, fields
 from nifbuild.spec.defaults import op_class_of, unknown_kind, unknown_op
-from nifbuild.spec.ops import INSTALLED_TAG, OPS, Op, installed, kinds_of
+from nifbuild.spec.ops import (
+    INSTALLED_TAG,
+    OP_CLASSES,
+    OPS,
+    Op,
+    installed,
+    is_union_by_name,
+    kinds_of,
+)
 from nifbuild.spec.ops.synonyms import field_meant_by
 from nifbuild.spec.source import (
     MAX_NUMBER,
@@ -287,6 +295,11 @@ def _tag_problem(node: Node, mark: Mark, name: str, detail: dict[str, Any]) -> P
     field = str(context.get("discriminator", "op")).strip("'")
     allowed = str(context.get("expected_tags", "")).replace("'", "")
     given = node.get(field) if isinstance(node, Map) else None
+    if not allowed and isinstance(node, Scalar):  # where ops are not written out, as in a patch
+        if not kinds_of(str(node.value)):
+            return unknown_op(node, name)
+        fix = f"write {{op: {node.value}}}"
+        return Problem("an op is a mapping with `op` here", node.mark, name, fix, "missing-field")
     if context.get("word") and isinstance(node, Scalar):
         given = node  # the name alone stands for a mapping
     if given is None:
@@ -361,6 +374,8 @@ def _within_installed(
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if is_union_by_name(annotation):
+        return list(OP_CLASSES)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]

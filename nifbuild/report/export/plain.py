@@ -37,25 +37,6 @@ class PlainModel(nn.Module):
         return logits
 
 
-class _MaxOfWindows(nn.Module):
-    """An adaptive max pool, of which ONNX has none, as the largest values of slices."""
-
-    def __init__(self, output_size: tuple[int, int]) -> None:
-        super().__init__()
-        self.output_size = output_size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Along the rows, then along the columns."""
-        for axis, outputs in zip((2, 3), self.output_size, strict=True):
-            size = x.shape[axis]
-            starts = (i * size // outputs for i in range(outputs))
-            stops = (-(-(i + 1) * size // outputs) for i in range(outputs))
-            windows = zip(starts, stops, strict=True)
-            parts = [x.narrow(axis, start, stop - start) for start, stop in windows]
-            x = torch.cat([part.amax(axis, keepdim=True) for part in parts], axis)
-        return x
-
-
 class EndToEnd(PlainModel):
     """The same from pixels to probabilities."""
 
@@ -73,6 +54,25 @@ class EndToEnd(PlainModel):
         """The probability of each class, for images with values from 0 to 255."""
         logits: Tensor = self.model(images * self.scale + self.shift)
         return logits.softmax(1)
+
+
+class _MaxOfWindows(nn.Module):
+    """An adaptive max pool, of which ONNX has none, as the largest values of slices."""
+
+    def __init__(self, output_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Along the rows, then along the columns."""
+        for axis, outputs in zip((2, 3), self.output_size, strict=True):
+            size = x.shape[axis]
+            starts = (i * size // outputs for i in range(outputs))
+            stops = (-(-(i + 1) * size // outputs) for i in range(outputs))
+            windows = zip(starts, stops, strict=True)
+            parts = [x.narrow(axis, start, stop - start) for start, stop in windows]
+            x = torch.cat([part.amax(axis, keepdim=True) for part in parts], axis)
+        return x
 
 
 def plain_model(model: nn.Module, resolved: Resolved, filters: Filters) -> PlainModel:

@@ -58,6 +58,7 @@ __all__ = [
     "Value",
     "all_op_classes",
     "built_in",
+    "is_union_by_name",
     "kinds_of",
     "load_all_installed",
 ]
@@ -178,6 +179,12 @@ else:
         ],
         Discriminator(_tag),
     ]
+
+
+def is_union_by_name(annotation: Any) -> bool:
+    """Whether it is the union of all ops, as the fields of structures have it: by its name."""
+    return bool(annotation == "OpUnion")
+
 
 # Structures hold ops, so that their modules need the union of all. Where they find it by name,
 # their schemas are built when one is used, not five times at each start (`model_rebuild`).

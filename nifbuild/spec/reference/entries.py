@@ -104,9 +104,14 @@ def _field_entry(found: Found) -> Entry:
 
 
 def _listed(names: list[str]) -> str:
-    names = list(dict.fromkeys(names))
-    more = f" and {len(names) - _MOST_PLACES} more" if len(names) > _MOST_PLACES else ""
-    return f"{', '.join(names[:_MOST_PLACES])}{more}"
+    """Those that have a field: `conv (standard, implicit_frequency), max_pool`."""
+    by_place: dict[str, list[str]] = {}
+    for name in names:
+        place, _, variant = name.partition(" (")
+        by_place.setdefault(place, []).append(variant.removesuffix(")"))
+    parts = [f"{p} ({', '.join(v)})" if any(v) else p for p, v in by_place.items()]
+    more = f" and {len(parts) - _MOST_PLACES} more" if len(parts) > _MOST_PLACES else ""
+    return f"{', '.join(parts[:_MOST_PLACES])}{more}"
 
 
 def with_more(entry: Entry, found: Found) -> Entry:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Tag
 from pydantic.fields import FieldInfo
 
 from nifbuild.spec.base import FORMS, LARGEST
-from nifbuild.spec.ops import Op
+from nifbuild.spec.ops import Op, is_union_by_name
 
 _SIMPLE: dict[Any, str] = {
     type(None): "null",
@@ -149,7 +149,7 @@ def _is_mapping(annotation: Any) -> bool:
 
 
 def _is_op(annotation: Any) -> bool:
-    if annotation == "OpUnion":  # structures name the union of all before it is there
+    if is_union_by_name(annotation):
         return True
     if _is_model(annotation):
         return issubclass(annotation, Op)
