@@ -38,7 +38,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         "  ema: Decay of an exponential moving average of the weights, which is then what is "
         "evaluated and selected",
         "spec.yaml:6:65: train.optimizer.name: unknown name 'adamm'\n"
-        "  did you mean 'adam' or 'radam'?\n"
+        "  did you mean 'adam'?\n"
         "  name: adamw, adam, nadam, radam, rmsprop, sgd",
         "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5\n"
         "  out_channels: Output channels",
