@@ -37,25 +37,6 @@ class PlainModel(nn.Module):
         return logits
 
 
-class EndToEnd(PlainModel):
-    """The same from pixels to probabilities."""
-
-    output: ClassVar[str] = "probabilities"
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, plain: PlainModel, mean: Tensor, std: Tensor) -> None:
-        super().__init__(plain.model)
-        # As one product and one sum for each value.
-        self.register_buffer("scale", 1 / (255 * std).view(-1, 1, 1))
-        self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The probability of each class, for images with values from 0 to 255."""
-        logits: Tensor = self.model(images * self.scale + self.shift)
-        return logits.softmax(1)
-
-
 class _MaxOfWindows(nn.Module):
     """An adaptive max pool, of which ONNX has none, as the largest values of slices."""
 
@@ -73,6 +54,25 @@ class _MaxOfWindows(nn.Module):
             parts = [x.narrow(axis, start, stop - start) for start, stop in windows]
             x = torch.cat([part.amax(axis, keepdim=True) for part in parts], axis)
         return x
+
+
+class EndToEnd(PlainModel):
+    """The same from pixels to probabilities."""
+
+    output: ClassVar[str] = "probabilities"
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, plain: PlainModel, mean: Tensor, std: Tensor) -> None:
+        super().__init__(plain.model)
+        # As one product and one sum for each value.
+        self.register_buffer("scale", 1 / (255 * std).view(-1, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The probability of each class, for images with values from 0 to 255."""
+        logits: Tensor = self.model(images * self.scale + self.shift)
+        return logits.softmax(1)
 
 
 def plain_model(model: nn.Module, resolved: Resolved, filters: Filters) -> PlainModel:
