@@ -39,6 +39,8 @@ from nifbuild.spec.source import Node as TreeNode
 
 _AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
 """Sections that only help to write a spec; nothing of them remains in a resolved one."""
+_OF_OPS = ("model", "auxiliary")
+"""Sections that hold ops."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,14 @@ class Resolved:
         if problem.where is not None or keys[0] not in self.tree.entries:
             return problem
         return replace(problem, where=self.mark(*keys))
+
+    def without_auxiliary(self) -> "Resolved":
+        """The same model without auxiliary heads, as it is used once it is trained."""
+        if not self.graph.heads:
+            return self
+        spec = self.spec.model_copy(update={"auxiliary": None})
+        tree, source = self.tree.without("auxiliary"), self.source.without("auxiliary")
+        return Resolved(spec, self.graph.evaluated, tree, source)
 
     def adopt(self, num_classes: int) -> "Resolved":
         """The spec with the number of classes that its data turned out to have.
@@ -180,15 +190,15 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
         problems += found
 
     edits = Edits([p for p in patches if is_structural(p.patch)], blocks, bool(patches))
-    model, found = _model(source, blocks, scope, edits)
+    written, found = _written(source, blocks, scope, edits)
     problems += found
     # Sections with problems of their own are not checked twice.
     read = ("data",) if data is None else ()
-    rest = substitute(tree.without("model", *read), scope)
+    rest = substitute(tree.without(*_OF_OPS, *read), scope)
     filled = substitute(defaults, scope)
     assert isinstance(rest, Map) and isinstance(filled, Map)  # substitution keeps their kind
     defaults = filled
-    tree = rest.with_entry("model", model)
+    tree = _with_sections(rest, written)
     full, spec, graph, found = _typed(tree, defaults, lower_it=not problems)
     problems += found
     if problems or spec is None or graph is None:
@@ -197,8 +207,8 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     of_levels = [p for p in patches if edits.finds_only_levels(p, graph)]
     if of_levels:
         edits = Edits([p for p in patches if p in of_levels or edits.has(p)], blocks)
-        model, problems = _model(source, blocks, scope, edits)
-        tree = rest.with_entry("model", model)
+        written, problems = _written(source, blocks, scope, edits)
+        tree = _with_sections(rest, written)
         full, spec, graph = _valid(tree, defaults, problems)
     for patch in patches:
         if edits.has(patch):
@@ -218,7 +228,7 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
         raise SpecError(dict.fromkeys(problems))
 
     _check_output(spec, graph, tree, num_classes)
-    problems = told(check_recomputed(graph, spec.train.gradient_checkpointing, full))
+    problems = told(check_recomputed(graph.evaluated, spec.train.gradient_checkpointing, full))
     too_few = too_few_images(graph, spec.train.images_at_once, full)
     problems += [too_few] if too_few is not None else []
     if problems:
@@ -354,29 +364,39 @@ def _insists(node: TreeNode, data_place: Mark) -> bool:
     return node.mark.line == 0 or node.mark.file == data_place.file
 
 
-def _model(
+def _written(
     source: Map, blocks: Map, scope: dict[str, TreeNode], edits: Edits
-) -> tuple[TreeNode, list[Problem]]:
-    """The model written out; where it is absent, one op so that the rest is checked."""
+) -> tuple[dict[str, TreeNode], list[Problem]]:
+    """The sections that hold ops, written out; an absent model is one op so the rest is checked."""
     placeholder = Map({"op": Scalar("identity", source.mark)}, {"op": source.mark}, source.mark)
     node = source.get("model")
     if node is None:
         fix = "write `model:` with a list of ops, or `extends:` an architecture"
         problem = Problem("missing section `model`", source.mark, "model", fix, "missing-field")
-        return List((placeholder,), source.mark), [problem]
-    return expand_model(node, blocks, scope, edits)
+        return {"model": List((placeholder,), source.mark)}, [problem]
+    heads = source.get("auxiliary")
+    model, written_heads, problems = expand_model(node, heads, blocks, scope, edits)
+    found = {"model": model}
+    return found | ({} if written_heads is None else {"auxiliary": written_heads}), problems
+
+
+def _with_sections(tree: Map, sections: dict[str, TreeNode]) -> Map:
+    for name, section in sections.items():
+        tree = tree.with_entry(name, section)
+    return tree
 
 
 def _typed(
     tree: Map, defaults: Map, lower_it: bool = True
 ) -> tuple[Map, RunSpec | None, Graph | None, list[Problem]]:
-    full = tree.with_entry("model", with_defaults(tree.entries["model"], defaults))
+    held = {name: tree.entries[name] for name in _OF_OPS if name in tree.entries}
+    full = _with_sections(tree, {k: with_defaults(v, defaults) for k, v in held.items()})
     spec, problems = check(RunSpec, full)
     if spec is None or not lower_it:
         return full, spec, None, problems
     shape = Shape(spec.input.channels, spec.input.size)
     try:
-        return full, spec, lower(spec.model, shape, full), problems
+        return full, spec, lower(spec.model, shape, full, spec.auxiliary), problems
     except SpecError as error:
         return full, spec, None, list(error.problems)
 

@@ -157,6 +157,7 @@ class BareLoop:
         model = fresh_model(resolved).train()
         self.model = model.to(device=setting.device, memory_format=self.format)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, self.train.optimizer)
+        self.weights = (1.0, *(head.weight for head in resolved.graph.heads))
         self.steps = len(self.labels) // self.train.batch_size
 
     def epoch(self) -> float:
@@ -181,10 +182,14 @@ class BareLoop:
         for part, classes in zip(images.chunk(cuts), labels.chunk(cuts), strict=True):
             inputs, targets = self.preprocess.train(part, classes, seed=step)
             with self.setting.autocasting():
-                logits = self.model(inputs.contiguous(memory_format=self.format))
+                found = self.model(inputs.contiguous(memory_format=self.format))
             smoothing = self.train.label_smoothing
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
-            (loss / cuts).backward()
+            outputs = found if isinstance(found, tuple) else (found,)
+            losses = (
+                F.cross_entropy(y.float(), targets, label_smoothing=smoothing) for y in outputs
+            )
+            weighted = (w * each for w, each in zip(self.weights, losses, strict=True))
+            (sum(weighted, torch.zeros((), device=images.device)) / cuts).backward()
         set_lr(self.optimizer, self.train.optimizer.lr)
         self.optimizer.step()
         self.optimizer.zero_grad()

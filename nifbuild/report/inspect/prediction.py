@@ -202,9 +202,16 @@ def blends(resolved: Resolved) -> bool:
     return resolved.spec.data is not None and resolved.spec.data.augment.blends
 
 
-def _flat(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def _flat(model: nn.Module) -> Callable[[Tensor], Tensor | tuple[Tensor, ...]]:
     """The model with one axis of outputs, in case that it ends in an image."""
-    return lambda images: model(images).flatten(1)
+
+    def flat(images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        found: Tensor | tuple[Tensor, ...] = model(images)
+        if isinstance(found, tuple):
+            return tuple(output.flatten(1) for output in found)
+        return found.flatten(1)
+
+    return flat
 
 
 class _KeptTensors(DerivedTensors):
