@@ -277,6 +277,17 @@ class ArrowData(FileData):
     """Which kind of source this is."""
 
 
+class WebDatasetData(FileData):
+    """Tar files in which an image and its label follow each other: `0001.jpg`, `0001.cls`.
+
+    What stands before the first dot tells which belong together, what follows it is the column. The
+    cache of `datasets` gets a copy of them all, once.
+    """
+
+    source: Literal["webdataset"]
+    """Which kind of source this is."""
+
+
 class HubData(Table):
     """A data set of the Hugging Face hub; downloaded once, then read from the local cache."""
 
@@ -295,7 +306,13 @@ class HubData(Table):
 
 
 DataSpec = Annotated[
-    DigitsData | DistantPairData | ImageFolderData | ParquetData | ArrowData | HubData,
+    DigitsData
+    | DistantPairData
+    | ImageFolderData
+    | ParquetData
+    | ArrowData
+    | WebDatasetData
+    | HubData,
     Field(discriminator="source"),
 ]
 """What stands under `data:`."""
