@@ -177,7 +177,7 @@ class Decoder:
             ValueError: It cannot be read; the message says why.
         """
         try:
-            with _open(cell) as image:
+            with opened(cell) as image:
                 return self._pixels(self._upright(image, choose), choose)
         except UnidentifiedImageError as error:  # its own text has an address in memory
             raise ValueError(f"cannot identify image file: none of {readable()}") from error
@@ -302,7 +302,12 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(end for end, kind in Image.registered_extensions().items() if kind in formats)
 
 
-def _open(cell: Cell) -> Image.Image:
+def opened(cell: Cell) -> Image.Image:
+    """The image, not loaded yet, of a kind that Pillow decodes itself.
+
+    Raises:
+        Exception: Of many kinds; see `Decoder`, which says why an image cannot be read.
+    """
     if not isinstance(cell, Mapping):
         cell = {"bytes" if isinstance(cell, bytes) else "path": cell}
     encoded, path = cell.get("bytes"), cell.get("path")

@@ -304,6 +304,12 @@ class HubData(Table):
     config: Name | None = None
     """The configuration, for data sets that have several. Null: the default one."""
 
+    streaming: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    """For a first look at a large data set: read so many rows of each split, the first ones, over
+    the network, and hold them in memory. Nothing else is downloaded, and nothing kept: each start
+    reads them again, and needs a connection. Where rows are in the order of their classes, the
+    first ones are of few. Null: all are downloaded, once."""
+
 
 DataSpec = Annotated[
     DigitsData

@@ -1,8 +1,6 @@
 """How fast images are decoded and augmented, and whether a model would have to wait for them."""
 
-import io
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from torch import Tensor
 from nifbuild.data import ImageData, ImageSet, Preprocess
 from nifbuild.data.batches import epoch_batches, training_batches, training_images
 from nifbuild.data.crops import RandomCrops, central_box, scaled_size
-from nifbuild.data.decode import Cell
+from nifbuild.data.decode import opened
 from nifbuild.errors import Problem, SpecError
 from nifbuild.machine.device import accelerator_on
 from nifbuild.machine.progress import Reporter
@@ -221,7 +219,7 @@ class Feeds:
         stretch, share = decoder.resize == "stretch", decoder.crop_share
         images = []
         for place, cell in enumerate(self._cells):
-            with Image.open(_file(cell)) as stored:
+            with opened(cell) as stored:
                 image = stored.convert("L" if decoder.channels == 1 else "RGB")
             if self._crops is not None:
                 box = self._crops.box(0, place, image.size)
@@ -242,10 +240,3 @@ class Feeds:
         for batch in epoch_batches(self._batches, self._epoch, 0, self._accelerator):
             assert len(batch["images"]) == self.batch
         self._epoch += 1
-
-
-def _file(cell: Cell) -> str | io.BytesIO:
-    if not isinstance(cell, Mapping):
-        cell = {"bytes" if isinstance(cell, bytes) else "path": cell}
-    content = cell.get("bytes")
-    return os.fsdecode(cell["path"]) if content is None else io.BytesIO(content)
