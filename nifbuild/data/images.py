@@ -89,11 +89,13 @@ class ImageSet(Dataset[Batch], ABC):
         labels: The class of each image, shape [images].
     """
 
+    _crops: RandomCrops | None = None
+    _epoch: Int64[Tensor, ""]
+    """Of a set that is cropped."""
+
     def __init__(self, source: Source, decoder: Decoder) -> None:
         self.source, self.decoder = source, decoder
         self.labels: Int64[Tensor, " images"] = torch.from_numpy(source.labels.copy())
-        self._crops: RandomCrops | None = None
-        self._epoch = torch.zeros((), dtype=torch.int64)
 
     def cropped(self, crops: RandomCrops) -> Self:
         """The same images, but of each only a random part, another one in each epoch."""
@@ -105,7 +107,8 @@ class ImageSet(Dataset[Batch], ABC):
 
     def set_epoch(self, epoch: int) -> None:
         """Says which parts of the images are to be cut out, here and in a loader's workers."""
-        self._epoch.fill_(epoch)
+        if self._crops is not None:
+            self._epoch.fill_(epoch)
 
     @property
     def takes_time(self) -> bool:
@@ -146,9 +149,9 @@ class ImageSet(Dataset[Batch], ABC):
 
     def _choices(self, places: Sequence[int]) -> Iterator[Choose | None]:
         """For each image what chooses its part; None: it is taken as evaluation does."""
-        epoch = int(self._epoch)
         for place in places:
-            yield None if self._crops is None else partial(self._crops.box, epoch, place)
+            crops = self._crops
+            yield None if crops is None else partial(crops.box, int(self._epoch), place)
 
 
 class MemoryImages(ImageSet):
