@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from nifbuild.report.predict import predict
     from nifbuild.report.shrink import shrink
     from nifbuild.report.shrink.result import ShrinkResult
+    from nifbuild.report.side_by_side import compare_runs, list_runs
+    from nifbuild.report.side_by_side.recorded import SideBySide
     from nifbuild.report.train_spec import train_spec
     from nifbuild.runs.loaded import LoadedModel, load
     from nifbuild.spec.resolve import Resolved, load_spec
@@ -49,9 +51,12 @@ _HOMES = {
     "Resolved": "nifbuild.spec.resolve",
     "Several": "nifbuild.report.inspect.several",
     "ShrinkResult": "nifbuild.report.shrink.result",
+    "SideBySide": "nifbuild.report.side_by_side.recorded",
     "Trained": "nifbuild.train.run",
     "analyze": "nifbuild.report.analysis",
     "bench": "nifbuild.report.bench",
+    "compare_runs": "nifbuild.report.side_by_side",
+    "list_runs": "nifbuild.report.side_by_side",
     "build_model": "nifbuild.compile",
     "evaluate_run": "nifbuild.report.evaluate_run",
     "export": "nifbuild.report.export",
@@ -77,14 +82,17 @@ __all__ = [
     "Resolved",
     "Several",
     "ShrinkResult",
+    "SideBySide",
     "Trained",
     "__version__",
     "analyze",
     "bench",
     "build_model",
+    "compare_runs",
     "evaluate_run",
     "export",
     "inspect",
+    "list_runs",
     "load",
     "load_spec",
     "predict",
@@ -99,3 +107,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nifbuild' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, which an editor's completion then finds."""
+    return __all__

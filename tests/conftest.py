@@ -96,6 +96,16 @@ def photo_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("photo_run"), "\n".join(lines), "train.epochs=6")
 
 
+@pytest.fixture
+def cli() -> Callable[..., Any]:
+    """Runs the command in this process, and gives its exit code and what it printed."""
+    from typer.testing import CliRunner
+
+    from nifbuild.cli.app import app
+
+    return lambda *arguments: CliRunner().invoke(app, [str(word) for word in arguments])
+
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
 

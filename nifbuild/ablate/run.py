@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Protocol
 from nifbuild.ablate.cells import UNKNOWN, Cell, CellDirectory, Origin, Store, Task, cells_of
 from nifbuild.ablate.collect import set_damaged_aside
 from nifbuild.ablate.forms import Document
+from nifbuild.ablate.local import LocalEngine
 from nifbuild.ablate.origins import origins
 from nifbuild.ablate.process import Outcome
 from nifbuild.ablate.study_progress import Progress
@@ -45,6 +46,48 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Ends what still runs, at once."""
+
+
+def chosen_engine(
+    name: str,
+    workers: int | None = None,
+    *,
+    address: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    timeout: float | None = None,
+) -> Callable[[], Engine]:
+    """Checks the options of `nifbuild ablate run`; what it returns starts the engine.
+
+    Args:
+        name: `local` or `ray`.
+        workers: Cells at once, on this machine; None: one.
+        address: Of a Ray cluster.
+        cpus: Of each cell, with Ray; None: one.
+        gpus: Of each cell, with Ray; None: none.
+        timeout: Seconds that an attempt may take; None: any.
+
+    Raises:
+        SpecError: An option is one of the other engine's.
+    """
+    of_local = {"--workers": workers}
+    of_ray = {"--address": address, "--cpus-per-cell": cpus, "--gpus-per-cell": gpus}
+    other, foreign = ("local", of_local) if name == "ray" else ("ray", of_ray)
+    for option, value in foreign.items():
+        if value is not None:
+            raise SpecError(
+                f"{option} has no meaning with --engine {name}",
+                fix=f"leave it out, or use --engine {other}",
+            )
+
+    def start() -> Engine:
+        if name == "ray":
+            from nifbuild.ablate.on_ray import RayEngine
+
+            return RayEngine(address, cpus=cpus or 1, gpus=gpus or 0, timeout=timeout)
+        return LocalEngine(workers or 1, timeout)
+
+    return start
 
 
 @dataclass

@@ -17,9 +17,11 @@ from nifbuild.cli import (
     export,
     graph,
     inspect,
+    new,
     output,
     predict,
     resolve,
+    runs,
     schema,
     shrink,
     specs,
@@ -90,6 +92,7 @@ def _options_of_all_commands(
 
 _commands: dict[str, Callable[..., None]] = {
     "specs": specs.specs,
+    "new": new.new,
     "validate": as_typed(validate.validate),
     "resolve": as_typed(resolve.resolve),
     "inspect": inspect.inspect,
@@ -97,6 +100,8 @@ _commands: dict[str, Callable[..., None]] = {
     "graph": as_typed(graph.graph),
     "schema": schema.schema,
     "train": train.train,
+    "runs": runs.runs,
+    "compare": runs.compare,
     "evaluate": evaluate.evaluate,
     "predict": predict.predict,
     "analyze": analyze.analyze,

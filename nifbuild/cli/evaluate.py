@@ -6,7 +6,7 @@ import typer
 
 from nifbuild.cli.command import InProcesses, command
 from nifbuild.machine.loading import loading
-from nifbuild.report.evaluate_run import evaluate_run, require_writable_confusion
+from nifbuild.report.evaluate_run import evaluate_run, require_writable
 
 if TYPE_CHECKING:
     from nifbuild.evaluate.result import Evaluations
@@ -31,5 +31,5 @@ evaluate = command(
     evaluate_run,
     _show,
     name="evaluate",
-    processes=InProcesses(ProcessesOption, require_writable_confusion),
+    processes=InProcesses(ProcessesOption, require_writable),
 )

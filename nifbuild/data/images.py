@@ -72,6 +72,10 @@ class Source:
         path = cell_name(self.cells([index])[0])
         return f"'{path}'" if path and os.path.isabs(path) else f"'{path}' ({row})" if path else row  # noqa: PTH117
 
+    def path(self, index: int) -> str:
+        """The image's path as the source has it; else its row, as a number."""
+        return cell_name(self.cells([index])[0]) or str(self.rows[index])
+
     def chosen(self, places: Rows, split: Role | None = None) -> "Source":
         """Only these places, in this order; as another split, if one is named."""
         split = split or self.split

@@ -16,6 +16,7 @@ from nifbuild.data.batches import evaluation_batches, micro_batch_size
 from nifbuild.data.relabel import difference, relabelled
 from nifbuild.errors import Problem, SpecError
 from nifbuild.evaluate.figures import Figures, evaluate
+from nifbuild.evaluate.per_image import PerImage
 from nifbuild.machine.device import Placement, accelerator_on, determinism, resolve_device
 from nifbuild.machine.memory import explaining_lack_of_memory
 from nifbuild.machine.progress import Reporter
@@ -86,14 +87,18 @@ class Evaluator:
     batch_size: int
     report: Reporter
 
-    def figures(self, model: nn.Module, split: Role) -> Figures:
+    def figures(self, model: nn.Module, split: Role, per_image: PerImage | None = None) -> Figures:
         """Accuracy and loss on all images of a split; moves the model to where images lie.
+
+        `per_image` hears those of each.
 
         Raises:
             RunError: The model's outputs are not finite.
         """
         batches = self._batches(split, self.batch_size)
         self.report.evaluating(split, len(batches))
+        if per_image is not None:
+            per_image.begin(self.images.splits[split], self.images.class_names)
         figures = evaluate(
             self.ready.place.module(model),
             batches,
@@ -101,6 +106,7 @@ class Evaluator:
             self.ready.accelerator,
             len(self.images.class_names),
             self.report.batch,
+            None if per_image is None else per_image.add,
         )
         return figures.require_finite(split)
 

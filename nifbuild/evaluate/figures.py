@@ -67,6 +67,10 @@ class Figures:
         }
 
 
+Hearing = Callable[[Tensor, Tensor, Tensor], None]
+"""What hears the outputs for each image."""
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -75,6 +79,7 @@ def evaluate(
     accelerator: Accelerator,
     num_classes: int,
     after_batch: Callable[[], None] = lambda: None,
+    hear: Hearing | None = None,
 ) -> Figures:
     """Evaluates `model` on all batches.
 
@@ -85,6 +90,8 @@ def evaluate(
         accelerator: Says how processes meet, and the precision.
         num_classes: Width of the model's output.
         after_batch: Called after each batch, on every process; what it raises ends the evaluation.
+        hear: Gets logits, classes and places of the images of each batch, on the CPU, all of them
+            on every process. None: nobody does.
     """
     metrics, calibration = _metrics(num_classes), Calibration()
     loss_sum, count = torch.zeros((), dtype=torch.float64), 0
@@ -96,9 +103,11 @@ def evaluate(
                 logits = model(prepare(batch["images"]))
             # Repeated images, which even out the last batch over the processes, are left out here.
             # Then every process counts all images, so that the metrics must not be summed again.
-            logits, labels = accelerator.gather_for_metrics((logits.float(), batch["labels"]))
+            given = (logits.float(), batch["labels"], *([batch["index"]] if hear else []))
             # On the CPU, where float64 exists whatever the device.
-            logits, labels = logits.cpu(), labels.cpu()
+            logits, labels, *index = (t.cpu() for t in accelerator.gather_for_metrics(given))
+            if hear is not None:
+                hear(logits, labels, *index)
             loss_sum += F.cross_entropy(logits.double(), labels, reduction="sum")
             count += len(labels)
             metrics.update(logits, labels)

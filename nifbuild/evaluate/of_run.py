@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nifbuild.data.batches import micro_batch_size
 from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluated_data, inference
+from nifbuild.evaluate.per_image import PerImage
 from nifbuild.evaluate.result import Evaluation
 from nifbuild.evaluate.sizes import Size, require_takes
 from nifbuild.machine.device import resolve_device
@@ -27,6 +28,7 @@ def evaluate_at_sizes(
     data: AnyPath | None = None,
     device: str | None = None,
     batch_size: int | None = None,
+    per_image: PerImage | None = None,
     report: Reporter | None = None,
 ) -> list[Evaluation]:
     """Evaluates a run's model on the same images at several sizes.
@@ -41,6 +43,7 @@ def evaluate_at_sizes(
             the run's by name; normalisation stays that of the run.
         device: As in `train.device`. None: as the run's spec says.
         batch_size: Images at once, over all processes. None: as in the run.
+        per_image: Hears the figures of each image at the last size; None: nobody does.
         report: Hears of the progress; None: nobody.
     """
     report = report or Reporter()
@@ -63,7 +66,8 @@ def evaluate_at_sizes(
             if not results:  # the same ones at each size
                 warn_left_out(images, report)
             started = time.monotonic()
-            figures = Evaluator(ready, images, batch_size, report).figures(ready.module, role)
+            evaluator = Evaluator(ready, images, batch_size, report)
+            figures = evaluator.figures(ready.module, role, per_image)
             seconds = time.monotonic() - started
             document = {
                 "name": trained.resolved.name,

@@ -13,7 +13,7 @@ from nifbuild.compile import build_skeleton
 from nifbuild.errors import Problem, RunError
 from nifbuild.machine.processes import local_processes, world_size
 from nifbuild.machine.sharding import weights_are_shared
-from nifbuild.spec.training import AdamW, TrainSpec
+from nifbuild.spec.training import TrainSpec
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -114,9 +114,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _copies(spec: TrainSpec) -> int:
     """Numbers that training keeps for each parameter."""
-    optimizer = spec.optimizer
-    means = 2 if isinstance(optimizer, AdamW) else int(optimizer.momentum > 0)
-    return 2 + means + int(spec.ema is not None)
+    return 2 + spec.optimizer.num_states + int(spec.ema is not None)
 
 
 def _described(parameters: int | None) -> str:

@@ -27,11 +27,17 @@ RunArgument = Annotated[AnyPath, typer.Argument(help="A run directory.", show_de
 SpecArgument = Annotated[AnyPath, typer.Argument(help="The YAML spec.", show_default=False)]
 DataOption = Annotated[
     AnyPath | None,
-    typer.Option("--data", help="A file whose `data` section takes the place of the spec's."),
+    typer.Option(
+        "--data",
+        help="Images in place of the spec's: a file with a `data` section, or a folder of images.",
+    ),
 ]
 RunDataOption = Annotated[
     AnyPath | None,
-    typer.Option("--data", help="A file whose `data` section takes the place of the run's."),
+    typer.Option(
+        "--data",
+        help="Images in place of the run's: a file with a `data` section, or a folder of images.",
+    ),
 ]
 SetOption = Annotated[
     Sequence[str],

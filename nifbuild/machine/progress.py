@@ -18,6 +18,9 @@ class Reporter:
     def loading(self, done: int, total: int) -> None:
         """So many images of so many are decoded."""
 
+    def opening(self, text: str) -> None:
+        """What is about to be trained, and on what: some lines."""
+
     def begin(self, epochs: int, steps_per_epoch: int, step: int) -> None:
         """Training starts, after `step` steps that were done before."""
 
@@ -54,6 +57,9 @@ class _Warnings(Reporter):
 
 class _Lines(_Warnings):
     """One line for each epoch: for logs."""
+
+    def opening(self, text: str) -> None:
+        self._print(text)
 
     def begin(self, epochs: int, steps_per_epoch: int, step: int) -> None:
         self._epochs = epochs
@@ -111,6 +117,9 @@ class _Live(Reporter):
         self._bar.start()
         self._place(step)
 
+    def opening(self, text: str) -> None:
+        self._console.print(text)
+
     def _place(self, step: int) -> None:
         # After its last step, an epoch is still the current one while it is evaluated.
         epoch = min(-(-max(step, 1) // self._steps_per_epoch), self._epochs)
@@ -165,10 +174,12 @@ class _Live(Reporter):
 
 def epoch_text(line: dict[str, Any], epochs: int) -> str:
     """An epoch's line of `metrics.jsonl` for people; within 80 columns."""
-    parts = [f"epoch {line['epoch']}/{epochs}", f"loss {line['train_loss']:.3f}"]
+    parts = [f"epoch {line['epoch']}/{epochs}"]
+    loss, top1 = f"loss {line['train_loss']:.3f}", line["train_top1"]
+    parts.append(loss if top1 is None else f"train {top1:.1%} ({loss})")
     if "top1" in line:
         best = ", best" if line["best"] else ""
-        parts.append(f"{line['split']} {line['top1']:.2%} (loss {line['loss']:.3f}{best})")
+        parts.append(f"{line['split']} {line['top1']:.2%} ({line['loss']:.3f}{best})")
     parts.append(f"{line['train_images_per_second']:,.0f} img/s")
     return "  ".join(parts)
 

@@ -21,6 +21,9 @@ from rich.text import Text
 
 from nifbuild.errors import shown
 
+_PIPED_COLUMNS = 200
+"""Where what is printed goes to a file or a program, nothing has to be cut to fit a screen."""
+
 
 class Console(rich.console.Console):
     """A console that shows text as it is, on stdout or on stderr."""
@@ -29,6 +32,8 @@ class Console(rich.console.Console):
         super().__init__(
             stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False
         )
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _PIPED_COLUMNS
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Strings, on their way to become `Text`, before they are measured."""

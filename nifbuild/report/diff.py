@@ -8,6 +8,7 @@ from typing import Any, Literal
 from nifbuild.report.inspect.inspection import inspect_spec
 from nifbuild.report.inspect.targets import Target
 from nifbuild.report.show.units import bytes_text, change_text
+from nifbuild.spec.canonical import settings
 from nifbuild.spec.graph import Graph, Node
 from nifbuild.spec.resolve import Resolved
 
@@ -120,7 +121,7 @@ def spec_difference(a: Resolved, b: Resolved) -> SpecDifference:
     return SpecDifference(
         names=(a.name, b.name),
         modules=tuple(_modules(a.graph, b.graph)),
-        sections=_difference(_sections(a), _sections(b)),
+        sections=_difference(settings(a.spec), settings(b.spec)),
         levels=(_levels(a.graph), _levels(b.graph)),
         budgets={name: (first[name], second[name]) for name in first},
     )
@@ -185,20 +186,6 @@ def _levels(graph: Graph) -> frozenset[str]:
         names = node.path.split(".")
         levels |= {".".join(names[:end]) for end in range(1, len(names))}
     return frozenset(levels)
-
-
-def _sections(resolved: Resolved) -> dict[str, Any]:
-    content = resolved.spec.model_dump(mode="json", by_alias=True, exclude={"model"})
-    present = {key: value for key, value in content.items() if value is not None}
-    return dict(_flat(present, ""))
-
-
-def _flat(content: Fields, prefix: str) -> Iterable[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def difference_text(difference: SpecDifference) -> str:

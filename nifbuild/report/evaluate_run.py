@@ -30,8 +30,8 @@ SplitOption = Annotated[
 DataOption = Annotated[
     AnyPath | None,
     typer.Option(
-        help="A file whose `data` section takes the place of the run's; classes are matched by "
-        "name."
+        help="Images in place of the run's: a file with a `data` section, or a folder of images; "
+        "classes are matched by name."
     ),
 ]
 SizeOption = Annotated[
@@ -51,6 +51,22 @@ ConfusionOption = Annotated[
         help="Write the confusion matrix: .csv, or a picture as .png, .svg or .pdf. Repeatable.",
     ),
 ]
+CsvOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--csv",
+        metavar="FILE",
+        help="Write a table of all images: class, prediction, probability, loss.",
+    ),
+]
+MistakesOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--mistakes",
+        metavar="FILE",
+        help="Draw the worst mistakes to this .png, .svg or .pdf.",
+    ),
+]
 BatchSizeOption = Annotated[
     int | None,
     typer.Option(min=1, help="Images at once, over all processes.", show_default="as in the run"),
@@ -66,6 +82,8 @@ def evaluate_run(
     data: DataOption = None,
     size: SizeOption = None,
     confusion: ConfusionOption = (),
+    csv: CsvOption = None,
+    mistakes: MistakesOption = None,
     overwrite: OverwriteOption = False,
     device: RunDeviceOption = None,
     batch_size: BatchSizeOption = None,
@@ -89,15 +107,19 @@ def evaluate_run(
     """
     with loading():
         from nifbuild.evaluate.of_run import evaluate_at_sizes
+        from nifbuild.evaluate.per_image import PerImage
         from nifbuild.evaluate.result import Evaluations
         from nifbuild.evaluate.sizes import parse_sizes
         from nifbuild.report.confusion import save_confusion
+        from nifbuild.report.image_figures import save_image_figures
 
     if is_first():
-        require_writable_confusion(confusion=confusion, overwrite=overwrite)
+        require_writable(confusion=confusion, csv=csv, mistakes=mistakes, overwrite=overwrite)
     sizes = None if size is None else parse_sizes(size)
-    if confusion and sizes is not None and len(sizes) > 1:
-        raise SpecError("--confusion is for one size", fix="name one alone: --size 64")
+    for flag, given in (("--confusion", confusion), ("--csv", csv), ("--mistakes", mistakes)):
+        if given and sizes is not None and len(sizes) > 1:
+            raise SpecError(f"{flag} is for one size", fix="name one alone: --size 64")
+    per_image = PerImage() if csv or mistakes else None
     results = evaluate_at_sizes(
         run,
         sizes,
@@ -106,6 +128,7 @@ def evaluate_run(
         data=data,
         device=device,
         batch_size=batch_size,
+        per_image=per_image,
         report=report,
     )
     found = Evaluations(tuple(results), sizes_given=sizes is not None)
@@ -113,14 +136,27 @@ def evaluate_run(
         with keeping(found):
             for file in confusion:
                 save_confusion(found.only.document(), Path(file), overwrite=overwrite)
+            if per_image is not None:
+                save_image_figures(per_image, _path(csv), _path(mistakes), overwrite=overwrite)
     return found
 
 
-def require_writable_confusion(
-    *, confusion: Sequence[AnyPath] = (), overwrite: bool = False, **others: object
+def require_writable(
+    *,
+    confusion: Sequence[AnyPath] = (),
+    csv: AnyPath | None = None,
+    mistakes: AnyPath | None = None,
+    overwrite: bool = False,
+    **others: object,
 ) -> None:
     """Raises SpecError for files that `evaluate_run` could not write, before it loads anything."""
     with loading():
-        from nifbuild.report.confusion import require_writable
+        from nifbuild.report import confusion as matrix
+        from nifbuild.report import image_figures
 
-    require_writable([Path(file) for file in confusion], overwrite=overwrite)
+    matrix.require_writable([Path(file) for file in confusion], overwrite=overwrite)
+    image_figures.require_writable(_path(csv), _path(mistakes), overwrite=overwrite)
+
+
+def _path(given: AnyPath | None) -> Path | None:
+    return None if given is None else Path(given)

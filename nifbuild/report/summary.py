@@ -22,13 +22,15 @@ def print_summary(result: dict[str, Any]) -> None:
 def print_sizes(results: Sequence[dict[str, Any]]) -> None:
     """Prints what `evaluate_at_sizes` gave, on stdout: a row for each size."""
     first = results[0]
-    headings = ("size", "top-1", "top-5", "loss", "calibration error", "img/s")
+    headings = ["size", "top-1", "top-5", "loss", "calibration error", "img/s"]
+    if not _has_top5(first):
+        headings.remove("top-5")
     table = framed_table(_title(first), headings, num_text=0)
     for result in results:
         table.add_row(
             size_text(tuple(result["size"])),
             percent_text(result["top1"]),
-            percent_text(result["top5"]),
+            *([percent_text(result["top5"])] if _has_top5(result) else []),
             f"{result['loss']:.4f}",
             percent_text(result["calibration_error"]),
             f"{result['images_per_second']:,.0f}",
@@ -41,7 +43,8 @@ def summary(result: dict[str, Any]) -> RenderableType:
     """The table: overall figures, then each class where there are few, then where the run lies."""
     table = framed_table(_title(result), ("figure", "value"))
     table.add_row("top-1", percent_text(result["top1"]))
-    table.add_row("top-5", percent_text(result["top5"]))
+    if _has_top5(result):
+        table.add_row("top-5", percent_text(result["top5"]))
     table.add_row("loss", f"{result['loss']:.4f}")
     table.add_row("calibration error", percent_text(result["calibration_error"]))
     table.add_row("images", f"{result['num_samples']:,}")
@@ -65,6 +68,11 @@ def summary(result: dict[str, Any]) -> RenderableType:
     if "selected" in result:
         parts.append(f"evaluate it again: nifbuild evaluate {shlex.quote(directory)}")
     return Group(*parts)
+
+
+def _has_top5(result: dict[str, Any]) -> bool:
+    """Whether the figure says something: of five classes, all are among the five."""
+    return len(result["per_class"]) > 5
 
 
 def _title(result: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ class Progress:
         epoch: Epochs done, their evaluation included. The steps of the epoch in progress follow:
             `step - epoch * steps_per_epoch`.
         loss_sum: Sum of the losses of the steps of the epoch in progress.
+        top1_sum: Sum of their accuracies; None: a checkpoint within the epoch does not tell.
         best: The best evaluation, where one may be chosen.
         improved: The last one that early stopping counts as an improvement.
         seconds: Time spent so far, over all starts.
@@ -45,14 +46,17 @@ class Progress:
     step: int = 0
     epoch: int = 0
     loss_sum: float = 0.0
+    top1_sum: float | None = 0.0
     best: Best | None = None
     improved: Best | None = None
     seconds: float = 0.0
 
-    def add_losses(self, values: Iterable[float]) -> None:
-        """Adds the losses of steps, one by one: the sum must not depend on how they are grouped."""
-        for value in values:
-            self.loss_sum += value
+    def add_steps(self, figures: Iterable[tuple[float, float]]) -> None:
+        """Adds losses and accuracies, one by one: sums must not depend on how they are grouped."""
+        for loss, top1 in figures:
+            self.loss_sum += loss
+            if self.top1_sum is not None:
+                self.top1_sum += top1
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "Progress":
@@ -61,7 +65,7 @@ class Progress:
         for name in ("best", "improved"):
             if values.get(name) is not None:
                 values[name] = Best(**values[name])
-        return cls(**values)
+        return cls(**{"top1_sum": None, **values})
 
 
 @dataclass(frozen=True)

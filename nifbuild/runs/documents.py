@@ -74,6 +74,7 @@ class _HowFar(_Form):
     step: Count
     epoch: Count
     loss_sum: float
+    top1_sum: float | None = None
     best: _Best | None
     improved: _Best | None = None
     seconds: float
@@ -104,6 +105,7 @@ class _Epoch(_Form):
     step: Count | None = None
     epoch: Count
     train_loss: float | None = None
+    train_top1: float | None = None
     train_images_per_second: float | None = None
     data_wait_share: float | None = None
 
@@ -123,6 +125,8 @@ class _Figures(_Form):
     epoch: Count
     epochs: Count | None = None
     train_loss: float | None = None
+    train_top1: float | None = None
+    params: Count | None = None
     train_images_per_second: float | None
     data_wait_share: float | None = None
     images_per_second: float

@@ -1,5 +1,6 @@
 """A typed spec as YAML text that loads to the same spec."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -18,6 +19,23 @@ def yaml_text(content: dict[str, Any]) -> str:
     return yaml.dump(
         _flowed(content), Dumper=_Dumper, sort_keys=False, width=2**20, allow_unicode=True
     )
+
+
+def settings(spec: RunSpec) -> dict[str, Any]:
+    """All values of a spec but for its model, by dotted path, as in `train.optimizer.lr`."""
+    content = spec.model_dump(mode="json", by_alias=True, exclude={"model"})
+    return flat({key: value for key, value in content.items() if value is not None})
+
+
+def flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings within mappings as one, by dotted path; empty ones stay."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            found |= {f"{key}.{within}": v for within, v in flat(value).items()}
+        else:
+            found[key] = value
+    return found
 
 
 class _Flow(dict[str, Any]):

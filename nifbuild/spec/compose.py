@@ -144,11 +144,20 @@ def _merged(old: Node, new: Node, path: TreePath) -> Node:
 
 
 def data_section(path: Path) -> tuple[Node, Mark]:
-    """The `data` section of a file that `--data` names, and the place of its key.
+    """The `data` section of what `--data` names, and the place of its key.
+
+    That is a file with nothing else; or a folder, whose images are meant.
 
     Raises:
         SpecError: If the file is missing or malformed, has none, or has other sections too.
     """
+    if path.is_dir():
+        mark = Mark(f"--data {path}")
+        images: dict[str, Node] = {
+            "source": Scalar("imagefolder", mark),
+            "path": Scalar(str(path), mark),
+        }
+        return Map(images, dict.fromkeys(images, mark), mark), mark
     file = _Files().read(path)
     node = file.get("data")
     if node is None:

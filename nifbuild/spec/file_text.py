@@ -50,6 +50,8 @@ def read_text(path: Path) -> str:
 def _content(path: Path) -> bytes:
     place = Mark(str(path))
     try:
+        if path.is_dir():
+            raise SpecError(_folder(path))
         about = path.stat()
         if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
             # Reading a pipe or a device may wait, or go on, for ever.
@@ -71,6 +73,17 @@ def _content(path: Path) -> bytes:
         what = f"the file has {size:,} bytes; a spec has at most {MAX_BYTES:,}"
         raise SpecError(Problem(what, place, code="too-large"))
     return content
+
+
+def _folder(path: Path) -> Problem:
+    """What is to be named in place of a folder."""
+    what, fix = "this is a folder", "name a file of YAML in it"
+    if (path / "spec.yaml").is_file() and (path / "environment.json").exists():
+        what = "this is a run, not a spec"
+        fix = f"what it trained is {path / 'spec.yaml'}; to look at it: nifbuild evaluate {path}"
+    elif not any(path.glob("*.yaml")):
+        fix = "name a file of YAML; to train on images in a folder: --data FOLDER"
+    return Problem(what, Mark(str(path)), fix=fix, code="unreadable-file")
 
 
 def _missing_file(path: Path) -> Problem:

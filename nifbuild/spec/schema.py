@@ -139,7 +139,20 @@ def _loosen(definition: dict[str, Any], keep_required: tuple[str, ...]) -> None:
 def _or_expression(field: dict[str, Any]) -> dict[str, Any]:
     kept = _kept(field)
     rest = {key: value for key, value in field.items() if key not in kept}
-    return {**kept, "anyOf": [rest, _EXPRESSION]}
+    return {**kept, "anyOf": [_items_too(rest), _EXPRESSION]}
+
+
+def _items_too(field: dict[str, Any]) -> dict[str, Any]:
+    """Lets expressions stand for the values in lists, as in `size: [$s, $s]`."""
+    loose = dict(field)
+    for word in ("anyOf", "oneOf"):
+        if word in field:
+            loose[word] = [_items_too(option) for option in field[word]]
+    if "prefixItems" in field:
+        loose["prefixItems"] = [_or_expression(item) for item in field["prefixItems"]]
+    if isinstance(field.get("items"), dict):
+        loose["items"] = _or_expression(field["items"])
+    return loose
 
 
 def _kept(field: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nifbuild.errors import Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 
 PREFIX = "nifbuild:"
 _PACKAGE = Path(__file__).parents[1]
@@ -60,22 +60,37 @@ def spec_path(name: str | os.PathLike[str], beside: Path | None = None) -> Path:
     """The file that a spec, a study or a data file is named by.
 
     Args:
-        name: A path, or `nifbuild:` and a name.
-        beside: The folder that paths are relative to; None: the working directory.
+        name: A path, which may begin with `~`; or `nifbuild:` and the name of a shipped one. On a
+            command line the name alone will do where no file has it.
+        beside: The folder that paths in a file are relative to; None: the working directory.
 
     Raises:
-        SpecError: No spec of that name is shipped.
+        SpecError: No spec of that name is shipped, or a file's is meant.
     """
     text = str(name)
     if not text.startswith(PREFIX):
-        path = Path(name) if beside is None else beside / name
-        if beside is None and text in shipped_names() and not path.exists():
-            fix = f"did you mean {PREFIX}{text}?"
-            raise SpecError(Problem(f"no such file: {text}", path=text, fix=fix, code="no-file"))
-        return path
+        path = Path(os.path.expanduser(text))  # noqa: PTH111 (`Path` refuses an unknown user)
+        if beside is not None:
+            return beside / path
+        return path if path.exists() else _unless_shipped(text, path)
     wanted = text.removeprefix(PREFIX).removesuffix(".yaml")
     names = shipped_names()
     if wanted in names:
         return shipped_folder() / f"{wanted}.yaml"
     fix = did_you_mean(wanted, names) or f"shipped: {', '.join(names)}"
     raise SpecError(Problem(f"no spec '{wanted}' comes with nifbuild", path=text, fix=fix))
+
+
+def _unless_shipped(text: str, path: Path) -> Path:
+    """A file that is not there, or the shipped one that its name alone stands for."""
+    names = shipped_names()
+    if text in names:
+        return shipped_folder() / f"{text}.yaml"
+    meant = path.as_posix().removeprefix("specs/").removesuffix(".yaml")
+    found = did_you_mean(meant, names)
+    if not path.parent.is_dir() or path.suffix == "":
+        fix = f"did you mean {PREFIX}{meant}?" if meant in names else found
+        if fix:
+            what = "no such file, and no spec of this name comes with nifbuild"
+            raise SpecError(Problem(what, Mark(text), fix=fix, code="missing-file"))
+    return path

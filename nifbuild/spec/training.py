@@ -2,19 +2,17 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from nifbuild.spec.base import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Spec,
-    by_name,
     text_like,
 )
+from nifbuild.spec.optimizers import AdamW, Cosine, OptimizerSpec, ScheduleSpec, Share
 from nifbuild.spec.select import MAX_SELECTORS, Selector
-
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 MAX_BATCH = 10**7
 """Most images of a batch."""
@@ -22,111 +20,6 @@ MAX_BATCH = 10**7
 Selectors = Annotated[tuple[Selector, ...], Field(strict=False, max_length=MAX_SELECTORS)]
 
 Precision = Literal["fp32", "bf16", "fp16"]
-
-
-class OwnSettings(Spec):
-    """Settings of the optimizer for some of the weights."""
-
-    lr_factor: PositiveFloat = 1.0
-    """Multiplies the learning rate, at every step of the schedule."""
-
-    weight_decay: NonNegativeFloat | None = None
-    """Takes the place of the optimizer's. Biases and all vectors get none here, too. Null: the
-    optimizer's."""
-
-
-class FilterSettings(OwnSettings):
-    """Settings for what makes filters as large as the image.
-
-    A filter of unit energy has weights several times as large as an ordinary one's, so that with
-    Adam it would move as much more slowly; and every implementation of implicit filters that is
-    known to us trains what makes them without weight decay.
-    """
-
-    lr_factor: PositiveFloat = 5.0
-    """Multiplies the learning rate, at every step of the schedule."""
-
-    weight_decay: NonNegativeFloat | None = 0.0
-    """Takes the place of the optimizer's. Null: the optimizer's."""
-
-
-class ParameterGroup(OwnSettings):
-    """Weights that are trained with settings of their own."""
-
-    match: Selector
-    """Selector of weights, or of modules with all their weights: `*` stands for anything within one
-    name, `**` for any number of names."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if not self.model_fields_set & {"lr_factor", "weight_decay"}:
-            raise ValueError("expected `lr_factor`, `weight_decay` or both")
-        return self
-
-
-class Optimizer(Spec):
-    """The fields of every optimizer."""
-
-    name: str
-    """Which optimizer this is."""
-
-    lr: PositiveFloat
-    """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
-
-    weight_decay: NonNegativeFloat
-    """How weights are kept small."""
-
-    filters: FilterSettings | None = FilterSettings()
-    """Settings for what makes the filters of convolutions as large as the image: the weights of
-    their small networks, or the free weights of their spectra; not for 1x1 convolutions and biases
-    beside them. A model without such filters takes no notice, so that one recipe serves every kind
-    of convolution. Null: as all weights."""
-
-    groups: Annotated[
-        tuple[ParameterGroup, ...], Field(strict=False, max_length=MAX_SELECTORS)
-    ] = ()
-    """Settings for weights by name. The first group that selects a weight counts, before
-    `filters`."""
-
-
-class Sgd(Optimizer):
-    """Stochastic gradient descent with momentum."""
-
-    name: Literal["sgd"]
-    """Which optimizer this is."""
-
-    lr: PositiveFloat = 0.1
-    """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
-
-    weight_decay: NonNegativeFloat = 5e-4
-    """L2 penalty, added to the gradient. Biases and the scales and offsets of normalisation (all
-    vectors) get none."""
-
-    momentum: Share = 0.9
-    """Share of the previous update that is kept. 0: plain gradient descent."""
-
-    nesterov: bool = True
-    """Nesterov's form of momentum. Without effect where `momentum` is 0."""
-
-
-class AdamW(Optimizer):
-    """Adam with decoupled weight decay (arXiv 1711.05101)."""
-
-    name: Literal["adamw"] = "adamw"
-    """Which optimizer this is."""
-
-    lr: PositiveFloat = 1e-3
-    """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
-
-    weight_decay: NonNegativeFloat = 0.05
-    """Share of a weight, times the learning rate, taken off at each step. Biases and the scales and
-    offsets of normalisation (all vectors) get none."""
-
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    """Decay rates of the running means of the gradient and of its square."""
-
-    eps: PositiveFloat = 1e-8
-    """Added to the denominator."""
 
 
 class EarlyStopping(Spec):
@@ -138,55 +31,6 @@ class EarlyStopping(Spec):
     min_delta: NonNegativeFloat = 0.0
     """How much better than at the last improvement the monitored figure must be to count as one: a
     share of the images for `top1` (0.001: a tenth of a point), nats for `loss`."""
-
-
-class Schedule(Spec):
-    """The field of every schedule."""
-
-    warmup_epochs: NonNegativeFloat | None = None
-    """Epochs in which the learning rate rises linearly from near 0 to its peak; may be a fraction.
-    Null: a twentieth of all epochs."""
-
-
-class Cosine(Schedule):
-    """After the warm-up, half a cosine from the peak to `min_lr` at the end of the last epoch."""
-
-    name: Literal["cosine"] = "cosine"
-    """Which schedule this is."""
-
-    min_lr: Share = 0.0
-    """Learning rate at the end, as a share of the peak."""
-
-
-class Constant(Schedule):
-    """After the warm-up, the peak."""
-
-    name: Literal["constant"]
-    """Which schedule this is."""
-
-
-class Step(Schedule):
-    """After the warm-up, the peak, cut at the given epochs."""
-
-    name: Literal["step"]
-    """Which schedule this is."""
-
-    at_epochs: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    """Epochs after which the learning rate is multiplied by `factor`, counted from the start."""
-
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The multiplier."""
-
-
-OptimizerSpec = Annotated[
-    Annotated[Sgd, Tag("sgd")] | Annotated[AdamW, Tag("adamw")], by_name("adamw", "sgd")
-]
-ScheduleSpec = Annotated[
-    Annotated[Cosine, Tag("cosine")]
-    | Annotated[Constant, Tag("constant")]
-    | Annotated[Step, Tag("step")],
-    by_name("cosine", "constant", "step"),
-]
 
 
 class InitSpec(Spec):
@@ -239,6 +83,12 @@ class TrainSpec(Spec):
     label_smoothing: Share = 0.1
     """Share of each target that is spread evenly over all classes while training; evaluation uses
     the labels as they are. 0: none."""
+
+    class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
+    """Weights of the classes in the loss while training, where some have many more images than
+    others. `balanced`: all images over those of the class, over the number of classes, so that each
+    class weighs as much. By name: so much, and 1 for those that are not named. The loss is the mean
+    over images, not over weights. Null: all images weigh 1."""
 
     kernel_spread: NonNegativeFloat = 0.0
     """Weight of a penalty on filters as large as the image that reach far: it is added to the loss,

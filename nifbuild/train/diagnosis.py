@@ -65,7 +65,7 @@ def of_step(trainer: "Trainer", batch: dict[str, Tensor]) -> Origin | None:
     """Takes a step again; where the first value came up in it that is not finite, if any did."""
     step = f"at step {trainer.progress.step + 1}"
     with watched(trainer.module, step) as seen:
-        loss = trainer.train_step(batch).item()
+        loss = trainer.train_step(batch)[0].item()
     if trainer.accelerator.optimizer_step_was_skipped:
         # Gradients of a loss that fp16 scales too much: the step is left out, the scale lowered.
         seen = [origin for origin in seen if "gradient" not in origin.where]

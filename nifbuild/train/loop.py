@@ -24,9 +24,10 @@ from nifbuild.runs.intact import fingerprints, require_saved
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.divergence import Diverged, require_finite
 from nifbuild.train.early_stopping import is_improvement, should_stop
-from nifbuild.train.meters import Pace, StepLosses, Timed
+from nifbuild.train.meters import Pace, StepFigures, Timed
 from nifbuild.train.optim import lr_factor
 from nifbuild.train.step import TrainingStep
+from nifbuild.train.trackers import tracked_figures
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.steps_per_epoch = len(self.train_batches)
-        self.losses = StepLosses(self.accelerator, self.directory)
+        self.steps = StepFigures(self.accelerator, self.directory)
         self.counted_until = time.monotonic()
         self.module, self.model = self.step.module, self.step.model
         self.ema, self.optimizer, self.place = self.step.ema, self.step.optimizer, self.step.place
@@ -72,7 +73,10 @@ class Trainer:
             self.finish_epoch(pace, figures)
         improved = self.progress.improved
         if improved is not None and self.progress.epoch < self.spec.epochs:
-            what = f"{self.spec.monitor} has not improved since epoch {improved.epoch}"
+            assert self.spec.early_stopping is not None  # as an improvement was counted
+            least = self.spec.early_stopping.min_delta
+            by = f" by more than {least:g}" if least else ""
+            what = f"{self.spec.monitor} has not improved{by} since epoch {improved.epoch}"
             self.report.note(f"stopped early, after epoch {self.progress.epoch}: {what}")
 
     @property
@@ -86,18 +90,30 @@ class Trainer:
         started, images = time.monotonic(), 0
         batches = Timed(self.remaining_batches())
         for batch in batches:
-            loss = self.train_step(batch)
+            figures = self.train_step(batch)
             self.progress.step += 1
-            self.progress.add_losses(self.losses.add(self.progress.step, loss))
+            self.add_steps(self.steps.add(self.progress.step, figures))
             images += self.spec.batch_size
             speed = images / (time.monotonic() - started)
-            self.report.step(self.progress.step, self.losses.last, speed, self.place.peak_memory)
+            self.report.step(self.progress.step, self.steps.last, speed, self.place.peak_memory)
             if self.checkpoint_due and self.progress.step % self.steps_per_epoch:
                 self.save()
             self.leave_if_asked()
-        self.progress.add_losses(self.losses.read())
+        self.add_steps(self.steps.read())
         seconds = time.monotonic() - started
         return Pace(images / seconds, batches.seconds / seconds)
+
+    def add_steps(self, figures: list[tuple[float, float]]) -> None:
+        """Adds the figures of steps up to the current one to those of the epoch."""
+        self.progress.add_steps(figures)
+        for step, (loss, _) in enumerate(figures, start=self.progress.step - len(figures) + 1):
+            self.track({"loss/step": loss}, step)
+
+    def track(self, figures: dict[str, float], step: int) -> None:
+        """Gives figures to the trackers."""
+        if self.accelerator.trackers:
+            with self.directory.writing():
+                self.accelerator.log(figures, step=step)
 
     def remaining_batches(self) -> Iterator[dict[str, Tensor]]:
         """The epoch's batches from the current step on, in the epoch's order."""
@@ -105,7 +121,7 @@ class Trainer:
         yield from epoch_batches(self.train_batches, self.progress.epoch, done, self.accelerator)
 
     def train_step(self, batch: dict[str, Tensor]) -> Tensor:
-        """One optimizer step; returns the mean loss of this process's images."""
+        """One optimizer step; returns loss and accuracy [2] of this process's images."""
         step = self.progress.step
         return self.step(batch, step, self.lr_at(step))
 
@@ -168,7 +184,7 @@ class Trainer:
             if is_improvement(self.spec, figure, progress):
                 progress.improved = Best(progress.step, progress.epoch, figure)
         self.record(pace, figures, is_best)
-        progress.loss_sum = 0.0
+        progress.loss_sum, progress.top1_sum = 0.0, 0.0
         if is_best or self.checkpoint_due or self.is_over:
             self.save()
 
@@ -183,24 +199,23 @@ class Trainer:
 
     def record(self, pace: Pace, figures: Figures | None, is_best: bool) -> None:
         """Writes the epoch's figures."""
+        top1_sum = self.progress.top1_sum
         line: dict[str, Any] = {
             "step": self.progress.step,
             "epoch": self.progress.epoch,
             "lr": self.lr_at(self.progress.step - 1),
             "train_loss": self.progress.loss_sum / self.steps_per_epoch,
+            "train_top1": None if top1_sum is None else top1_sum / self.steps_per_epoch,
             "train_images_per_second": round(pace.images_per_second, 1),
             "data_wait_share": round(pace.data_wait_share, 4),
             "seconds": round(self.progress.seconds, 3),
         }
-        tracked = {f"train/{k}": line[k] for k in ("lr", "train_loss", "train_images_per_second")}
         if figures is not None:
             evaluation = {"loss": figures.loss, "top1": figures.top1, "top5": figures.top5}
             line |= {"split": self.validate_on, **evaluation, "best": is_best}
-            tracked |= {f"{self.validate_on}/{name}": v for name, v in evaluation.items()}
         if self.accelerator.is_main_process:
             self.directory.add_metrics(line)
-            with self.directory.writing():
-                self.accelerator.log(tracked, step=self.progress.step)
+        self.track(tracked_figures(line), self.progress.step)
         self.report.epoch(line)
 
     @property
@@ -217,7 +232,7 @@ class Trainer:
 
     def save(self) -> None:
         """Saves a checkpoint; every process has to call it, the first one writes."""
-        self.progress.add_losses(self.losses.read())
+        self.add_steps(self.steps.read())
         require_finite(self.module, self.progress.step, self.directory)
         self.count_time()
         is_first = self.accelerator.is_main_process

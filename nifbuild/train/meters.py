@@ -1,4 +1,4 @@
-"""What is measured of the steps: losses, read as seldom as possible, and how fast they are done."""
+"""What is measured of steps: their figures, read as seldom as possible, and how fast they are."""
 
 import math
 import time
@@ -16,8 +16,8 @@ _READ_EVERY = 16
 """On a GPU, reading a value waits for all work queued there."""
 
 
-class StepLosses:
-    """Takes each step's loss as a tensor; gives them as numbers, averaged over the processes.
+class StepFigures:
+    """Takes each step's figures as a tensor; gives them as numbers, averaged over the processes.
 
     Attributes:
         last: The last loss read; NaN before the first.
@@ -31,13 +31,13 @@ class StepLosses:
         self._pending: list[Tensor] = []
         self._step = 0
 
-    def add(self, step: int, loss: Tensor) -> list[float]:
-        """Takes the loss of optimizer step `step` (from 1); returns those read now."""
+    def add(self, step: int, figures: Tensor) -> list[tuple[float, float]]:
+        """Takes loss and accuracy [2] of optimizer step `step` (from 1); returns those read now."""
         self._step = step
-        self._pending.append(loss)
+        self._pending.append(figures)
         return self.read() if len(self._pending) >= self._every else []
 
-    def read(self) -> list[float]:
+    def read(self) -> list[tuple[float, float]]:
         """Reads what is pending; every process has to call it.
 
         Raises:
@@ -48,12 +48,12 @@ class StepLosses:
         first = self._step - len(self._pending) + 1
         mean = self._accelerator.reduce(torch.stack(self._pending), reduction="mean")
         self._pending.clear()
-        values: list[float] = mean.tolist()
-        for step, value in enumerate(values, start=first):
-            if not math.isfinite(value):
-                raise Diverged(f"the loss is {value} at step {step}", step, self._directory)
-        self.last = values[-1]
-        return values
+        pairs = [(loss, top1) for loss, top1 in mean.tolist()]
+        for step, (loss, _) in enumerate(pairs, start=first):
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss is {loss} at step {step}", step, self._directory)
+        self.last = pairs[-1][0]
+        return pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,17 @@
 """From the spec's words to the optimizer, and the learning rate at each step."""
 
-import math
 from collections.abc import Collection
-from typing import Any, TypedDict
+from typing import TypedDict
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from nifbuild.errors import Problem, SpecError, did_you_mean
 from nifbuild.nn import GlobalConv2d
+from nifbuild.spec.optimizers import Optimizer as OptimizerFields
+from nifbuild.spec.optimizers import OwnSettings
 from nifbuild.spec.select import select_weights
-from nifbuild.spec.training import AdamW, Cosine, OwnSettings, Sgd, Step, TrainSpec
+from nifbuild.spec.training import TrainSpec
 
 _MAX_LISTED = 12
 
@@ -24,7 +24,7 @@ class Group(TypedDict):
     lr_factor: float
 
 
-def parameter_groups(model: nn.Module, spec: Sgd | AdamW) -> list[Group]:
+def parameter_groups(model: nn.Module, spec: OptimizerFields) -> list[Group]:
     """The trainable parameters in groups: with weight decay, and without.
 
     The same two again for each of the spec's `groups`, and for its `filters`. Without decay are all
@@ -64,7 +64,7 @@ def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 
 def _settings_by_name(
-    model: nn.Module, names: Collection[str], spec: Sgd | AdamW
+    model: nn.Module, names: Collection[str], spec: OptimizerFields
 ) -> dict[str, OwnSettings]:
     """For each parameter with settings of its own, whose they are."""
     settings: dict[str, OwnSettings] = {}
@@ -94,19 +94,13 @@ def _useless(selector: str, taken: bool, names: Collection[str]) -> Problem:
     return Problem(what, path="train.optimizer.groups", fix=fix, code="group")
 
 
-def build_optimizer(model: nn.Module, spec: Sgd | AdamW) -> Optimizer:
+def build_optimizer(model: nn.Module, spec: OptimizerFields) -> Optimizer:
     """The optimizer over all trainable parameters, at its peak learning rate.
 
     Raises:
         SpecError: As `parameter_groups`.
     """
-    groups: list[Any] = list(parameter_groups(model, spec))
-    optimizer: Optimizer
-    if isinstance(spec, Sgd):
-        nesterov = spec.nesterov and spec.momentum > 0
-        optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=nesterov)
-    else:
-        optimizer = torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, eps=spec.eps)
+    optimizer = spec.build(parameter_groups(model, spec))
     set_lr(optimizer, spec.lr)
     return optimizer
 
@@ -118,19 +112,7 @@ def lr_factor(spec: TrainSpec, step: int, steps_per_epoch: int) -> float:
     of how often it is advanced by several processes, micro-batches, or steps that fp16 skips (they
     count, as their images are spent).
     """
-    schedule = spec.schedule
-    total = spec.epochs * steps_per_epoch
-    epochs = spec.epochs / 20 if schedule.warmup_epochs is None else schedule.warmup_epochs
-    warmup = round(epochs * steps_per_epoch)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if isinstance(schedule, Cosine):
-        # `min_lr` is reached after the last step: a last step with rate 0 would be wasted.
-        progress = (step - warmup) / (total - warmup)
-        return schedule.min_lr + (1 - schedule.min_lr) * (1 + math.cos(math.pi * progress)) / 2
-    if isinstance(schedule, Step):
-        return schedule.factor ** sum(step >= at * steps_per_epoch for at in schedule.at_epochs)
-    return 1.0
+    return spec.schedule.share_of_peak(step, spec.epochs, steps_per_epoch)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
 from nifbuild.train.initial_weights import Pretrained, fresh_model, read_pretrained
 from nifbuild.train.loop import Trainer
-from nifbuild.train.objective import Objective
+from nifbuild.train.objective import Objective, class_weights
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.resume import (
     check_complete,
@@ -59,7 +60,7 @@ from nifbuild.train.resume import (
 )
 from nifbuild.train.step import TrainingStep
 from nifbuild.train.torch_compile import compiled_or_eager
-from nifbuild.train.trackers import require_trackers, trackers_on
+from nifbuild.train.trackers import require_trackers, tell_result, tell_spec, trackers_on
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -75,6 +76,8 @@ class Trained(RunFigures):
         epochs: So many were trained.
         stopped_early: Whether these are fewer than were asked for.
         train_loss: Of the last epoch.
+        train_top1: Share of its images whose class was found, augmented as they were.
+        params: Weights of the model.
         train_images_per_second: In the last epoch.
         data_wait_share: Share of the last epoch in which the loop waited for images.
         seconds: All of it took.
@@ -85,6 +88,8 @@ class Trained(RunFigures):
     epochs: int | None = None
     stopped_early: bool = False
     train_loss: float | None = None
+    train_top1: float | None = None
+    params: int | None = None
     train_images_per_second: float | None = None
     data_wait_share: float | None = None
     seconds: float
@@ -182,6 +187,8 @@ def train_run(
         if checkpoint is None and pretrained is not None:
             report.note(str(pretrained))
         stack.enter_context(trackers_on(accelerator, spec.trackers, run, trainer.progress.step))
+        tell_spec(accelerator, resolved, run)
+        report.opening("\n".join(_opening(trainer, resolved, data)))
         try:
             trainer.run()
         except Diverged as found:
@@ -192,6 +199,23 @@ def train_run(
                 trainer.go_back_to_start(fresh_model(resolved, pretrained))
             raise locate(found, trainer) from None
         return _finish(trainer, resolved, data)
+
+
+def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterator[str]:
+    """What is about to be trained, for people."""
+    accelerator, spec = trainer.accelerator, trainer.spec
+    params = sum(weight.numel() for weight in trainer.module.parameters())
+    height, width = resolved.spec.input.size
+    channels = {1: "gray ", 3: ""}.get(resolved.spec.input.channels, "")
+    processes = accelerator.num_processes
+    where = f"{accelerator.device}, {spec.precision}" + (
+        f", {processes} processes" if processes > 1 else ""
+    )
+    yield f"{resolved.name}: {params:,} parameters, on {channels}images of {height}x{width}"
+    sizes = ", ".join(f"{len(images):,} {role}" for role, images in data.splits.items())
+    mean, std = ("/".join(f"{v:.3f}" for v in values.tolist()) for values in (data.mean, data.std))
+    yield f"{len(data.class_names):,} classes; images: {sizes}; mean {mean}, std {std}"
+    yield f"{where}; {trainer.steps_per_epoch:,} steps in an epoch; run: {trainer.directory.path}"
 
 
 def _open_directory(
@@ -251,7 +275,9 @@ def _trainer(
     place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
     module = place.module(module)
     ema = None if spec.ema is None else Ema(module, spec.ema)
-    objective = Objective.of(module, resolved)
+    weights = class_weights(spec.class_weights, data.class_names, data.splits["train"].labels)
+    weights = None if weights is None else weights.to(accelerator.device)
+    objective = Objective.of(module, resolved, weights)
     if spec.sync_batch_norm and accelerator.num_processes > 1:
         module = sync_batch_norm(module)
     optimizer = build_optimizer(module, spec.optimizer)
@@ -327,6 +353,8 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
         "epochs": progress.epoch,
         "stopped_early": progress.epoch < spec.epochs,
         "train_loss": last.get("train_loss"),
+        "train_top1": last.get("train_top1"),
+        "params": sum(weight.numel() for weight in model.parameters()),
         "train_images_per_second": last.get("train_images_per_second"),
         "data_wait_share": last.get("data_wait_share"),
         "images_per_second": round(figures.num_samples / seconds, 1),
@@ -335,4 +363,5 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
     if accelerator.is_main_process:
         document |= evidence(document, checkpoint)
         run.finish(document)
+        tell_result(accelerator, resolved, run, document)
     return Trained.of(document, run.path)

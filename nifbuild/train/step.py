@@ -55,11 +55,12 @@ class TrainingStep:
             lr: The learning rate.
 
         Returns:
-            The mean loss of this process's images, without penalties.
+            [2]: the mean loss of this process's images, without penalties; and the share of them
+            whose class, or the most probable one of a blend, was found.
         """
         spec, rank = self.spec, self.accelerator.process_index
         set_lr(self.optimizer, lr)
-        total = torch.zeros((), device=self.accelerator.device)
+        total = torch.zeros(2, device=self.accelerator.device)
         for micro in range(spec.accumulate):
             # Every n-th image, so that however many processes share a batch, the same images meet.
             images = batch["images"][micro :: spec.accumulate]
@@ -78,7 +79,12 @@ class TrainingStep:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            total += found.loss.detach()
+            total += torch.stack([found.loss.detach(), _share_found(found.logits, targets)])
         if self.ema is not None and not self.accelerator.optimizer_step_was_skipped:
             self.ema.update(self.module, step + 1)
         return total / spec.accumulate
+
+
+def _share_found(logits: Tensor, targets: Tensor) -> Tensor:
+    wanted = targets if targets.ndim == 1 else targets.argmax(1)
+    return (logits.detach().argmax(1) == wanted).float().mean()

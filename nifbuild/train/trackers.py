@@ -2,14 +2,27 @@
 
 import importlib.util
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.runs.directory import RunDirectory
+from nifbuild.spec.canonical import settings
+
+if TYPE_CHECKING:
+    from nifbuild.spec.resolve import Resolved
+
+_LAYOUT = {
+    "training": {
+        "loss": ["Multiline", ["loss/train", "loss/validation", "loss/test"]],
+        "top-1": ["Multiline", ["top1/train", "top1/validation", "top1/test"]],
+    }
+}
+"""Of TensorBoard's page of custom scalars: training and validation in one picture."""
 
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "nifbuild[wandb]"}
 
@@ -58,6 +71,55 @@ def trackers_on(
             raise
         with run.writing():
             _finish(accelerator)
+
+
+def tracked_figures(line: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of an epoch's line of `metrics.jsonl` by the names that trackers know them by.
+
+    What belongs into one picture has the same first word.
+    """
+    names = {
+        "loss/train": "train_loss",
+        "top1/train": "train_top1",
+        "speed/images_per_second": "train_images_per_second",
+        "speed/data_wait_share": "data_wait_share",
+        "lr": "lr",
+    }
+    if "split" in line:
+        names |= {f"{name}/{line['split']}": name for name in ("loss", "top1", "top5")}
+    return {name: line[key] for name, key in names.items() if line[key] is not None}
+
+
+def tell_spec(accelerator: Accelerator, resolved: "Resolved", run: RunDirectory) -> None:
+    """Tells the trackers what is trained: the spec as text, and its values."""
+    with run.writing():
+        for tracker in accelerator.trackers:
+            if isinstance(tracker, TensorBoardTracker):
+                tracker.writer.add_text("spec", f"```yaml\n{resolved.text}```")
+                tracker.writer.add_custom_scalars(_LAYOUT)
+            else:
+                tracker.store_init_configuration(settings(resolved.spec))
+
+
+def tell_result(
+    accelerator: Accelerator, resolved: "Resolved", run: RunDirectory, result: Mapping[str, Any]
+) -> None:
+    """Tells them the final figures of a run: its `metrics.json`."""
+    names = ("top1", "top5", "loss", "calibration_error")
+    figures = {f"final/{name}": result[name] for name in names}
+    values = {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in settings(resolved.spec).items()
+    }
+    with run.writing():
+        for tracker in accelerator.trackers:
+            if isinstance(tracker, TensorBoardTracker):
+                # Beside the other events: in a folder of its own it would be a run of its own.
+                tracker.writer.add_hparams(
+                    values, figures, run_name=".", global_step=result["step"]
+                )
+            else:
+                tracker.log(figures)
 
 
 def _made(names: Sequence[str], run: RunDirectory, step: int) -> list[GeneralTracker]:

@@ -22,6 +22,8 @@ FUNCTIONS = {
     "train": "train_spec",
     "evaluate": "evaluate_run",
     "predict": "predict",
+    "runs": "list_runs",
+    "compare": "compare_runs",
     "analyze": "analyze",
     "shrink": "shrink",
     "export": "export",

@@ -13,6 +13,7 @@ from nifbuild.cli.evaluate import evaluate
 from nifbuild.cli.output import guard
 from nifbuild.cli.train import train
 from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.loaded import load_run
 from tests.children import in_child
 
 
@@ -31,8 +32,12 @@ def test_train_then_evaluate(call, spec_file):
     for word in ("tiny on test", "top-1", "top-5", "img/s", "waiting for data", "runs/tiny"):
         assert word in done.stdout
     assert "nifbuild evaluate runs/tiny" in done.stdout
-    heads = [line[:9] for line in done.stderr.splitlines()]
-    assert heads == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    opening, *heads = done.stderr.split("\nepoch ")
+    assert [head[:3] for head in heads] == ["1/3", "2/3", "3/3"]
+    weights = load_run("runs/tiny").model.parameters()
+    assert f"tiny: {sum(weight.numel() for weight in weights):,} parameters" in opening
+    assert "10 classes; images: 40 train, 21 validation, 17 test" in opening
+    assert "cpu, fp32; 5 steps in an epoch; run: runs/tiny" in opening
     final = RunDirectory("runs/tiny").result()
     done = call("evaluate", "runs/tiny", "--json")
     found = json.loads(done.stdout)
@@ -191,7 +196,8 @@ def test_a_full_disk_is_one_clear_error(spec_file, tmp_path, monkeypatch, limit)
     monkeypatch.chdir(tmp_path)
     code, said = in_child(train_with_files_of_at_most, limit, spec_file())
     assert code == 1
-    errors = [line for line in said.splitlines() if not line.startswith("epoch")]
+    assert said.count("error: ") == 1, said
+    errors = said[said.index("error: ") :].splitlines()
     assert errors[0].startswith("error: cannot write to run: "), said
     assert len(errors) == 2, said
 

@@ -216,8 +216,9 @@ def test_the_commands_sizes(call, photo_run):
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
     rows = [row for row in rows if row]
     assert [row[0] for row in rows] == ["8", "8x12"]
-    shown = (f"{own['top1']:.2%}", f"{own['top5']:.2%}", f"{own['loss']:.4f}")
-    assert rows[0][1:5] == [*shown, f"{own['calibration_error']:.2%}"]
+    shown = [f"{own['top1']:.2%}", f"{own['loss']:.4f}", f"{own['calibration_error']:.2%}"]
+    assert rows[0][1:4] == shown
+    assert "top-5" not in done.stdout  # of three classes all are among the first five
     assert "23 images" in done.stdout
     (only,) = json.loads(call(photo_run, "--size", 8, "--json", "-q").stdout)
     assert figures(only) == figures(own)
@@ -258,12 +259,24 @@ def test_a_confusion_matrix_that_cannot_be_written(call, photo_run, options, mes
 def test_two_processes_give_the_same_figures(nifbuild, photo_run, tmp_path):
     """To the last digit, at 23 images in batches of 10; all options reach the processes."""
     options = ("--processes", 2, "--batch-size", 10, "--size", 12, "--split", "test", "-q")
-    options += ("--checkpoint", "last", "--confusion", "c.csv", "--device", "cpu", "--json")
+    options += (
+        "--checkpoint",
+        "last",
+        "--confusion",
+        "c.csv",
+        "--csv",
+        "two.csv",
+        "--device",
+        "cpu",
+        "--json",
+    )
     done = nifbuild("evaluate", photo_run, *options)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (found,) = json.loads(done.stdout)
-    expected = evaluate_run(photo_run, size=(12, 12), batch_size=10).only.document()
+    one = tmp_path / "one.csv"
+    expected = evaluate_run(photo_run, size=(12, 12), batch_size=10, csv=one).only.document()
+    assert (tmp_path / "two.csv").read_text() == one.read_text()
     assert (found["num_samples"], found["size"]) == (23, [12, 12])
     assert figures(found) == figures(expected)
     assert (tmp_path / "c.csv").exists()

@@ -71,7 +71,12 @@ def test_counting_does_not_load_torchs_compiler():
 
 @pytest.mark.parametrize(
     ("optimizer", "copies"),
-    [("{name: adamw}", 4), ("{name: sgd}", 3), ("{name: sgd, momentum: 0}", 2)],
+    [
+        ("{name: adamw}", 4),
+        ("{name: rmsprop}", 4),
+        ("{name: sgd}", 3),
+        ("{name: sgd, momentum: 0}", 2),
+    ],
 )
 @pytest.mark.parametrize("ema", ["null", "0.9"])
 def test_a_model_too_large_is_told_before_it_is_built(

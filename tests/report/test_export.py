@@ -91,6 +91,30 @@ def test_onnx_of_a_run(call):
     assert found["opset"] == opset >= 18
 
 
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_from_pixels_to_probabilities(call, form):
+    """What the file says of itself is all that one has to know."""
+    path = {"onnx": "whole.onnx", "torch": "whole.pt2"}[form]
+    found = document(call("run", "--format", form, "--end-to-end", "-o", path, "--json", "-q"))
+    assert "values from 0 to 255" in found["feed"] and "10 classes" in found["feed"]
+    pixels = torch.randint(0, 256, (3, 1, 8, 8)).float()
+    model = nifbuild.load("run")
+    with torch.no_grad():
+        expected = model((pixels / 255 - model.mean) / model.std).softmax(1)
+        if form == "torch":
+            ours = torch.export.load(path).module()(pixels)
+        else:
+            session = onnx_session(path)
+            (ours,) = session.run(["probabilities"], {"images": pixels.numpy()})
+    torch.testing.assert_close(torch.as_tensor(ours), expected, atol=1e-5, rtol=0)
+
+
+def test_the_axes_of_onnx_have_names(call):
+    session = onnx_session(document(call("run", "-o", "axes.onnx", "--json", "-q"))["file"])
+    assert session.get_inputs()[0].shape == ["batch", 1, 8, 8]
+    assert session.get_outputs()[0].shape == ["batch", 10]
+
+
 @pytest.mark.parametrize(
     ("filters", "has", "has_not"), [("dft", "MatMul", "Pad"), ("conv", "Pad", "Split")]
 )

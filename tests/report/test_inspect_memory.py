@@ -19,9 +19,9 @@ from nifbuild.report.inspect.prediction import predict
 from nifbuild.report.inspect.targets import BOUND, Target, optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.verify import verify
 from nifbuild.report.inspect.weightless import Trace, Weightless
-from nifbuild.report.measure import measure_peak_bytes
-from nifbuild.spec.training import AdamW, Sgd
-from nifbuild.train.optim import build_optimizer
+from nifbuild.report.measure import measure_peak_bytes, profiled, running_peak
+from nifbuild.spec.optimizers import OPTIMIZERS, AdamW, RmsProp, Sgd
+from nifbuild.train.optim import build_optimizer, parameter_groups
 
 ROOT = Path(__file__).parents[2] / "specs"
 MODELS = [
@@ -188,7 +188,12 @@ def test_training_peak_with_other_settings(settings):
 
 @pytest.mark.parametrize(
     "optimizer",
-    [AdamW(), Sgd(name="sgd"), Sgd(name="sgd", momentum=0.0), Sgd(name="sgd", weight_decay=0.0)],
+    [
+        *(OPTIMIZERS[name].model_validate({"name": name}) for name in OPTIMIZERS),
+        Sgd(name="sgd", momentum=0.0),
+        Sgd(name="sgd", weight_decay=0.0),
+        RmsProp(name="rmsprop", momentum=0.0),
+    ],
     ids=str,
 )
 def test_optimizer_state(optimizer):
@@ -199,6 +204,26 @@ def test_optimizer_state(optimizer):
     kept = [v for state in real.state.values() for v in state.values() if v is not None]
     expected = sum(v.nbytes for v in kept)
     assert optimizer_bytes(optimizer, list(model.parameters())) == expected
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_a_step_of_an_optimizer_takes(name, decay, at_once):
+    """As measured: at once, as on CUDA, can be asked for on a CPU, too."""
+    optimizer = OPTIMIZERS[name].model_validate({"name": name, "weight_decay": decay})
+    model = nn.Sequential(*(nn.Linear(width, 250, bias=False) for width in (500, 1000, 300)))
+    for weight in model.parameters():
+        weight.grad = torch.randn_like(weight)
+    real = build_optimizer(model, optimizer)
+    for group in real.param_groups:
+        group["foreach"] = at_once
+    for _ in range(6):  # some take other steps first
+        real.step()
+    measured = running_peak(profiled(real.step))
+    device = "cuda" if at_once else "cpu"
+    predicted = optimizer_workspace(optimizer, parameter_groups(model, optimizer), device)
+    assert abs(measured - predicted) <= 100
 
 
 def test_optimizer_workspace_on_cuda_is_for_all_parameters_at_once():

@@ -5,7 +5,7 @@ import torch
 
 from nifbuild import build_model
 from nifbuild.nn.stochastic_depth import StochasticDepth
-from nifbuild.spec.training import AdamW
+from nifbuild.spec.optimizers import AdamW
 from nifbuild.train.optim import parameter_groups
 
 HEAD = "version: 1\ninput: {channels: 4, size: 8}\n"

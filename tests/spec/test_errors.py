@@ -11,7 +11,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         vars: {widht: 3}
         input: {channels: 3, size: [8, x]}
         data: {source: digits, tst: 0.3}
-        train: {epochs: 0, precision: bf15, ema: yes, optimizer: {name: adam}}
+        train: {epochs: 0, precision: bf15, ema: yes, optimizer: {name: adamm}}
         model:
           - {op: conv, out_channels: 4.5, kernal_size: 3}
           - {op: dropout, p: 2}
@@ -37,9 +37,9 @@ def test_all_problems_at_once_each_with_its_place(problems):
         'spec.yaml:6:42: train.ema: expected a number, got "yes"\n'
         "  ema: Decay of an exponential moving average of the weights, which is then what is "
         "evaluated and selected",
-        "spec.yaml:6:65: train.optimizer.name: unknown name 'adam'\n"
-        "  did you mean 'adamw'?\n"
-        "  name: adamw, sgd",
+        "spec.yaml:6:65: train.optimizer.name: unknown name 'adamm'\n"
+        "  did you mean 'adam' or 'radam'?\n"
+        "  name: adamw, adam, nadam, radam, rmsprop, sgd",
         "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5\n"
         "  out_channels: Output channels",
         "spec.yaml:8:35: model[0].kernal_size: unknown field 'kernal_size'\n"
@@ -85,7 +85,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         ),
         (
             "version: 1\nmodel: [relu]\ntrain: {optimizer: 3}",
-            "train.optimizer: expected a mapping\n  name: adamw, sgd",
+            "train.optimizer: expected a mapping\n  name: adamw, adam, nadam, radam, rmsprop, sgd",
         ),
         ("version: 1\nmodel: [relu]\ntrain: [a]", "train: expected a mapping, got"),
         ("version: 1\nmodel: {relu: 3}", "an op is its name, or a mapping with `op`"),

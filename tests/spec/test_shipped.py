@@ -51,9 +51,46 @@ def test_each_says_what_it_is():
     assert next(iter(found)) == "nifbuild:resnet18"
 
 
-def test_a_shipped_name_without_its_prefix_is_hinted_at(tmp_path, monkeypatch):
+def test_a_shipped_name_alone_will_do_where_no_file_has_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpecError, match=r"did you mean nifbuild:resnet18_nif\?"):
-        load_spec("resnet18_nif")
+    assert load_spec("resnet18_nif").text == load_spec("nifbuild:resnet18_nif").text
     (tmp_path / "resnet18_nif").write_text("extends: nifbuild:resnet18_nif\nname: mine\n")
     assert load_spec("resnet18_nif").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet19", "did you mean 'resnet18'"),
+        ("specs/resnet18.yaml", r"did you mean nifbuild:resnet18\?"),
+        ("specs/architectures/resnet18.yaml", r"did you mean nifbuild:architectures/resnet18\?"),
+        ("mine.yaml", "mine.yaml: no such file"),
+        ("nowhere/mine.yaml", "no such file: there is no folder nowhere"),
+    ],
+)
+def test_what_is_not_there(tmp_path, monkeypatch, name, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=told):
+        load_spec(name)
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("extends: nifbuild:resnet18\nname: mine\n")
+    (tmp_path / "other.yaml").write_text("extends: ~/mine.yaml\n")
+    assert load_spec("~/mine.yaml").name == "mine"
+    assert load_spec(tmp_path / "other.yaml").name == "mine"
+
+
+def test_folders(tmp_path):
+    (tmp_path / "images").mkdir()
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "spec.yaml").touch()
+    (run / "environment.json").touch()
+    with pytest.raises(SpecError, match=r"a run, not a spec\n.*run/spec.yaml; .*evaluate"):
+        load_spec(run)
+    with pytest.raises(SpecError, match=r"this is a folder\n.*--data FOLDER"):
+        load_spec(tmp_path / "images")
+    spec = load_spec("nifbuild:resnet18", data=tmp_path / "images").spec
+    assert (spec.data.source, spec.data.path) == ("imagefolder", str(tmp_path / "images"))

@@ -3,7 +3,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from nifbuild.spec.training import AdamW, Cosine, FilterSettings, Sgd, Step, TrainSpec
+from nifbuild.spec.optimizers import AdamW, Cosine, FilterSettings, Sgd, Step
+from nifbuild.spec.training import TrainSpec
 
 
 def read(**fields):

@@ -6,16 +6,19 @@ from torch import nn
 
 from nifbuild.errors import SpecError
 from nifbuild.nn import FreeFrequencyConv2d, ImplicitFrequencyConv2d
-from nifbuild.spec.training import (
+from nifbuild.spec.optimizers import (
+    OPTIMIZERS,
     AdamW,
     Constant,
     Cosine,
+    Exponential,
     FilterSettings,
+    LinearSchedule,
     ParameterGroup,
     Sgd,
     Step,
-    TrainSpec,
 )
+from nifbuild.spec.training import TrainSpec
 from nifbuild.train.optim import build_optimizer, lr_factor, parameter_groups, set_lr
 
 
@@ -35,6 +38,26 @@ def test_cosine_is_torchs_after_a_linear_warmup():
         optimizer.step()
         cosine.step()
     assert found[10:] == pytest.approx(expected)
+
+
+def test_linear_is_torchs():
+    found = factors(
+        TrainSpec(epochs=3, schedule=LinearSchedule(name="linear", warmup_epochs=0, min_lr=0.2))
+    )
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    line = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end_factor=0.2, total_iters=30)
+    expected = []
+    for _ in range(30):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        line.step()
+    assert found == pytest.approx(expected)
+
+
+def test_exponential():
+    schedule = Exponential(name="exponential", warmup_epochs=0, factor=0.5, every_epochs=1.5)
+    found = factors(TrainSpec(epochs=4, schedule=schedule))
+    assert found == [1.0] * 15 + [0.5] * 15 + [0.25] * 10
 
 
 def test_cosine_ends_low_but_never_wastes_a_step():
@@ -155,6 +178,35 @@ def test_a_model_without_global_filters_takes_no_notice_of_their_settings():
     model = nn.Linear(2, 2)
     spec = AdamW(filters=FilterSettings(lr_factor=0.5))
     assert [g["lr_factor"] for g in build_optimizer(model, spec).param_groups] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_are_those_of_torchs_optimizer(name):
+    """With all that the spec says, on two groups; torch's are written out here."""
+    torch.manual_seed(0)
+    mine, other = (nn.Linear(3, 2) for _ in range(2))
+    other.load_state_dict(mine.state_dict())
+    spec = OPTIMIZERS[name].model_validate({"name": name, "lr": 0.05, "weight_decay": 0.1})
+    groups = [
+        {"params": [other.weight], "weight_decay": 0.1},
+        {"params": [other.bias], "weight_decay": 0.0},
+    ]
+    theirs = {
+        "adamw": lambda: torch.optim.AdamW(groups, lr=0.05),
+        "adam": lambda: torch.optim.Adam(groups, lr=0.05),
+        "nadam": lambda: torch.optim.NAdam(groups, lr=0.05, decoupled_weight_decay=True),
+        "radam": lambda: torch.optim.RAdam(groups, lr=0.05, decoupled_weight_decay=True),
+        "rmsprop": lambda: torch.optim.RMSprop(groups, lr=0.05, alpha=0.9, momentum=0.9),
+        "sgd": lambda: torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True),
+    }[name]()
+    ours, images = build_optimizer(mine, spec), torch.randn(4, 3)
+    for _ in range(8):
+        for model, optimizer in ((mine, ours), (other, theirs)):
+            optimizer.zero_grad()
+            model(images).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(mine.weight, other.weight)
+    torch.testing.assert_close(mine.bias, other.bias)
 
 
 def test_builds_what_the_spec_says():

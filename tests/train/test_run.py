@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nifbuild import evaluate_run
+from nifbuild.data.catalog import open_data
 from nifbuild.data.images import MemoryImages
 from nifbuild.errors import InterruptedRun, RunError, SpecError
 from nifbuild.machine.progress import Reporter
@@ -435,9 +436,71 @@ def test_tensorboard_gets_the_figures_once(resolve, tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     lines = RunDirectory(tmp_path / "run").metrics()
-    for tag, key in (("train/train_loss", "train_loss"), ("validation/top1", "top1")):
+    for tag, key in (
+        ("loss/train", "train_loss"),
+        ("loss/validation", "loss"),
+        ("top1/train", "train_top1"),
+        ("top1/validation", "top1"),
+        ("lr", "lr"),
+    ):
         found = [(event.step, event.value) for event in events.Scalars(tag)]
         assert found == [(line["step"], pytest.approx(line[key])) for line in lines]
+    steps = events.Scalars("loss/step")
+    assert [event.step for event in steps] == list(range(1, 16))
+    for line in lines:  # of 5 steps each
+        mean = sum(event.value for event in steps if -(-event.step // 5) == line["epoch"]) / 5
+        assert mean == pytest.approx(line["train_loss"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_gets_the_spec_and_the_result(resolve, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    resolved = resolve("train.trackers=[tensorboard]", "train.epochs=1")
+    result = train_run(resolved, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    (text,) = events.Tensors("spec/text_summary")
+    assert resolved.text in text.tensor_proto.string_val[0].decode()
+    (top1,) = events.Scalars("final/top1")
+    assert (top1.step, top1.value) == (result.step, pytest.approx(result.top1))
+    told = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    values = HParamsPluginData.FromString(told).session_start_info.hparams
+    assert values["train.optimizer.lr"].number_value == 0.01
+    assert values["data.source"].string_value == "digits"
+    RunDirectory(tmp_path / "run").require_free(overwrite=True)  # all of it is the run's
+
+
+def test_training_accuracy(resolve, tmp_path):
+    """Of a network that finds all classes equally probable, that of naming always the first."""
+    resolved = resolve(
+        "init.linear={name: zeros, bias: 0}",
+        "train.batch_size=40",  # one step: its figures are of before it
+        "train.accumulate=2",
+        "train.epochs=1",
+    )
+    result = train_run(resolved, tmp_path / "run")
+    (line,) = RunDirectory(tmp_path / "run").metrics()
+    labels = open_data(resolved.spec.data).sources["train"].labels
+    assert line["train_top1"] == result.train_top1 == pytest.approx((labels == 0).mean())
+    model = load_run(tmp_path / "run").model
+    assert result.params == sum(weight.numel() for weight in model.parameters())
+
+
+def test_training_accuracy_on_blended_images(resolve, tmp_path):
+    """A blend counts as the class that there is more of."""
+    resolved = resolve(
+        "data.augment.mixup=0.2",
+        "train.epochs=50",
+        "train.evaluate_every=50",
+        "train.checkpoint_every=50",
+        "train.optimizer.lr=0.03",
+        "train.batch_size=40",
+        "data.limit={train: 40}",
+    )
+    train_run(resolved, tmp_path / "run")
+    assert RunDirectory(tmp_path / "run").metrics()[-1]["train_top1"] > 0.3
 
 
 def test_load_run_and_fresh_model(resolve, tmp_path):

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,9 +10,6 @@ from nifbuild.cli.ablate.options import DirectoryOption, StudyArgument, open_stu
 from nifbuild.cli.output import print_document, say
 from nifbuild.machine.loading import loading
 from nifbuild.machine.options import JsonOption
-
-if TYPE_CHECKING:
-    from nifbuild.ablate.run import Engine
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -77,11 +74,13 @@ def run(
     """
     with loading():
         from nifbuild.ablate.plan import make_plan
-        from nifbuild.ablate.run import parse_shard, prepare, run_tasks
+        from nifbuild.ablate.run import chosen_engine, parse_shard, prepare, run_tasks
         from nifbuild.ablate.study_progress import progress_on_stderr
         from nifbuild.errors import BudgetError, RunError
 
-    _check_engine(engine, workers, address, cpus_per_cell, gpus_per_cell)
+    start_engine = chosen_engine(
+        engine, workers, address=address, cpus=cpus_per_cell, gpus=gpus_per_cell, timeout=timeout
+    )
     part = (1, 1) if shard is None else parse_shard(shard)
     found, store = open_study(study, directory)
     plan = make_plan(found, store)
@@ -90,8 +89,7 @@ def run(
     for warning in plan.collected.warnings():
         typer.echo(f"warning: {warning}, and run again", err=True)
     tasks = prepare(found, store, part, plan.collected.origins)
-    runner = _engine(engine, workers, address, cpus_per_cell, gpus_per_cell, timeout)
-    summary = run_tasks(tasks, runner, progress_on_stderr(quiet))
+    summary = run_tasks(tasks, start_engine(), progress_on_stderr(quiet))
     if json_output:
         print_document(summary.document(str(store.path)))
     else:
@@ -104,40 +102,3 @@ def run(
 
 def _where(directory: object) -> str:
     return "" if directory is None else f" --dir {directory}"
-
-
-def _check_engine(
-    engine: str,
-    workers: int | None,
-    address: str | None,
-    cpus: float | None,
-    gpus: float | None,
-) -> None:
-    from nifbuild.errors import SpecError
-
-    ours = {"--workers": workers}
-    rays = {"--address": address, "--cpus-per-cell": cpus, "--gpus-per-cell": gpus}
-    for name, value in (ours if engine == "ray" else rays).items():
-        if value is not None:
-            other = "local" if engine == "ray" else "ray"
-            raise SpecError(
-                f"{name} has no meaning with --engine {engine}",
-                fix=f"leave it out, or use --engine {other}",
-            )
-
-
-def _engine(
-    engine: str,
-    workers: int | None,
-    address: str | None,
-    cpus: float | None,
-    gpus: float | None,
-    timeout: float | None,
-) -> "Engine":
-    if engine == "ray":
-        from nifbuild.ablate.on_ray import RayEngine
-
-        return RayEngine(address, cpus=cpus or 1, gpus=gpus or 0, timeout=timeout)
-    from nifbuild.ablate.local import LocalEngine
-
-    return LocalEngine(workers or 1, timeout)

@@ -21,12 +21,13 @@ def render(analysis: Analysis) -> RenderableType:
     """A row for each layer, then the sentences."""
     sizes = [f"{percent_text(share, 0)} of mass\nnow (initial)" for share in analysis.shares]
     headings = ["layer", "grid", *sizes, "energy\n< 0.25"]
-    table = open_table(f"{analysis.name}, {analysis.checkpoint}", headings, folded=True)
+    table = open_table(f"{analysis.name}, {analysis.checkpoint}", headings, folded=(0,))
     for layer in analysis.trained.layers:
         table.add_row(*_cells(analysis, layer))
     lines = [*verdicts(analysis), *(f"note: {note}" for note in analysis.notes)]
     meanings = legend(
-        "of mass: side of the smallest odd window with that share, in pixels, mean over filters",
+        "of mass: side of the smallest odd window with that share, in pixels, mean over filters; "
+        "on an even grid, one more than its side is all of it",
         "energy < 0.25: share of it below 0.25 cycles per pixel",
     )
     where = [] if analysis.page is None else [Text(shown(f"report: {analysis.page}"))]

@@ -1,37 +1,12 @@
-"""One page with everything: no scripts, no network, pictures within."""
+"""One page with everything that an analysis has found."""
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
 
-from nifbuild.errors import shown
-from nifbuild.machine import VERSION
 from nifbuild.report.analysis.analysis import NAMES, Analysis, ModelFigures
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.verdict import verdicts
-from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.units import percent_text, shape_text
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #666; --line: #ddd;
-  --link: #0072b2; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e6; --paper: #16181c; --faint: #a0a0a0; --line: #383b42; --link: #56b4e9; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; color: var(--ink);
-  background: var(--paper); font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
-p, li { max-width: 46rem; } a { color: var(--link); }
-.faint, figcaption, caption { color: var(--faint); font-size: .875rem; }
-.verdicts { padding-left: 1.2rem; font-size: 1.05rem; } .verdicts li { margin: .35rem 0; }
-figure { margin: 1rem 0; } figcaption { max-width: 46rem; margin-top: .4rem; }
-img { width: 560px; max-width: 100%; height: auto; background: #fff; padding: 8px;
-  border: 1px solid var(--line); border-radius: 4px; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem;
-  font-variant-numeric: tabular-nums; } caption { text-align: left; padding-bottom: .4rem; }
-th, td { padding: .2rem .7rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } td:first-child { font-family: monospace; }
-"""
+from nifbuild.report.show.web_page import escaped, page, section, table
 
 _CAPTIONS = {
     "sizes": (
@@ -86,69 +61,34 @@ def page_html(analysis: Analysis, pictures: Mapping[str, Sequence[bytes]]) -> st
         analysis: What to tell.
         pictures: PNG files, by the name of the plot.
     """
-    name = _escape(analysis.name)
     image = shape_text(analysis.size)
-    facts = (
-        f"{_escape(analysis.directory)}, {_escape(analysis.checkpoint)}, images of {image} pixels"
-    )
+    facts = f"{analysis.directory}, {analysis.checkpoint}, images of {image} pixels"
     if analysis.against is not None:
-        facts += f"; beside {_escape(analysis.against)}"
-    sections = "".join(_section(plot, pictures[plot]) for plot in _CAPTIONS if pictures.get(plot))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="generator" content="{MAKER}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Filters of {name}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<header>
-<h1>Filters of {name}</h1>
-<p class="faint">{facts}</p>
-</header>
-<main>
-{_list("verdicts", verdicts(analysis))}
+        facts += f"; beside {analysis.against}"
+    sections = "".join(
+        section(question, pictures[plot], caption)
+        for plot, (question, caption) in _CAPTIONS.items()
+        if pictures.get(plot)
+    )
+    return page(
+        f"Filters of {analysis.name}",
+        facts,
+        f"""{_list("verdicts", verdicts(analysis))}
 {_list("faint", analysis.notes)}
 {sections}
 <section>
 <h2>Layer by layer</h2>
 {_table(analysis)}
-</section>
-</main>
-<footer class="faint"><p>nifbuild {VERSION}. All figures are in analysis.json.</p></footer>
-</body>
-</html>
-"""
-
-
-def _escape(text: str) -> str:
-    return html.escape(shown(text))
+</section>""",
+        "All figures are in analysis.json.",
+    )
 
 
 def _list(kind: str, sentences: Sequence[str]) -> str:
     if not sentences:
         return ""
-    items = "\n".join(f"<li>{_escape(sentence)}</li>" for sentence in sentences)
+    items = "\n".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
     return f'<ul class="{kind}">\n{items}\n</ul>'
-
-
-def _section(plot: str, pictures: Sequence[bytes]) -> str:
-    question, caption = _CAPTIONS[plot]
-    images = "\n".join(
-        f'<img alt="{_escape(question)}" src="data:image/png;base64,'
-        f'{base64.b64encode(picture).decode()}">'
-        for picture in pictures
-    )
-    return f"""<section>
-<h2>{_escape(question)}</h2>
-<figure>
-{images}
-<figcaption>{_escape(caption)}</figcaption>
-</figure>
-</section>
-"""
 
 
 def _table(analysis: Analysis) -> str:
@@ -157,26 +97,18 @@ def _table(analysis: Analysis) -> str:
         heads += [f"{percent_text(share, 0)}, {NAMES[name]}" for share in analysis.shares]
         heads.append(f"low, {NAMES[name]}")
     rows = [_row(analysis, layer) for layer in analysis.trained.layers]
-    head = "".join(f"<th>{_escape(text)}</th>" for text in heads)
-    body = "\n".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
     caption = (
         "Side of the smallest odd window with a share of the mass, in pixels: mean ± standard "
         "deviation over filters. Low: share of the energy below 0.25 cycles per pixel."
     )
-    return f"""<div class="wide"><table>
-<caption>{caption}</caption>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{body}
-</tbody>
-</table></div>"""
+    return table(heads, rows, caption)
 
 
 def _row(analysis: Analysis, layer: FilterFigures) -> list[str]:
     path = layer.paths[0]
     cells = [
-        _escape(path),
-        _escape(analysis.kinds[path]),
+        path,
+        analysis.kinds[path],
         shape_text(layer.grid),
         f"{layer.num_filters:,}",
     ]

@@ -32,7 +32,7 @@ def _size_sentence(analysis: Analysis, share: float) -> str:
     enough = sum(size <= window for size in sizes)
     named = _NAMED_SHARES.get(share, percent_text(share, 0).replace("100%", "all"))
     text = f"{named[0].upper()}{named[1:]} of the kernel mass lies within {window}x{window} pixels"
-    text += f" in {_of(enough, len(sizes))}"
+    text += f" for at least half of the filters in {_of(enough, len(sizes))}"
     others = []
     for name, label in (("initial", "at initialisation"), ("against", "in the other run")):
         if name in analysis.models:
@@ -54,7 +54,9 @@ def _median_sizes(figures: ModelFigures, share: float) -> list[int]:
     """Of each layer, the window that is enough for half of its filters."""
     # Between two filters, the median may fall between two windows: the next odd number, then.
     medians = [layer.mass_sizes[share].median.item() for layer in figures.layers]
-    return [math.ceil((median - 1) / 2) * 2 + 1 for median in medians]
+    odd = [math.ceil((median - 1) / 2) * 2 + 1 for median in medians]
+    # A window of one more than an even grid is all of it.
+    return [min(s, max(layer.grid)) for s, layer in zip(odd, figures.layers, strict=True)]
 
 
 def _change_sentence(analysis: Analysis) -> str:
@@ -92,11 +94,12 @@ def _low_pass_sentence(analysis: Analysis) -> str:
         )
     white = sum(layer.white_low_share for layer in layers) / len(layers)
     shares.append(f"{percent_text(white, 0)} if they passed all alike")
-    are = _of(low, len(layers)) if low else "no layer"
-    return (
-        f"Filters are low-pass in {are}: there, more than half of the energy lies below "
-        f"{LOW_FREQUENCY:g} cycles per pixel ({', '.join(shares)})."
+    pass_low = (
+        f"Filters are low-pass in {_of(low, len(layers))}: there, more than half of the energy lies"
+        if low
+        else "Filters are low-pass in no layer: nowhere does more than half of the energy lie"
     )
+    return f"{pass_low} below {LOW_FREQUENCY:g} cycles per pixel ({', '.join(shares)})."
 
 
 def _mean_low_share(figures: ModelFigures) -> float:

@@ -70,6 +70,14 @@ FiltersOption = Annotated[
     ),
 ]
 
+EndToEndOption = Annotated[
+    bool,
+    typer.Option(
+        "--end-to-end",
+        help="From pixels (0 to 255) to probabilities: normalisation and softmax are in the file.",
+    ),
+]
+
 
 @checked
 def export(
@@ -81,6 +89,7 @@ def export(
     size: SizeOption = None,
     batch: BatchOption = None,
     filters: FiltersOption = None,
+    end_to_end: EndToEndOption = False,
     checkpoint: CheckpointOption = "selected",
     data: RunDataOption = None,
     report: "Reporter | None" = None,
@@ -106,7 +115,8 @@ def export(
         from nifbuild.report.export.source import open_source
 
     if format == "safetensors":
-        _require_none({"--size": size, "--batch": batch, "--filters": filters})
+        given = {"--size": size, "--batch": batch, "--filters": filters}
+        _require_none({**given, "--end-to-end": end_to_end or None})
     pixels = None if size is None else parse_one_size(size)
     count = None if batch in (None, "dynamic") else _batch(str(batch))
     if format == "onnx":
@@ -118,6 +128,7 @@ def export(
         overwrite=overwrite,
         batch=count,
         filters=filters or "auto",
+        end_to_end=end_to_end,
         data=data,
         report=report,
     )

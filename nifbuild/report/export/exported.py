@@ -16,7 +16,7 @@ from nifbuild.report.export.formats import (
     write_safetensors,
     write_torch,
 )
-from nifbuild.report.export.plain import Filters, plain_model
+from nifbuild.report.export.plain import EndToEnd, Filters, plain_model
 from nifbuild.report.export.source import Source
 from nifbuild.report.output_file import require_files, written_file
 from nifbuild.report.show.units import mebibytes, shape_text
@@ -45,6 +45,7 @@ class Exported:
         difference: The largest, of outputs from those of the model.
         largest_output: Of the model, for scale.
         checked_on: On which inputs.
+        feed: What the file takes and gives, in words.
         facts: What else is known of the file.
     """
 
@@ -57,6 +58,7 @@ class Exported:
     difference: float
     largest_output: float
     checked_on: str
+    feed: str
     facts: dict[str, Any]
 
     def document(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Exported:
             "largest_output": self.largest_output,
             "tolerance": TOLERANCE,
             "checked_on": self.checked_on,
+            "feed": self.feed,
             **self.facts,
         }
 
@@ -84,7 +87,8 @@ class Exported:
         return (
             f"{shown(str(self.path))}: {', '.join(facts)}\n"
             f"{self.facts['checked_with']} differs from the model by {self.difference:.1e} "
-            f"at most, where outputs reach {self.largest_output:.3g} ({self.checked_on})"
+            f"at most, where outputs reach {self.largest_output:.3g} ({self.checked_on})\n"
+            f"{shown(self.feed)}"
         )
 
 
@@ -96,6 +100,7 @@ def write_source(
     overwrite: bool = False,
     batch: int | None = None,
     filters: Filters = "auto",
+    end_to_end: bool = False,
     data: AnyPath | None = None,
     report: Reporter | None = None,
 ) -> Exported:
@@ -108,6 +113,7 @@ def write_source(
         overwrite: Replace the file that is there.
         batch: Images at once; None: any number.
         filters: How filters as large as the image are written.
+        end_to_end: From pixels to probabilities.
         data: A spec file whose `data` section has the images to compare on; None: the run's.
         report: Hears of the progress; None: nobody.
     """
@@ -118,8 +124,10 @@ def write_source(
     images, checked_on = source.inputs(count, data, report)
     report.note(f"writing {path}, which may take a minute for a deep network")
     with written_file(_OPTION, path, overwrite=overwrite) as writing:
-        written = _write(writing, source, format, batch, filters)
+        written = _write(writing, source, format, batch, filters, end_to_end)
         expected = _logits(source, images)
+        if end_to_end:
+            images, expected = _as_pixels(images, source), expected.softmax(1)
         # Of any number: a batch that the exporter has not seen, too.
         parts = [images] if batch else [images, images[:1]]
         difference = max(
@@ -139,18 +147,48 @@ def write_source(
         difference=difference,
         largest_output=largest,
         checked_on=checked_on,
+        feed=_feed(source, format, end_to_end),
         facts=written.facts,
     )
 
 
 def _write(
-    path: Path, source: Source, format: Format, batch: int | None, filters: Filters
+    path: Path,
+    source: Source,
+    format: Format,
+    batch: int | None,
+    filters: Filters,
+    end_to_end: bool,
 ) -> Written:
     if format == "safetensors":
         return write_safetensors(path, source)
     plain = plain_model(source.model, source.resolved, filters)
+    if end_to_end:
+        plain = EndToEnd(plain, source.mean, source.std).eval().requires_grad_(False)
     write = write_onnx if format == "onnx" else write_torch
     return write(path, source, plain, batch)
+
+
+def _as_pixels(images: Tensor, source: Source) -> Tensor:
+    mean, std = (values.view(-1, 1, 1) for values in (source.mean, source.std))
+    return (images * std + mean) * 255
+
+
+def _feed(source: Source, format: Format, end_to_end: bool) -> str:
+    shape = source.resolved.spec.input
+    count = len(source.class_names) or source.resolved.graph.output_shape.num_elements
+    dims = f"[batch, {shape.channels}, {', '.join(map(str, shape.size))}]"
+    if end_to_end:
+        takes = f"float32 images {dims}, values from 0 to 255"
+        return f"it takes {takes}, and gives probabilities of {count:,} classes"
+    mean, std = (
+        "/".join(f"{value:.4g}" for value in values.tolist())
+        for values in (source.mean, source.std)
+    )
+    takes = f"float32 images {dims}, values / 255, less mean {mean}, over std {std}"
+    if format == "safetensors":
+        takes += " (`normalize` of what nifbuild.load gives)"
+    return f"it takes {takes}, and gives logits of {count:,} classes"
 
 
 def _logits(source: Source, images: Tensor) -> Tensor:

@@ -55,9 +55,10 @@ def write_onnx(path: Path, source: Source, plain: PlainModel, batch: int | None)
             dynamo=True,
             verbose=False,
             input_names=["images"],
-            output_names=["logits"],
+            output_names=[plain.output],
         )
     assert program is not None  # it is, unless a path is given
+    _name_batch(program)
     metadata = header(source.resolved, source.class_names, source.mean, source.std)
     program.model.metadata_props.update(metadata)
     size = sum(t.numel() * t.element_size() for t in plain.state_dict().values())
@@ -65,11 +66,20 @@ def write_onnx(path: Path, source: Source, plain: PlainModel, batch: int | None)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
-        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        (logits,) = session.run([plain.output], {"images": images.numpy()})
         return torch.from_numpy(logits)
 
     opset = program.model.opset_imports[""]
     return Written(run, {"opset": opset, "checked_with": f"onnxruntime {onnxruntime.__version__}"})
+
+
+def _name_batch(program: "torch.onnx.ONNXProgram") -> None:
+    """Calls the axis that may have any length `batch`; the exporter has a number for its name."""
+    from onnx_ir import Shape, SymbolicDim
+
+    for value in (*program.model.graph.inputs, *program.model.graph.outputs):
+        if value.shape is not None and isinstance(value.shape[0], SymbolicDim):
+            value.shape = Shape(["batch", *value.shape[1:]])
 
 
 def write_torch(path: Path, source: Source, plain: PlainModel, batch: int | None) -> Written:

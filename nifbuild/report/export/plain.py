@@ -1,7 +1,7 @@
 """A model whose filters are constants, made of what any runtime has."""
 
 import copy
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -23,6 +23,8 @@ core of a CPU, for one filter to a channel: half at 8x8, as much at 14x14, 3.6 t
 class PlainModel(nn.Module):
     """A model with one named input; the exporters name the file's input after it."""
 
+    output: ClassVar[str] = "logits"
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
@@ -31,6 +33,25 @@ class PlainModel(nn.Module):
         """The logits of normalised images."""
         logits: Tensor = self.model(images)
         return logits
+
+
+class EndToEnd(PlainModel):
+    """The same from pixels to probabilities."""
+
+    output: ClassVar[str] = "probabilities"
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, plain: PlainModel, mean: Tensor, std: Tensor) -> None:
+        super().__init__(plain.model)
+        # As one product and one sum for each value.
+        self.register_buffer("scale", 1 / (255 * std).view(-1, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The probability of each class, for images with values from 0 to 255."""
+        logits: Tensor = self.model(images * self.scale + self.shift)
+        return logits.softmax(1)
 
 
 def plain_model(model: nn.Module, resolved: Resolved, filters: Filters) -> PlainModel:

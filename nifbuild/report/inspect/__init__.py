@@ -42,7 +42,10 @@ DeviceOption = Annotated[
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"] | None, typer.Option(show_default="the spec's")
 ]
-OptimizerOption = Annotated[Literal["sgd", "adamw"] | None, typer.Option(show_default="the spec's")]
+OptimizerOption = Annotated[
+    Literal["adamw", "adam", "nadam", "radam", "rmsprop", "sgd"] | None,
+    typer.Option(show_default="the spec's"),
+]
 DeviceMemoryOption = Annotated[
     str | int | None,
     typer.Option(metavar="SIZE", help="Find the largest batch that fits, as in 24GiB."),

@@ -12,8 +12,8 @@ from nifbuild.report.inspect.prediction import Prediction, Saved, predict
 from nifbuild.report.inspect.targets import BOUND, Machine, Target
 from nifbuild.spec.graph import Node
 from nifbuild.spec.ops import Cost
+from nifbuild.spec.optimizers import Optimizer
 from nifbuild.spec.resolve import Resolved
-from nifbuild.spec.training import AdamW, Sgd
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Inspection:
     resolved: Resolved
     target: Target
     machine: Machine | None
-    optimizer: Sgd | AdamW
+    optimizer: Optimizer
     rows: tuple[Row, ...]
     predictions: tuple[Prediction, ...]
 
@@ -162,7 +162,7 @@ def inspect_spec(
     *,
     target: Target,
     batch_sizes: Sequence[int] = (),
-    optimizer: Sgd | AdamW | None = None,
+    optimizer: Optimizer | None = None,
 ) -> Inspection:
     """What the model of a spec costs; the model is not allocated.
 

@@ -15,9 +15,9 @@ from nifbuild.nn.derived import DerivedTensors
 from nifbuild.report.inspect.targets import Target, optimizer_bytes, optimizer_workspace
 from nifbuild.report.inspect.weightless import Trace, Weightless, weightless_module
 from nifbuild.spec.images_at_once import too_few_images
+from nifbuild.spec.optimizers import Optimizer
 from nifbuild.spec.recompute import recomputed_blocks
 from nifbuild.spec.resolve import Resolved
-from nifbuild.spec.training import AdamW, Sgd
 from nifbuild.train.objective import Minimised, Objective
 from nifbuild.train.optim import parameter_groups
 
@@ -82,7 +82,7 @@ class Prediction:
 
 
 def predict(
-    resolved: Resolved, batch_size: int, target: Target, optimizer: Sgd | AdamW | None = None
+    resolved: Resolved, batch_size: int, target: Target, optimizer: Optimizer | None = None
 ) -> Prediction:
     """Predicts the memory of a training step and of inference.
 
@@ -108,7 +108,7 @@ class _Step:
     """One training step and one inference of a model without values."""
 
     def __init__(
-        self, resolved: Resolved, batch_size: int, target: Target, optimizer: Sgd | AdamW
+        self, resolved: Resolved, batch_size: int, target: Target, optimizer: Optimizer
     ) -> None:
         self.resolved, self.batch_size = resolved, batch_size
         self.target, self.optimizer = target, optimizer

@@ -27,8 +27,8 @@ from nifbuild.report.show.markdown import markdown
 from nifbuild.report.show.tables import Grid, print_grids, terminal_width
 from nifbuild.report.show.units import bytes_text, change_text
 from nifbuild.spec.budget import BudgetSpec
+from nifbuild.spec.optimizers import Optimizer
 from nifbuild.spec.resolve import Resolved
-from nifbuild.spec.training import AdamW, Sgd
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def inspect_for(
     resolved: Resolved,
     *,
     other: Resolved | None,
-    optimizer: Sgd | AdamW | None,
+    optimizer: Optimizer | None,
     batch_sizes: Sequence[int],
     device_memory: int | None,
     limits: BudgetSpec,

@@ -1,6 +1,5 @@
 """What memory depends on besides the model: how a device computes, and what an optimizer keeps."""
 
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,8 +15,9 @@ from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect.weightless import Trace
 from nifbuild.report.inspect.workspace import cpu_workspace
+from nifbuild.spec.optimizers import OPTIMIZERS, Optimizer
 from nifbuild.spec.resolve import Resolved
-from nifbuild.spec.training import AdamW, Precision, Sgd
+from nifbuild.spec.training import Precision
 from nifbuild.train.optim import Group
 
 Device = Literal["cpu", "cuda"]
@@ -175,15 +175,13 @@ def _fused_dropout(x: Tensor, p: float, training: bool, inplace: bool = False) -
     return torch.native_dropout(x, p, training)[0] if training and p > 0 else x
 
 
-def optimizer_bytes(optimizer: Sgd | AdamW, parameters: Sequence[Tensor]) -> int:
-    """What it keeps from step to step: a momentum, or two moments and a count of steps."""
+def optimizer_bytes(optimizer: Optimizer, parameters: Sequence[Tensor]) -> int:
+    """What it keeps from step to step, such as a momentum, or two moments and a count of steps."""
     total = sum(p.nbytes for p in parameters)
-    if isinstance(optimizer, Sgd):
-        return total if optimizer.momentum else 0
-    return 2 * total + 4 * len(parameters)
+    return optimizer.num_states * total + optimizer.step_bytes * len(parameters)
 
 
-def optimizer_workspace(optimizer: Sgd | AdamW, groups: Sequence[Group], device: Device) -> int:
+def optimizer_workspace(optimizer: Optimizer, groups: Sequence[Group], device: Device) -> int:
     """What one step takes and gives back.
 
     On CUDA torch steps all parameters of a group at once, on a CPU one by one.
@@ -193,25 +191,18 @@ def optimizer_workspace(optimizer: Sgd | AdamW, groups: Sequence[Group], device:
         groups: Its parameters.
         device: Where.
     """
-    adam = isinstance(optimizer, AdamW)
-    largest = 0
-    for group in groups:
-        sizes = [p.nbytes for p in group["params"]]
-        decayed = group["weight_decay"] > 0
-        if device == "cuda":
-            largest = max(largest, sum(sizes) if adam or decayed else 0)
-        elif adam:
-            # The root of the second moment, that divided, and what the last one divided left.
-            pairs = itertools.pairwise([0, *sizes])
-            largest = max(largest, *(before + 2 * size for before, size in pairs))
-        elif isinstance(optimizer, Sgd):
-            copies = decayed + bool(optimizer.nesterov and optimizer.momentum)
-            largest = max(largest, copies * max(sizes))
-    return largest
+    return max(
+        optimizer.workspace(
+            [p.nbytes for p in group["params"]],
+            group["weight_decay"] > 0,
+            at_once=device == "cuda",
+        )
+        for group in groups
+    )
 
 
-def optimizer_named(name: Literal["sgd", "adamw"] | None, resolved: Resolved) -> Sgd | AdamW | None:
+def optimizer_named(name: str | None, resolved: Resolved) -> Optimizer | None:
     """An optimizer with its usual settings; None where the spec's own is meant."""
     if name is None or name == resolved.spec.train.optimizer.name:
         return None
-    return Sgd(name="sgd") if name == "sgd" else AdamW()
+    return OPTIMIZERS[name].model_validate({"name": name})

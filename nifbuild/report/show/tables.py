@@ -33,7 +33,7 @@ def open_table(
     *,
     num_text: int = 1,
     min_widths: Sequence[int] = (),
-    folded: bool = False,
+    folded: Sequence[int] = (),
     gap: int = 1,
     pad_edge: bool = False,
 ) -> Table:
@@ -44,7 +44,7 @@ def open_table(
         headings: One for each column.
         num_text: Columns that are text, from the left; the others are numbers.
         min_widths: So that tables below each other line up.
-        folded: Whether the first column goes on in the next line where it is too long.
+        folded: Columns of text that go on in the next line where they are too long.
         gap: Spaces between columns.
         pad_edge: Whether there is one at the left, too.
     """
@@ -59,9 +59,9 @@ def open_table(
     for index, heading in enumerate(headings):
         table.add_column(
             heading,
-            justify="left" if index < num_text else "right",
-            no_wrap=not folded or index > 0,
-            overflow="fold" if folded and index == 0 else "ellipsis",
+            justify="left" if index < num_text or index in folded else "right",
+            no_wrap=index not in folded,
+            overflow="fold" if index in folded else "ellipsis",
             min_width=min_widths[index] if min_widths else None,
         )
     return table

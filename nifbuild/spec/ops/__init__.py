@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 from pydantic import Discriminator, Tag
 
+from nifbuild.spec.ops import branch, structure
 from nifbuild.spec.ops.activation import Activation, Dropout, Gelu, LeakyRelu
 from nifbuild.spec.ops.base import (
     AnyOp,
@@ -114,5 +115,7 @@ else:
         Discriminator(_tag),
     ]
 
-for _class in (Sequence, Residual, Concat, Sum, Multiply):
-    _class.model_rebuild(_types_namespace={"OpUnion": OpUnion})
+# Structures hold ops, so that their modules need the union of all. Where they find it by name,
+# their schemas are built when one is used, not five times at each start (`model_rebuild`).
+for _module in (branch, structure):
+    vars(_module)["OpUnion"] = OpUnion

@@ -1,0 +1,99 @@
+"""Pages of HTML: one file with everything, no scripts, no network, pictures within."""
+
+import base64
+import html
+from collections.abc import Sequence
+
+from nifbuild.errors import shown
+from nifbuild.machine import VERSION
+from nifbuild.report.output_file import MAKER
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #666; --line: #ddd;
+  --link: #0072b2; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --paper: #16181c; --faint: #a0a0a0; --line: #383b42; --link: #56b4e9; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; color: var(--ink);
+  background: var(--paper); font: 16px/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+p, li { max-width: 46rem; } a { color: var(--link); }
+.faint, figcaption, caption { color: var(--faint); font-size: .875rem; }
+.verdicts { padding-left: 1.2rem; font-size: 1.05rem; } .verdicts li { margin: .35rem 0; }
+figure { margin: 1rem 0; } figcaption { max-width: 46rem; margin-top: .4rem; }
+img { width: 560px; max-width: 100%; height: auto; background: #fff; padding: 8px;
+  border: 1px solid var(--line); border-radius: 4px; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem;
+  font-variant-numeric: tabular-nums; } caption { text-align: left; padding-bottom: .4rem; }
+th, td { padding: .2rem .7rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; } td:first-child { font-family: monospace; }
+"""
+
+
+def escaped(text: str) -> str:
+    """Text as a page may hold it."""
+    return html.escape(shown(text))
+
+
+def page(title: str, facts: str, body: str, footer: str = "") -> str:
+    """The page.
+
+    Args:
+        title: Its name, as text.
+        facts: What it is about, in a line, as text.
+        body: Its content, as HTML.
+        footer: What else is to be known, as text.
+    """
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="{MAKER}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escaped(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<header>
+<h1>{escaped(title)}</h1>
+<p class="faint">{escaped(facts)}</p>
+</header>
+<main>
+{body}
+</main>
+<footer class="faint"><p>{escaped(f"nifbuild {VERSION}. {footer}".strip())}</p></footer>
+</body>
+</html>
+"""
+
+
+def section(heading: str, pictures: Sequence[bytes], caption: str) -> str:
+    """PNG files under a heading, with a caption."""
+    images = "\n".join(
+        f'<img alt="{escaped(heading)}" src="data:image/png;base64,'
+        f'{base64.b64encode(picture).decode()}">'
+        for picture in pictures
+    )
+    return f"""<section>
+<h2>{escaped(heading)}</h2>
+<figure>
+{images}
+<figcaption>{escaped(caption)}</figcaption>
+</figure>
+</section>
+"""
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A table of texts, of which the first column is names."""
+    head = "".join(f"<th>{escaped(text)}</th>" for text in headings)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escaped(c)}</td>" for c in row) + "</tr>" for row in rows
+    )
+    return f"""<div class="wide"><table>
+<caption>{escaped(caption)}</caption>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody>
+</table></div>"""

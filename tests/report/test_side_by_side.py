@@ -1,0 +1,169 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import nifbuild
+from nifbuild.errors import RunError, SpecError
+from nifbuild.report.side_by_side.run_tables import labels
+from tests.tiny_runs import spec_text, trained
+
+
+@pytest.fixture(scope="module")
+def runs(two_epochs, tmp_path_factory):
+    """Three runs in one folder: of two epochs; at another rate; of one that was interrupted."""
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copytree(two_epochs, folder / "two")
+    (folder / "study").mkdir()
+    path = trained(folder / "study", spec_text(dropout=True), "train.optimizer.lr=0.02")
+    path.rename(folder / "study" / "faster")
+    shutil.copytree(two_epochs, folder / "stopped")
+    (folder / "stopped" / "metrics.json").unlink()
+    lines = (folder / "stopped" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "stopped" / "metrics.jsonl").write_text(lines[0])
+    return folder
+
+
+def figures(path):
+    return json.loads((path / "metrics.json").read_text())
+
+
+def test_runs_are_found_at_any_depth_best_first(runs):
+    made = nifbuild.list_runs(runs)
+    found = {run.path.relative_to(runs).as_posix(): run for run in made.runs}
+    assert set(found) == {"two", "study/faster", "stopped"}
+    accuracies = [run.figures["top1"] for run in made.runs]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert found["two"].figures["top1"] == figures(runs / "two")["top1"]
+    assert (found["two"].state, found["stopped"].state) == ("complete", "unfinished")
+    assert found["stopped"].num_epochs == 1
+    first = json.loads((runs / "two" / "metrics.jsonl").read_text().splitlines()[0])
+    assert found["stopped"].figures["loss"] == first["loss"]
+    assert found["stopped"].figures["split"] == "validation"
+
+
+def test_what_differs(runs):
+    made = nifbuild.compare_runs([runs / "two", runs / "study" / "faster"])
+    assert made.differences == {
+        "train.epochs": [2, 3],
+        "train.optimizer.lr": [0.01, 0.02],
+        "model: dropout": [None, 1],
+        "model: identity": [1, None],
+    }
+    (first, second) = made.document()["runs"]
+    assert first["differs"]["train.optimizer.lr"] == 0.01
+    assert second["params"] == figures(runs / "study" / "faster")["params"]
+    assert nifbuild.compare_runs([runs / "two", runs / "stopped"]).differences == {}
+
+
+def test_models_with_the_same_number_of_ops_are_told_apart(runs, tmp_path):
+    shutil.copytree(runs / "two", tmp_path / "wide")
+    spec = tmp_path / "wide" / "spec.yaml"
+    spec.write_text(spec.read_text().replace("out_channels: 6", "out_channels: 7"))
+    made = nifbuild.compare_runs([runs / "two", runs / "stopped", tmp_path / "wide"])
+    assert made.differences == {"model": ["A", "A", "B"]}
+
+
+def test_a_run_that_goes_on(runs):
+    code = (
+        "import sys; from pathlib import Path; from nifbuild.runs.lock import locked\n"
+        "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code, str(runs / "stopped")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        assert nifbuild.compare_runs([runs / "stopped"]).runs[0].state == "running"
+        other.stdin.close()
+
+
+def test_a_damaged_run_hides_no_other(runs, tmp_path, cli):
+    shutil.copytree(runs, tmp_path / "runs")
+    (tmp_path / "runs" / "two" / "metrics.json").write_text("{")
+    made = nifbuild.list_runs(tmp_path / "runs")
+    damaged = made.runs[-1]
+    assert (damaged.state, damaged.path.name) == ("damaged", "two")
+    assert "metrics.json cannot be read" in damaged.problem
+    assert made.differences["train.epochs"] == [
+        None if r is damaged else r.settings["train.epochs"] for r in made.runs
+    ]
+    result = cli("runs", tmp_path / "runs")
+    assert result.exit_code == 0 and "metrics.json cannot be read" in result.stdout
+
+
+def test_names_are_short(runs):
+    made = nifbuild.list_runs(runs)
+    assert set(labels(made.runs)) == {"two", "study/faster", "stopped"}
+    assert labels(made.runs[:1]) == [made.runs[0].path.name]
+
+
+def test_tables(runs, cli):
+    table = cli("runs", runs).stdout
+    assert f"{figures(runs / 'two')['top1']:.2%}" in table
+    assert "1/2 stopped" in table and "lr=0.02" in table and "1 dropout" in table
+    compared = cli("compare", runs / "two", runs / "study" / "faster").stdout
+    assert "train.optimizer.lr" in compared and "top-1 on test" in compared
+    assert json.loads(cli("runs", runs, "--json").stdout)["runs"][0]["name"] == "tiny"
+    same = cli("compare", runs / "two", runs / "stopped").stdout
+    assert "their specs are the same, written out" in same
+
+
+@pytest.mark.parametrize("ending", [".html", ".png", ".svg", ".pdf"])
+def test_files(runs, tmp_path, ending):
+    out = tmp_path / f"compared{ending}"
+    paths = [runs / "two", runs / "study" / "faster", runs / "stopped"]
+    nifbuild.compare_runs(paths, out=out)
+    assert out.stat().st_size > 1000
+    with pytest.raises(SpecError, match="exists"):
+        nifbuild.compare_runs(paths, out=out)
+    nifbuild.compare_runs(paths[:1], out=out, overwrite=True)
+    if ending == ".html":
+        page = out.read_text()
+        assert "data:image/png;base64," in page and "made by nifbuild" in page
+        assert f"{figures(runs / 'two')['top1']:.2%}" in page
+
+
+def test_curves_are_those_of_the_lines(runs):
+    from nifbuild.report.side_by_side.curves import plot_curves
+
+    made = nifbuild.compare_runs([runs / "two", runs / "study" / "faster"])
+    loss, top1, rate = plot_curves(made.runs, labels(made.runs)).axes
+    for place, path in enumerate((runs / "two", runs / "study" / "faster")):
+        lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        drawn = loss.lines[2 * place : 2 * place + 2]
+        assert [list(line.get_ydata()) for line in drawn] == [
+            [line["loss"] for line in lines],
+            [line["train_loss"] for line in lines],
+        ]
+        assert list(top1.lines[2 * place].get_ydata()) == [100 * line["top1"] for line in lines]
+        assert list(rate.lines[place].get_ydata()) == [line["lr"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("runs", "nowhere"), "there is no folder nowhere"),
+        (("runs", "."), "there is no run in ."),
+        (("compare", "nowhere"), "nowhere does not exist"),
+        (("compare", "two", "two"), "two is named twice"),
+        (("compare", "two", "-o", "x.gif"), "names no known format"),
+    ],
+)
+def test_wrong_input(runs, tmp_path, monkeypatch, cli, arguments, told):
+    shutil.copytree(runs / "two", tmp_path / "two")
+    if arguments[-1] == ".":
+        shutil.rmtree(tmp_path / "two")
+    monkeypatch.chdir(tmp_path)
+    result = cli(*arguments)
+    assert result.exit_code == 2 and told in result.stderr
+
+
+def test_a_folder_that_cannot_be_read_is_told(runs, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    try:
+        if list((tmp_path / "closed").iterdir()) == []:
+            pytest.skip("this user may read everything")
+    except PermissionError:
+        with pytest.raises(RunError, match="closed cannot be read"):
+            nifbuild.list_runs(tmp_path)
