@@ -14,16 +14,19 @@ from nifbuild.ablate.cells import Store
 from nifbuild.ablate.plan import make_plan
 from nifbuild.spec.ablation import load_study
 from nifbuild.spec.data_file import load_data_spec
+from nifbuild.spec.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1] / "specs"
 SPECS = sorted(ROOT.rglob("*.yaml"))
 STUDIES = [path for path in SPECS if path.parent.name == "ablations"]
 DATA = [path for path in SPECS if path.parent.name == "data"]
-MODELS = [path for path in SPECS if path not in (*STUDIES, *DATA)]
+RECIPES = [path for path in SPECS if path.parent.name == "recipes"]
+MODELS = [path for path in SPECS if path not in (*STUDIES, *DATA, *RECIPES)]
 
 
 def test_the_specs_are_found():
     assert len(MODELS) >= 14 and len(DATA) >= 4 and len(STUDIES) >= 6
+    assert len(RECIPES) >= 4
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda p: p.name)
@@ -98,6 +101,12 @@ def test_forward_and_backward_at_a_small_size(path):
 def of_all(outputs):
     """The output of a model, and those of its auxiliary heads."""
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
+def test_recipes(path):
+    recipe = load_recipe(path)
+    assert recipe is not None and recipe.epochs >= 90
 
 
 def test_resnet18_nif_differs_in_thirteen_filters():

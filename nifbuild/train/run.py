@@ -19,6 +19,7 @@ from nifbuild.data.batches import (
     evaluation_batches,
     micro_batch_size,
     training_batches,
+    training_images,
 )
 from nifbuild.evaluate.result import RunFigures
 from nifbuild.machine.device import (
@@ -280,7 +281,8 @@ def _trainer(
     if spec.sync_batch_norm and accelerator.num_processes > 1:
         module = sync_batch_norm(module)
     optimizer = build_optimizer(module, spec.optimizer)
-    batches = training_batches(data.splits["train"], spec, data.workers, accelerator)
+    images = training_images(data, resolved)
+    batches = training_batches(images, spec, data.workers_for(images), accelerator)
     model = module
     if spec.compile:
         per_process = micro_batch_size(spec) // accelerator.num_processes
@@ -312,7 +314,8 @@ def _trainer(
 
 def _evaluation(data: ImageData, split: Role, spec: TrainSpec, accelerator: Accelerator) -> Any:
     images = data.splits[split]
-    return evaluation_batches(images, micro_batch_size(spec), data.workers, accelerator)
+    workers = data.workers_for(images)
+    return evaluation_batches(images, micro_batch_size(spec), workers, accelerator)
 
 
 def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:

@@ -29,7 +29,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         "spec.yaml:5:24: data.tst: unknown field 'tst'\n"
         "  did you mean 'test'?\n"
         "  fields of digits: validation, test, limit, seed, num_classes, size, resize, "
-        "interpolation, normalize, unreadable, in_memory, workers, augment, source",
+        "interpolation, crop_share, normalize, unreadable, in_memory, workers, augment, source",
         "spec.yaml:6:17: train.epochs: expected at least 1, got 0\n"
         "  epochs: Passes over the training images (default 50)",
         'spec.yaml:6:31: train.precision: expected fp32, bf16 or fp16, got "bf15"\n'
