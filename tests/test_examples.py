@@ -14,6 +14,7 @@ from nifbuild.errors import SpecError
 FOLDER = Path(__file__).parents[1] / "examples"
 PRINTS = {
     "layer_in_your_model.py": r"test accuracy: 9\d\.\d%",
+    "unet_reach.py": r"3x3 .* IoU 3\d\.\d%(.|\n)*implicit .* IoU (9\d\.\d|100\.0)%",
     "convs_of_any_model.py": r"replaced 1 convolutions(.|\n)*same shape: True\nas it was: True",
 }
 # Takes minutes: what it does is run at small size in test_ground_truth.
@@ -26,7 +27,10 @@ def test_every_example_is_run():
     assert {path.name for path in FOLDER.glob("*.py")} == set(PRINTS) | SLOW
 
 
-@pytest.mark.parametrize("name", PRINTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "unet_reach.py" else n for n in PRINTS],
+)
 def test_example_runs(name):
     done = subprocess.run(
         [sys.executable, "-W", "error", str(FOLDER / name)],

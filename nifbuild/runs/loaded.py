@@ -215,6 +215,11 @@ class TrainedModel:
     checkpoint: Path
     step: int
 
+    @property
+    def gives_masks(self) -> bool:
+        """Whether it gives each pixel a class, rather than each image."""
+        return self.resolved.graph.output_shape.is_image
+
 
 def load_run(
     directory: str | os.PathLike[str],

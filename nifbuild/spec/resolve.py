@@ -21,8 +21,9 @@ from nifbuild.errors import (
 )
 from nifbuild.spec.canonical import canonical_text
 from nifbuild.spec.check import check
+from nifbuild.spec.common_data import CommonData
 from nifbuild.spec.compose import compose
-from nifbuild.spec.data import CommonData, DataSpec
+from nifbuild.spec.data import DataSpec
 from nifbuild.spec.defaults import check_defaults, with_defaults
 from nifbuild.spec.document import RunSpec, SpecFile
 from nifbuild.spec.expand import expand_model
@@ -231,6 +232,7 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     problems = told(check_recomputed(graph.evaluated, spec.train.gradient_checkpointing, full))
     too_few = too_few_images(graph, spec.train.images_at_once, full)
     problems += [too_few] if too_few is not None else []
+    problems += _check_training(spec, full)
     if problems:
         raise SpecError(problems)
     return Resolved(spec, graph, full, source)
@@ -411,7 +413,7 @@ def _valid(
 
 
 def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | None) -> None:
-    """A model that has data must end in one number for each class."""
+    """A model that has data must end in a number for each class, of the image or of each pixel."""
     if spec.data is None:
         return
     known = num_classes if num_classes is not None else spec.data.known_num_classes
@@ -420,11 +422,42 @@ def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | Non
     node = at(tree, last.where) if last is not None else None
     mark = node.mark if node is not None else tree.mark
     path = last.path if last is not None else "model"
-    if shape.is_image:
+    per_pixel = spec.data.per_pixel
+    what = ""
+    if per_pixel and not shape.is_image:
+        what = f"the model ends in a vector of {shape}, and the data has a class for each pixel"
+        fix = "end it with a conv of `out_channels: $num_classes` and `kernel_size: 1`, without "
+        fix += (
+            "pooling over the image, flatten and linear; or name data with a class for each image"
+        )
+    elif per_pixel and shape.size != spec.input.size:
+        what = f"the model ends in an image of {shape}, and the data has a class for each pixel of "
+        what += str(Shape(spec.input.channels, spec.input.size))
+        fix = "bring it back to the size of the input, with `upsample` or `conv_transpose`"
+    elif shape.is_image and not per_pixel:
         what = f"the model ends in an image of {shape}, and classes need a vector"
         fix = "end it with global_avg_pool, flatten, and linear with `out_features: $num_classes`"
-        raise SpecError(Problem(what, mark, path, fix, "output"))
-    if known is not None and shape.channels != known:
+        fix += "; or name data with a class for each pixel, such as `source: segmentation`"
+    elif known is not None and shape.channels != known:
         what = f"the model gives {shape.channels} outputs, and the data has {known} classes"
-        fix = "write `out_features: $num_classes`, with `num_classes` under `vars`"
+        field = "out_channels" if per_pixel else "out_features"
+        fix = f"write `{field}: $num_classes`, with `num_classes` under `vars`"
+    if what:
         raise SpecError(Problem(what, mark, path, fix, "output"))
+
+
+def _check_training(spec: RunSpec, tree: Map) -> Iterator[Problem]:
+    """What training asks for that its data has not."""
+    if spec.data is None:
+        return
+    found: dict[str, tuple[str, str]] = {}
+    if spec.data.per_pixel and spec.train.class_weights == "balanced":
+        what = "`balanced` counts images of each class, and here each pixel has a class"
+        found["class_weights"] = (what, "write the weights by name: class_weights: {NAME: 2.5}")
+    if spec.train.monitor == "miou" and not spec.data.per_pixel:
+        what = "a mean IoU is of data with a class for each pixel, and here each image has one"
+        found["monitor"] = (what, "write monitor: top1, or loss")
+    for field, (what, fix) in found.items():
+        place = at(tree, ("train", field))
+        mark = place.mark if place is not None else tree.mark
+        yield Problem(what, mark, f"train.{field}", fix, "training")

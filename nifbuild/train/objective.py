@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nifbuild.errors import Problem, SpecError, listing, suggestion
 from nifbuild.nn import GlobalConv2d
+from nifbuild.spec.pixel_data import IGNORED
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -20,8 +21,8 @@ class Minimised(NamedTuple):
     """What a batch comes to.
 
     Attributes:
-        logits: [batch, classes], in float32.
-        loss: The mean over the batch.
+        logits: [batch, classes] or [batch, classes, height, width], in float32.
+        loss: The mean over the batch; of masks, over all pixels that have a class.
         penalty: What is added to it: the weighted losses of auxiliary heads, and the spread of
             filters; 0 where nothing is.
     """
@@ -77,7 +78,8 @@ class Objective:
         Args:
             model: Gives logits; with auxiliary heads a tuple, of which theirs are the last.
             images: Its input.
-            targets: Classes [batch], or a probability for each [batch, classes].
+            targets: Classes [batch], or a probability for each [batch, classes]; or of each pixel
+                [batch, height, width], in bytes, where `IGNORED` counts for nothing.
             autocast: What the model runs in; the loss is computed in float32.
         """
         with autocast():
@@ -93,6 +95,17 @@ class Objective:
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         weights, smoothing = self.class_weights, self.label_smoothing
+        if targets.ndim == 3:
+            targets = targets.long()
+            losses = F.cross_entropy(
+                logits,
+                targets,
+                weights,
+                ignore_index=IGNORED,
+                label_smoothing=smoothing,
+                reduction="none",
+            )
+            return losses.sum() / (targets != IGNORED).sum().clamp_min(1)
         if weights is None:
             return F.cross_entropy(logits, targets, label_smoothing=smoothing)
         # torch would divide by the weights of the batch: then images would weigh more in one of

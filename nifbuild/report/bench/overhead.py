@@ -19,7 +19,7 @@ from nifbuild.data.images import MemoryImages
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.machine.processes import own_cores
 from nifbuild.machine.progress import Reporter
-from nifbuild.report.bench.setting import Setting, first_line
+from nifbuild.report.bench.setting import Setting, first_line, require_image_classes
 from nifbuild.report.measure import OnTurn, Quartiles, ratios
 from nifbuild.runs.opened_data import open_for
 from nifbuild.spec.resolve import Resolved, load_spec
@@ -112,6 +112,7 @@ class OverheadRequest:
         if resolved.spec.data is None:
             what, fix = f"{resolved.name} has no data to train on", "name a spec with `data:`"
             raise SpecError(Problem(what, path="data", fix=fix, code="no-data"))
+        require_image_classes(resolved)
         batch = self.batch or resolved.spec.train.batch_size
         settings = [
             # One more to warm up, and one more as the last is followed by an evaluation.
