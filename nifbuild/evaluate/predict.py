@@ -117,7 +117,7 @@ def predict_images(
         what = (
             f"{trained.resolved.name} gives each pixel a class, and `predict` names one of an image"
         )
-        fix = "in Python: model = nifbuild.load(RUN), and model(images).argmax(1) are the masks"
+        fix = "in Python: model = nifbuild.load(RUN); model(model.normalize(images)).argmax(1)"
         raise SpecError(Problem(what, fix=fix, code="per-pixel"))
     place = resolve_device(device or spec.train.device)
     size = size or spec.input.size

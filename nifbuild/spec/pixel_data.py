@@ -72,6 +72,13 @@ class DistantMarkData(PixelData):
             raise finding(what, fix, at=("distance",))
         return self
 
+    @model_validator(mode="after")
+    def _left_stays_left(self) -> Self:
+        if self.augment.flip:
+            what = "in a mirror image, what tells the class of a pixel is to its right"
+            raise finding(what, "leave flip out", at=("augment", "flip"))
+        return self
+
     @property
     def known_num_classes(self) -> int:
         """Black and white."""

@@ -96,7 +96,8 @@ class Objective:
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         weights, smoothing = self.class_weights, self.label_smoothing
         if targets.ndim == 3:
-            targets = targets.long()
+            # Pixel by pixel, as on CUDA torch has no deterministic form of it for whole masks.
+            logits, targets = logits.movedim(1, -1).flatten(0, -2), targets.flatten().long()
             losses = F.cross_entropy(
                 logits,
                 targets,

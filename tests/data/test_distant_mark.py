@@ -60,6 +60,7 @@ def test_it_is_drawn_again_alike(spec: Any) -> None:
         ({"distance": 2, "augment": {"cutmix": 1}}, "`cutmix` does not fit"),
         ({"distance": 2, "augment": {"randaugment": {}}}, "`randaugment` does not fit"),
         ({"distance": 2, "augment": {"resized_crop": [0.5, 1]}}, "`resized_crop` does not fit"),
+        ({"distance": 2, "augment": {"flip": 0.5}}, "in a mirror image"),
         ({"distance": 2, "augment": {"erasing": 0.2}}, "`erasing` does not fit"),
     ],
 )
