@@ -13,13 +13,15 @@ from nifbuild.ablate.comment import report_markdown
 from nifbuild.ablate.gate import GateResult, check_gates, overall
 from nifbuild.ablate.interim_looks import note_look, read_looks
 from nifbuild.ablate.junit import junit_xml
+from nifbuild.ablate.report_page import report_html
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
 from nifbuild.report.output_file import MAKER, require_folder, written_folder
 from nifbuild.runs.documents import as_json
 from nifbuild.spec.study import Study
 
 _OPTION = "--out"
-_FILES = ("report.md", REPORT_JSON, "junit.xml", *(question.file for question in QUESTIONS))
+_PAGE = "report.html"
+_FILES = ("report.md", _PAGE, REPORT_JSON, "junit.xml", *(question.file for question in QUESTIONS))
 _NAMES = "|".join(map(re.escape, _FILES))
 
 
@@ -67,7 +69,7 @@ def require_writable(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_report(report: Report, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Writes report.md, report.json, junit.xml and the plots, or nothing; their paths.
+    """Writes report.md, report.html, report.json, junit.xml and the plots, or nothing; their paths.
 
     Args:
         report: What to tell.
@@ -86,4 +88,7 @@ def write_report(report: Report, folder: Path, *, overwrite: bool = False) -> li
         for name, text in texts.items():
             (aside / name).write_text(text, encoding="utf-8")
         plots = write_plots(report.results, aside)
-    return [folder / name for name in (*texts, *(plot.name for plot in plots))]
+        pictures = {plot.name: plot.read_bytes() for plot in plots}
+        html = report_html(report.results, report.gates, pictures)
+        (aside / _PAGE).write_text(html, encoding="utf-8")
+    return [folder / name for name in (*texts, _PAGE, *(plot.name for plot in plots))]

@@ -32,6 +32,10 @@ class Engine(Protocol):
         """Whether another cell can be started."""
 
     @property
+    def workers(self) -> int | None:
+        """Cells at once; None: as many as there is room for, which nobody knows."""
+
+    @property
     def running(self) -> list[CellDirectory]:
         """The cells that have been started and have not ended."""
 
@@ -192,7 +196,7 @@ def run_tasks(tasks: Sequence[Task], engine: Engine, progress: Progress) -> Summ
     summary.found = [task for task in tasks if task.directory.result() is not None]
     waiting = [task for task in tasks if task not in summary.found]
     by_path = {task.directory.path: task for task in tasks}
-    progress.begin(len(tasks), len(summary.found))
+    progress.begin(len(tasks), len(summary.found), engine.workers)
     try:
         with _signals() as received:
             while waiting or engine.running:

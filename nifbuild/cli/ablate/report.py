@@ -27,7 +27,8 @@ def report(
 ) -> None:
     """Show what is done of a study, and write it down.
 
-    Writes report.md (fit for a comment on a pull request), report.json, junit.xml and plots.
+    Writes report.md (fit for a comment on a pull request), report.html (one page with all plots in
+    it), report.json, junit.xml and plots.
     """
     with loading():
         from nifbuild.ablate.report import make_report, require_writable, write_report
