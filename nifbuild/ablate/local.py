@@ -63,6 +63,12 @@ class LocalEngine:
                 found.append((process.cell, outcome))
         return found
 
+    def stop_cell(self, cell: CellDirectory) -> None:
+        """Asks one cell to save a checkpoint and end."""
+        for process in self._slots.values():
+            if process.cell is cell:
+                process.stop()
+
     def stop(self) -> None:
         """Asks all cells to save a checkpoint and end."""
         for process in self._slots.values():

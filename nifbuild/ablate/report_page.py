@@ -11,6 +11,9 @@ from nifbuild.errors import shown
 from nifbuild.report.show.tables import Grid
 from nifbuild.report.show.web_page import escaped, page, section, table
 
+PAGE = "report.html"
+"""The file."""
+
 _CAPTION = (
     "Mean and standard deviation over seeds; a variant that the question does not apply to is a "
     "line across."

@@ -17,6 +17,8 @@ from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.show.units import duration_text, percent_text
 
 _SHOWN = 12
+_WHOLE = ("done", "pruned")
+"""How an attempt ends that has taken as long as it takes."""
 
 
 class Progress:
@@ -59,7 +61,7 @@ class TimeLeft:
         """An attempt ended; one that failed is over, but says nothing of how long others take."""
         began = self._started.pop(task.directory.path, None)
         self._left -= outcome.state != "interrupted"
-        if outcome.state == "done" and began is not None:
+        if outcome.state in _WHOLE and began is not None:
             self._seconds.append(time.monotonic() - began)
 
     @property
@@ -90,7 +92,7 @@ class _Lines(Progress):
         self._time.started(task)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
-        self._ended += outcome.state == "done"
+        self._ended += outcome.state in _WHOLE
         self._time.ended(task, outcome)
         text = f"{self._ended}/{self._total} {task.cell.name}: {outcome_text(task, outcome)}"
         text += f" ({self._time.text})" if self._time.text else ""
@@ -114,7 +116,7 @@ class _Screen(Progress):
         self._time.started(task)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
-        self._ended += outcome.state == "done"
+        self._ended += outcome.state in _WHOLE
         self._time.ended(task, outcome)
         self._failed += outcome.state == "failed"
         line = Text(f"{task.cell.name}: ")
@@ -152,6 +154,8 @@ def outcome_text(task: Task, outcome: Outcome) -> str:
     result = task.directory.result()
     if outcome.state == "done" and result is not None:
         return f"top-1 {percent_text(result['top1'])}"
+    if outcome.state in _WHOLE and outcome.reason:  # a search says what it has judged by
+        return outcome.reason
     if outcome.state == "failed":
         reason = outcome.reason.splitlines()[0] if outcome.reason else "unknown reason"
         return f"failed: {reason} ({task.directory.log})"

@@ -320,12 +320,12 @@ def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
         if isinstance(part, int):
             continue
         tagged = [model for model in candidates if part in _tags(model)]
-        candidates = tagged or [
-            inner
-            for model in candidates
-            if part in fields(model)
-            for inner in _models_in(fields(model)[part].annotation)
-        ]
+        within = [model for model in candidates if part in fields(model)]
+        # A step that no model knows is the key of a mapping whose values are models.
+        if tagged or within:
+            candidates = tagged or [
+                inner for model in within for inner in _models_in(fields(model)[part].annotation)
+            ]
     return candidates[0] if candidates else None
 
 
