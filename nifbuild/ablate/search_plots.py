@@ -10,6 +10,7 @@ from nifbuild.report.show.plots import (
     GREY,
     SCREEN,
     VERMILION,
+    common_legend,
     fitting,
     guides,
     in_plot,
@@ -68,7 +69,7 @@ def plot_parameters(search: SearchSpec, trials: Sequence[TrialResult]) -> "Figur
         _panel(axes, search, path, trials)
         if index % columns == 0:
             axes.set_ylabel(_axis_label(search))
-    every[0].legend()
+    common_legend(figure, every[0])
     return figure
 
 

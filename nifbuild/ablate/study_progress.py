@@ -151,11 +151,11 @@ def _where(task: Task) -> str:
 
 def outcome_text(task: Task, outcome: Outcome) -> str:
     """`top-1 97.21%`, or what went wrong and where to read more."""
+    if outcome.state in _WHOLE and outcome.reason:  # a search says what it has judged by
+        return outcome.reason
     result = task.directory.result()
     if outcome.state == "done" and result is not None:
         return f"top-1 {percent_text(result['top1'])}"
-    if outcome.state in _WHOLE and outcome.reason:  # a search says what it has judged by
-        return outcome.reason
     if outcome.state == "failed":
         reason = outcome.reason.splitlines()[0] if outcome.reason else "unknown reason"
         return f"failed: {reason} ({task.directory.log})"

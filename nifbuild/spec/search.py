@@ -68,7 +68,7 @@ class Range(Spec):
     @property
     def ends(self) -> tuple[Any, ...]:
         """What has to work for all of it to work, as far as can be told beforehand."""
-        return (self.rounded(self.low), self.rounded(self.high))
+        return (self.low, self.high) if self.is_whole else (float(self.low), float(self.high))
 
     def holds(self, value: object) -> bool:
         """Whether it may have been drawn."""
@@ -115,7 +115,7 @@ class Choices(Spec):
 
 
 def _range_or_choices(value: object) -> object:
-    if isinstance(value, dict):
+    if isinstance(value, dict | Spec):
         return value
     fix = "write {low: 1e-4, high: 1e-1, log: true}, or {choices: [8, 16, 32]}"
     raise finding("neither a range nor choices", fix)
