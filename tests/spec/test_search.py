@@ -62,17 +62,6 @@ def test_a_trial_is_the_base_with_its_values(study, tmp_path):
 def test_choices_may_be_lists(study):
     betas = "train.optimizer.betas: {choices: [[0.9, 0.99], [0.8, 0.9]]}"
     text = SEARCH.replace("train.batch_size: {low: 16, high: 64, step: 16}", betas)
-    values = {"train.optimizer.lr": 0.0123, "vars.width": 6, "train.batch_size": 32}
-    trial = study().trial(values)
-    overrides = ["train.epochs=2", *(f"{path}={value}" for path, value in values.items())]
-    expected = load_spec(tmp_path / "base.yaml", overrides=[*overrides, "train.seed=0"])
-    assert trial.text(0) == expected.text
-    assert trial.name == "train.optimizer.lr=0.0123, vars.width=6, train.batch_size=32"
-
-
-def test_choices_may_be_lists(study):
-    betas = "train.optimizer.betas: {choices: [[0.9, 0.99], [0.8, 0.9]]}"
-    text = SEARCH.replace("train.batch_size: {low: 16, high: 64, step: 16}", betas)
     values = {"train.optimizer.lr": 0.01, "vars.width": 4, "train.optimizer.betas": [0.8, 0.9]}
     assert study(text).trial(values).resolved.spec.train.optimizer.betas == (0.8, 0.9)
 
