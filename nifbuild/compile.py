@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.graph import Graph, Node
+from nifbuild.spec.ops import installed
 from nifbuild.spec.ops.base import Layer
 from nifbuild.spec.ops.init import InitSection
 from nifbuild.spec.recompute import recomputed_blocks
@@ -37,6 +38,10 @@ def build_model(resolved: Resolved) -> "nn.Module":
         fix = "use fewer channels, or a smaller kernel_size"
         mark = resolved.mark(*error.node.where)
         raise SpecError(Problem(what, mark, error.node.path, fix, "too-large")) from None
+    except _NotBuilt as error:
+        what = installed.broken(error.node.op.op, f"cannot be built: {error.__cause__!r}")
+        mark = resolved.mark(*error.node.where)
+        raise SpecError(Problem(what, mark, error.node.path, code="installed-op")) from error
 
 
 def build_skeleton(resolved: Resolved) -> "nn.Module":
@@ -93,12 +98,23 @@ class _TooManyWeights(Exception):
         self.node = node
 
 
+class _NotBuilt(Exception):
+    """An op of an installed package fails; its cause says how."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.path)
+        self.node = node
+
+
 def _build(node: Node, init: InitSection) -> "nn.Module | nn.Parameter":
     try:
         module = node.op.build(*node.input_shapes)
-    except (RuntimeError, OverflowError) as error:
-        if isinstance(error, OverflowError) or any(words in str(error) for words in _OVERFLOWS):
+    except Exception as error:
+        is_torchs = isinstance(error, RuntimeError) and any(w in str(error) for w in _OVERFLOWS)
+        if is_torchs or isinstance(error, OverflowError):
             raise _TooManyWeights(node) from error
+        if installed.origin_of(node.op.op):
+            raise _NotBuilt(node) from error
         raise
     scheme = node.op.scheme(init) if isinstance(node.op, Layer) else None
     if scheme is not None:

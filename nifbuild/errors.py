@@ -154,11 +154,16 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return _closest(word, tuple(itertools.islice(similar, _MAX_CANDIDATES)))
 
 
+def _near(word: str, candidates: list[str]) -> list[str]:
+    return get_close_matches(word, candidates, cutoff=0.85)
+
+
 @lru_cache(maxsize=1000)
 def _closest(word: str, candidates: tuple[str, ...]) -> str:
     names = sorted(set(candidates))
     close = get_close_matches(word, names, n=2, cutoff=0.6)
-    if get_close_matches(word, close, cutoff=0.9):  # a slip of one letter leaves no doubt
+    # A slip of one letter leaves no doubt, unless it is one in two words.
+    if get_close_matches(word, close, cutoff=0.9) or len(_near(word, close)) == 1:
         close = close[:1]
     return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?" if close else ""
 

@@ -11,18 +11,26 @@ import torch
 from torch import nn
 
 from nifbuild import build_model, load_spec
+from nifbuild.compile import build_skeleton
+from tests.definitions import (
+    VGG16,
+    EfficientNet,
+    MNASNet,
+    MobileNetV2,
+    MobileNetV3,
+    RegNet,
+    ShuffleNet,
+    SqueezeNet,
+    conv_bn,
+)
 
 ROOT = Path(__file__).parents[1] / "specs"
-
-
-def conv_bn(conv: nn.Conv2d, *more: nn.Module) -> nn.Sequential:
-    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), *more)
 
 
 class ResNetBlock(nn.Module):
     """He et al., arXiv 1512.03385: two 3x3, or a bottleneck of 1x1, 3x3 (strided), 1x1."""
 
-    def __init__(self, inputs: int, width: int, outputs: int, stride: int):
+    def __init__(self, inputs: int, width: int, outputs: int, stride: int, groups: int = 1):
         super().__init__()
         if outputs == width:
             shapes = [(inputs, width, 3, stride), (width, width, 3, 1)]
@@ -30,11 +38,13 @@ class ResNetBlock(nn.Module):
             shapes = [(inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1)]
         self.depth = len(shapes)
         for i, (a, b, size, step) in enumerate(shapes, 1):
-            self.add_module(f"conv{i}", nn.Conv2d(a, b, size, step, size // 2, bias=False))
+            g = groups if size > 1 else 1
+            conv = nn.Conv2d(a, b, size, step, size // 2, groups=g, bias=False)
+            self.add_module(f"conv{i}", conv)
             self.add_module(f"bn{i}", nn.BatchNorm2d(b))
         self.downsample = None
         if stride > 1 or inputs != outputs:
-            self.downsample = conv_bn(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+            self.downsample = conv_bn(inputs, outputs, 1, stride)
 
     def forward(self, x):
         y = x
@@ -45,7 +55,9 @@ class ResNetBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    def __init__(self, depths: list[int], expansion: int):
+    """`widen` multiplies the inner channels of bottlenecks."""
+
+    def __init__(self, depths: list[int], expansion: int, widen: int = 1, groups: int = 1):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -56,7 +68,8 @@ class ResNet(nn.Module):
             for i in range(depth):
                 width = 64 * 2**stage
                 stride = 2 if stage and i == 0 else 1
-                blocks.append(ResNetBlock(inputs, width, width * expansion, stride))
+                outputs = width * expansion
+                blocks.append(ResNetBlock(inputs, width * widen, outputs, stride, groups))
                 inputs = width * expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.fc = nn.Linear(inputs, 1000)
@@ -83,13 +96,14 @@ class DenseLayer(nn.Module):
 
 
 class DenseNet(nn.Module):
-    def __init__(self):
+    def __init__(self, depths: list[int]):
         super().__init__()
+        self.depths = depths
         self.features = nn.Module()
         self.features.conv0 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.features.norm0 = nn.BatchNorm2d(64)
         width = 64
-        for number, depth in enumerate([6, 12, 24, 16], 1):
+        for number, depth in enumerate(depths, 1):
             block = nn.Module()
             for i in range(depth):
                 block.add_module(f"denselayer{i + 1}", DenseLayer(width + 32 * i))
@@ -116,46 +130,6 @@ class DenseNet(nn.Module):
                 step = f.get_submodule(f"transition{number}")
                 x = nn.functional.avg_pool2d(step.conv(step.norm(x).relu()), 2)
         return self.classifier(f.norm5(x).relu().mean((2, 3)))
-
-
-class InvertedResidual(nn.Module):
-    """Sandler et al., arXiv 1801.04381, table 1."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
-        super().__init__()
-        hidden = inputs * expansion
-        layers: list[nn.Module] = []
-        if expansion > 1:
-            layers.append(conv_bn(nn.Conv2d(inputs, hidden, 1, bias=False), nn.ReLU6()))
-        spatial = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False)
-        last = nn.Conv2d(hidden, outputs, 1, bias=False)
-        self.conv = nn.Sequential(*layers, conv_bn(spatial, nn.ReLU6()), *conv_bn(last))
-        self.adds = stride == 1 and inputs == outputs
-
-    def forward(self, x):
-        return x + self.conv(x) if self.adds else self.conv(x)
-
-
-class MobileNetV2(nn.Module):
-    def __init__(self):
-        super().__init__()
-        table = [
-            (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
-            (6, 160, 3, 2), (6, 320, 1, 1),
-        ]  # fmt: skip
-        layers: list[nn.Module] = [conv_bn(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.ReLU6())]
-        inputs = 32
-        for expansion, outputs, count, stride in table:
-            for i in range(count):
-                step = stride if i == 0 else 1
-                layers.append(InvertedResidual(inputs, outputs, step, expansion))
-                inputs = outputs
-        layers.append(conv_bn(nn.Conv2d(inputs, 1280, 1, bias=False), nn.ReLU6()))
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000))
-
-    def forward(self, x):
-        return self.classifier(self.features(x).mean((2, 3)))
 
 
 class Permute(nn.Module):
@@ -193,10 +167,10 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvNeXt(nn.Module):
-    def __init__(self):
+    def __init__(self, width: int = 96, depth: int = 9):
         super().__init__()
-        widths, depths = [96, 192, 384, 768], [3, 3, 9, 3]
-        layers = [nn.Sequential(nn.Conv2d(3, 96, 4, 4), ChannelNorm(96, 1e-6))]
+        widths, depths = [width, 2 * width, 4 * width, 8 * width], [3, 3, depth, 3]
+        layers = [nn.Sequential(nn.Conv2d(3, width, 4, 4), ChannelNorm(width, 1e-6))]
         for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             if i:
                 before = widths[i - 1]
@@ -204,7 +178,10 @@ class ConvNeXt(nn.Module):
                 layers.append(nn.Sequential(ChannelNorm(before, 1e-6), halve))
             layers.append(nn.Sequential(*(ConvNeXtBlock(width) for _ in range(depth))))
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(ChannelNorm(768, 1e-6), nn.Flatten(), nn.Linear(768, 1000))
+        last = widths[-1]
+        self.classifier = nn.Sequential(
+            ChannelNorm(last, 1e-6), nn.Flatten(), nn.Linear(last, 1000)
+        )
 
     def forward(self, x):
         return self.classifier(self.features(x).mean((2, 3), keepdim=True))
@@ -214,10 +191,28 @@ ARCHITECTURES = {
     "resnet18": (lambda: ResNet([2, 2, 2, 2], 1), 11_689_512),
     "resnet50": (lambda: ResNet([3, 4, 6, 3], 4), 25_557_032),
     "resnet101": (lambda: ResNet([3, 4, 23, 3], 4), 44_549_160),
-    "densenet121": (DenseNet, 7_978_856),
+    "densenet121": (lambda: DenseNet([6, 12, 24, 16]), 7_978_856),
     "mobilenet_v2": (MobileNetV2, 3_504_872),
     "convnext_tiny": (ConvNeXt, 28_589_128),
+    "squeezenet1_1": (SqueezeNet, 1_235_496),
+    "efficientnet_b0": (EfficientNet, 5_288_548),
+    "mobilenet_v3_large": (MobileNetV3, 5_483_032),
+    "shufflenet_v2_x1_0": (ShuffleNet, 2_278_604),
+    "mnasnet1_0": (MNASNet, 4_383_312),
+    "regnet_y_400mf": (RegNet, 4_344_144),
+    "resnext50_32x4d": (lambda: ResNet([3, 4, 6, 3], 4, 2, 32), 25_028_904),
 }
+BY_KEYS = {
+    "resnet34": (lambda: ResNet([3, 4, 6, 3], 1), 21_797_672),
+    "resnet152": (lambda: ResNet([3, 8, 36, 3], 4), 60_192_808),
+    "wide_resnet50_2": (lambda: ResNet([3, 4, 6, 3], 4, 2), 68_883_240),
+    "densenet169": (lambda: DenseNet([6, 12, 32, 32]), 14_149_480),
+    "densenet201": (lambda: DenseNet([6, 12, 48, 32]), 20_013_928),
+    "convnext_small": (lambda: ConvNeXt(96, 27), 50_223_688),
+    "convnext_base": (lambda: ConvNeXt(128, 27), 88_591_464),
+    "vgg16_bn": (VGG16, 138_365_992),
+}
+"""Those that are large, and compute what others here do."""
 SPLIT_COUNTS = {
     "resnet18": 3_331_904,
     "resnet50": 18_280_128,
@@ -251,7 +246,7 @@ def fill(model: nn.Module) -> nn.Module:
 
 
 def test_every_architecture_is_compared():
-    assert {p.stem for p in (ROOT / "architectures").glob("*.yaml")} == set(ARCHITECTURES)
+    assert {p.stem for p in (ROOT / "architectures").glob("*.yaml")} == {*ARCHITECTURES, *BY_KEYS}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -269,6 +264,40 @@ def test_same_keys_and_outputs_as_the_definition(name):
         found, wanted = model(x), reference(x)
     assert wanted.std() > 0.01, "the weights make all images look the same"
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_norms_are_those_of_the_definition(name):
+    with torch.device("meta"):
+        reference = dict(ARCHITECTURES[name][0]().named_modules())
+    model = build_skeleton(load_spec(ROOT / f"architectures/{name}.yaml"))
+    for path, layer in model.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert (layer.eps, layer.momentum) == (reference[path].eps, reference[path].momentum)
+
+
+def test_depth_is_left_out_as_published():
+    """EfficientNet counts the blocks that add nothing, too; ConvNeXt ends at the rate."""
+
+    def rates(name):
+        nodes = load_spec(ROOT / f"architectures/{name}.yaml").graph.nodes
+        return [n.op.rate for n in nodes if n.op.op == "stochastic_depth"]
+
+    adding = [2, 4, 6, 7, 9, 10, 12, 13, 14]
+    assert rates("efficientnet_b0") == pytest.approx([0.2 * i / 16 for i in adding])
+    assert rates("convnext_base") == pytest.approx([0.5 * i / 35 for i in range(36)])
+    assert rates("convnext_small")[-1] == 0.4 and rates("convnext_tiny")[-1] == 0.1
+
+
+@pytest.mark.parametrize("name", BY_KEYS)
+def test_same_keys_and_shapes_as_the_definition(name):
+    definition, count = BY_KEYS[name]
+    with torch.device("meta"):
+        reference = definition()
+    model = build_skeleton(load_spec(ROOT / f"architectures/{name}.yaml"))
+    expected = {key: value.shape for key, value in reference.state_dict().items()}
+    assert {key: value.shape for key, value in model.state_dict().items()} == expected
+    assert num_params(model) == count
 
 
 PAPER = [(name, "split") for name in SPLIT_COUNTS] + [(name, "full") for name in FULL_COUNTS]
@@ -291,7 +320,7 @@ def test_the_papers_models_differ_in_all_spatial_convolutions_of_stride_1(name, 
             assert (node.op.kind == "implicit_frequency") == expected, node.path
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", SPLIT_COUNTS)
 def test_everywhere_means_every_convolution_and_the_same_shapes(name):
     ordinary = load_spec(ROOT / f"architectures/{name}.yaml").graph.nodes
     everywhere = load_spec(ROOT / f"everywhere/{name}.yaml").graph.nodes
@@ -304,4 +333,4 @@ def test_everywhere_means_every_convolution_and_the_same_shapes(name):
 def test_every_paper_spec_is_compared():
     found = {p.stem for p in (ROOT / "paper").glob("*.yaml")}
     assert found == {f"{name}_{variant}" for name, variant in PAPER}
-    assert {p.stem for p in (ROOT / "everywhere").glob("*.yaml")} == set(ARCHITECTURES)
+    assert {p.stem for p in (ROOT / "everywhere").glob("*.yaml")} == set(SPLIT_COUNTS)

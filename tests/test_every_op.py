@@ -52,6 +52,7 @@ CASES: dict[str, list[dict]] = {
     "batch_norm": [{}, {"affine": False, "momentum": 0.5, "eps": 1e-3}],
     "layer_norm": [{}, {"affine": False}],
     "group_norm": [{"num_groups": 2}, {"num_groups": 1, "affine": False}],
+    "grn": [{}, {"eps": 1e-3}],
     "leaky_relu": [{}, {"negative_slope": 0.5}],
     "gelu": [{}, {"approximate": "tanh"}],
     "dropout": [{}, {"p": 0.2, "per_channel": True}],
@@ -67,6 +68,8 @@ CASES: dict[str, list[dict]] = {
         {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
         {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True},
     ],
+    "adaptive_avg_pool": [{"output_size": 3}, {"output_size": [9, 1]}],
+    "adaptive_max_pool": [{"output_size": 3}, {"output_size": [2, 4]}],
     "linear": [
         {"out_features": 5},
         {"out_features": 1, "bias": False},

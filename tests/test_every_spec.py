@@ -15,6 +15,7 @@ from nifbuild.ablate.plan import make_plan
 from nifbuild.ablate.search_plan import ends_plan
 from nifbuild.spec.ablation import load_study
 from nifbuild.spec.data_file import load_data_spec
+from nifbuild.spec.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1] / "specs"
 SPECS = sorted(ROOT.rglob("*.yaml"))
@@ -22,11 +23,13 @@ STUDIES = [path for path in SPECS if path.parent.name == "ablations"]
 SEARCHES = [path for path in STUDIES if path.stem == "search"]
 GRIDS = [path for path in STUDIES if path not in SEARCHES]
 DATA = [path for path in SPECS if path.parent.name == "data"]
-MODELS = [path for path in SPECS if path not in (*STUDIES, *DATA)]
+RECIPES = [path for path in SPECS if path.parent.name == "recipes"]
+MODELS = [path for path in SPECS if path not in (*STUDIES, *DATA, *RECIPES)]
 
 
 def test_the_specs_are_found():
     assert len(MODELS) >= 14 and len(DATA) >= 4 and len(STUDIES) >= 6
+    assert len(RECIPES) >= 4
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda p: p.name)
@@ -95,6 +98,12 @@ def test_forward_and_backward_at_a_small_size(path):
     logits.square().mean().backward()
     gradients = [p.grad for p in model.parameters()]
     assert all(g is not None and g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
+def test_recipes(path):
+    recipe = load_recipe(path)
+    assert recipe is not None and recipe.epochs >= 90
 
 
 def test_resnet18_nif_differs_in_thirteen_filters():

@@ -59,7 +59,7 @@ def test_specs_of_the_language_page(text, errors, tmp_path):
 
 
 def test_the_page_has_the_networks_that_it_promises():
-    assert len(BLOCKS) == PAGE.count("```yaml") == 8
+    assert len(BLOCKS) == PAGE.count("```yaml") == 10
     assert sum(1 for _, errors in BLOCKS if errors) == PAGE.count("```text") == 1
 
 

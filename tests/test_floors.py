@@ -162,6 +162,8 @@ def test_an_op_may_import_what_it_builds():
         ["schema"],
         ["resolve", "specs/resnet18.yaml"],
         ["resolve", "specs/resnet18.yaml", "--explain", "conv1.stride"],
+        ["explain"],
+        ["explain", "conv"],
         ["bench", "--help"],
         ["ablate", "run", "--help"],
         ["validate", "specs/ablations/digits.yaml"],

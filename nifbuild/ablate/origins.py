@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nifbuild.ablate.cells import UNKNOWN, Origin
 from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.data import HubData
+from nifbuild.spec.ops import installed
 from nifbuild.spec.study import Study
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ def versions() -> dict[str, str]:
     from nifbuild.machine import VERSION
 
     torch = ".".join(version("torch").split(".")[:2])
-    return {"nifbuild": VERSION, "torch": torch, "code": code_fingerprint()}
+    code = code_fingerprint()
+    if installed.LOADED:  # ops of other packages compute, too
+        parts = "\0".join((code, *installed.code_fingerprints()))
+        code = hashlib.sha256(parts.encode()).hexdigest()[:16]
+    return {"nifbuild": VERSION, "torch": torch, "code": code}
 
 
 def origins(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from nifbuild.ablate.cells import CellDirectory
 from nifbuild.ablate.worker import BUSY, run_cell
 from nifbuild.machine.launch import stop_signals
+from nifbuild.machine.processes import available_cores
 
 _SAVING_SECONDS = 120.0
 """How long a cell that is asked to stop may take to save a checkpoint."""
@@ -42,13 +43,6 @@ class Outcome:
 
     state: State
     reason: str = ""
-
-
-def available_cores() -> int:
-    """Processors that this process may use: a cluster's scheduler may leave it fewer than all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def threads_for(workers: int) -> int:

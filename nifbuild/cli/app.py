@@ -14,6 +14,7 @@ from nifbuild.cli import (
     bench,
     diff,
     evaluate,
+    explain,
     export,
     graph,
     inspect,
@@ -93,6 +94,7 @@ def _options_of_all_commands(
 _commands: dict[str, Callable[..., None]] = {
     "specs": specs.specs,
     "new": new.new,
+    "explain": explain.explain,
     "validate": as_typed(validate.validate),
     "resolve": as_typed(resolve.resolve),
     "inspect": inspect.inspect,

@@ -25,13 +25,13 @@ def resolve(
 ) -> None:
     """Print the spec written out: nothing left to extend, substitute, repeat or patch."""
     with loading():
-        from nifbuild.spec.explain import explain
+        from nifbuild.spec.origins import origins
         from nifbuild.spec.resolve import load_spec
 
     resolved = load_spec(spec, data=data, overrides=overrides)
     if path is None:
         typer.echo(resolved.text, nl=False)
         return
-    for origin in explain(resolved, path):
+    for origin in origins(resolved, path):
         for line in str(origin).splitlines():
             say(line)

@@ -6,7 +6,7 @@ from nifbuild.machine.options import JsonOption
 
 
 def specs(json_output: JsonOption = False) -> None:
-    """List the specs, data sets and studies that come with nifbuild.
+    """List the specs, data sets, recipes and studies that come with nifbuild.
 
     Their names stand for files in every command, in `extends:` and in studies.
     """

@@ -22,14 +22,15 @@ def validate(
 ) -> None:
     """Check specs: structure, values and shapes. All problems at once, each with its place.
 
-    A file that holds nothing but a `data` section is checked as data, and one with a `matrix` as a
-    study, in all its variants, or with a `search`, at the ends of its ranges. Exit code
-    2 if anything is wrong.
+    A file that holds nothing but a `data` section is checked as data, one that only says how to
+    train as a recipe, one with a `matrix` as a study, in all its variants, and one with a `search`
+    at the ends of its ranges. Exit code 2 if anything is wrong.
     """
     with loading():
         from nifbuild.errors import Problem, SpecError
         from nifbuild.spec.ablation import is_study, load_study
         from nifbuild.spec.data_file import load_data_spec
+        from nifbuild.spec.recipe import load_recipe
         from nifbuild.spec.resolve import load_spec
 
     problems: list[Problem] = []
@@ -49,6 +50,10 @@ def validate(
             data_spec = load_data_spec(path)
             if data_spec is not None:
                 lines.append(f"{path}: ok, a data section")
+                continue
+            recipe = load_recipe(path)
+            if recipe is not None:
+                lines.append(f"{path}: ok, a recipe of {recipe.epochs} epochs")
                 continue
             resolved = load_spec(path, data=data, overrides=overrides)
             graph = resolved.graph

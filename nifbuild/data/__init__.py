@@ -3,7 +3,7 @@
 `open_data(spec)` finds rows, classes and splits without decoding an image; `Catalog.load` gives
 sets of images; `Preprocess` turns their batches into what a model takes. Reading order: `sources`
 (and `folders`, `hub`; they share `listing`, `table_cache`), `columns`, `splits`, `catalog`,
-`decode`, `images`, `augment`.
+`decode` (and `crops`, `modes`), `images`, `augment`, `batches`.
 """
 
 from nifbuild.data.augment import Preprocess

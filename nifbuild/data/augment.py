@@ -1,9 +1,11 @@
 """From batches of bytes to what a model takes: random changes, then normalisation.
 
+A random part of the full image was cut out before, where it was decoded: see `crops`.
+
 Everything works on whole batches where they lie. Random numbers come from the CPU's generator,
 seeded for each batch and put back afterwards, so that a seed means the same changes on every
 device, and nothing else notices. Moving pixels (crop, flip) is done on bytes: it is exact, and a
-quarter of the memory traffic. Kornia resamples and erases; it is imported when first needed.
+quarter of the memory traffic. Kornia turns and erases; it is imported when first needed.
 """
 
 from collections.abc import Iterator
@@ -15,16 +17,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nifbuild.data.randaugment import randaugment
-from nifbuild.spec.data import Augment
+from nifbuild.spec.augment import Augment
 
 Bytes = UInt8[Tensor, "batch channels height width"]
 Images = Float32[Tensor, "batch channels height width"]
 Classes = Int64[Tensor, " batch"]
 Targets = Float32[Tensor, "batch classes"]
 
-_ASPECT_RATIOS = (3 / 4, 4 / 3)
 _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_RATIOS = (0.3, 3.3)
+
+
+def scaled(images: Bytes) -> Images:
+    """Bytes as numbers of which black is 0 and white is 1."""
+    return images.float() / 255
+
+
+def normalized(
+    pixels: Images, mean: Float32[Tensor, "channels 1 1"], std: Float32[Tensor, "channels 1 1"]
+) -> Images:
+    """Pixels of which white is 1, less each channel's mean, over its standard deviation."""
+    return (pixels - mean) / std
 
 
 class Preprocess:
@@ -57,7 +70,7 @@ class Preprocess:
 
     def eval(self, images: Bytes) -> Images:
         """Normalises images [batch, channels, height, width]; the result lies on their device."""
-        return self._normalized(images.float() / 255)
+        return self._normalized(scaled(images))
 
     def train(self, images: Bytes, labels: Classes, seed: int) -> tuple[Images, Classes | Targets]:
         """Changes and normalises images at random.
@@ -77,9 +90,7 @@ class Preprocess:
                 images = random_crop(images, augment.crop)
             if augment.flip:
                 images = random_flip(images, augment.flip)
-            pixels = images.float() / 255
-            if augment.resized_crop is not None:
-                pixels = random_resized_crop(pixels, augment.resized_crop)
+            pixels = scaled(images)
             if augment.randaugment is not None:
                 pixels = randaugment(pixels, augment.randaugment)
             pixels = self._normalized(pixels)
@@ -95,7 +106,7 @@ class Preprocess:
 
     def _normalized(self, pixels: Images) -> Images:
         self._mean, self._std = self._mean.to(pixels.device), self._std.to(pixels.device)
-        return (pixels - self._mean) / self._std
+        return normalized(pixels, self._mean, self._std)
 
 
 @contextmanager
@@ -122,25 +133,13 @@ def random_flip(images: Bytes, probability: float) -> Bytes:
     return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
 
 
-def random_resized_crop(pixels: Images, area: tuple[float, float]) -> Images:
-    """Enlarges a random part of each image, of a share of its area and an aspect near its own."""
-    from kornia.augmentation import RandomResizedCrop
-
-    height, width = pixels.shape[-2:]
-    ratios = (_ASPECT_RATIOS[0] * width / height, _ASPECT_RATIOS[1] * width / height)
-    return _tensor(RandomResizedCrop((height, width), scale=area, ratio=ratios)(pixels))
-
-
 def random_erasing(pixels: Images, probability: float) -> Images:
     """Sets a random rectangle of some of the images to 0, the mean colour of normalised images."""
     from kornia.augmentation import RandomErasing
 
-    return _tensor(RandomErasing(_ERASED_AREA, _ERASED_RATIOS, 0.0, p=probability)(pixels))
-
-
-def _tensor(value: object) -> Tensor:
-    assert isinstance(value, Tensor)
-    return value
+    erased = RandomErasing(_ERASED_AREA, _ERASED_RATIOS, 0.0, p=probability)(pixels)
+    assert isinstance(erased, Tensor)
+    return erased
 
 
 def mixup(pixels: Images, targets: Targets, alpha: float) -> tuple[Images, Targets]:

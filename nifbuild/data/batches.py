@@ -1,13 +1,15 @@
 """Data loaders, prepared so that a batch holds the same images on any number of processes."""
 
 import signal
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from nifbuild.data import ImageSet
+from nifbuild.data import ImageData, ImageSet
+from nifbuild.data.crops import RandomCrops
 from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.training import TrainSpec
@@ -16,6 +18,20 @@ if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
 T = TypeVar("T")
+
+_FORKS = sys.platform == "linux"
+"""Whether a worker may begin as a copy of this process. Elsewhere, and by default in a process that
+was itself not forked from the one that has started it, it would load torch anew, for seconds."""
+
+
+def training_images(data: ImageData, resolved: "Resolved") -> ImageSet:
+    """The training images, cut at random where the spec says so: fixed by the run's seed."""
+    images = data.splits["train"]
+    assert resolved.spec.data is not None
+    crop = resolved.spec.data.augment.resized_crop
+    if crop is None:
+        return images
+    return images.cropped(RandomCrops(crop.scale, crop.ratio, resolved.spec.train.seed))
 
 
 def training_batches(
@@ -50,6 +66,20 @@ def evaluation_batches(
             )
         )
     return _prepared(images, batch_size, workers, accelerator, training=False)
+
+
+def epoch_batches(batches: Any, epoch: int, done: int, accelerator: Accelerator) -> Any:
+    """The training batches of an epoch, in its order, but for the first ones.
+
+    Args:
+        batches: What `training_batches` gave.
+        epoch: Counted from 0.
+        done: So many batches are left out.
+        accelerator: That of `batches`.
+    """
+    batches.dataset.set_epoch(epoch)
+    batches.set_epoch(epoch)  # before skipping: the copy that skips keeps the epoch it finds
+    return accelerator.skip_first_batches(batches, done) if done else batches
 
 
 def micro_batch_size(spec: TrainSpec) -> int:
@@ -114,6 +144,8 @@ def _prepared(
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=accelerator.device.type == "cuda",
+        persistent_workers=workers > 0,
+        multiprocessing_context="fork" if workers and _FORKS else None,
         worker_init_fn=_ignore_signals if workers else None,
     )
     return accelerator.prepare_data_loader(loader)

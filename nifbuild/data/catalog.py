@@ -1,6 +1,5 @@
 """From a source to sets of images: what is there, then decoding it."""
 
-import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,6 +35,8 @@ from nifbuild.spec.data import CommonData, DataSpec, Table
 from nifbuild.spec.splits import Role
 
 MEMORY_BYTES = 2 * 2**30
+MOST_WORKERS = 32
+"""Of `workers: auto`: each holds some batches, and more of them feed no single device."""
 STATISTICS_IMAGES = 10_000
 _NAMED_PROBLEMS = 10
 
@@ -113,6 +114,7 @@ class Catalog:
         channels: Literal[1, 3],
         size: tuple[int, int],
         progress: Progress = lambda done, of: None,
+        cores: int = 1,
     ) -> ImageData:
         """Decodes the images, or prepares for decoding them while training.
 
@@ -120,6 +122,7 @@ class Catalog:
             channels: 1 for gray, 3 for red, green and blue; images of the other kind are converted.
             size: Height and width in pixels.
             progress: Told how far long work has come.
+            cores: Processors that this process has for decoding.
 
         Raises:
             SpecError: `normalize` has another number of channels.
@@ -128,18 +131,15 @@ class Catalog:
         """
         spec = self.spec
         fixed = _fixed_statistics(spec, channels)  # fails before the long work
-        decoder = Decoder(channels, size[0], size[1], spec.resize, spec.interpolation)
-        in_memory = spec.in_memory
-        if in_memory == "auto":
-            images = sum(self.sizes.values())
-            in_memory = images * channels * size[0] * size[1] <= MEMORY_BYTES
-        threads = min(spec.workers, _processors())
+        decoder = Decoder.of(spec, channels, size)
+        held = self._held(channels * size[0] * size[1])
+        threads = min(cores, MOST_WORKERS if spec.workers == "auto" else spec.workers)
         loading = _Loading(decoder, spec, threads, _Counter(progress, sum(self.sizes.values())))
         splits: dict[Role, ImageSet] = {}
         problems: list[Problem] = []
         for role, source in self.sources.items():
             try:
-                splits[role] = loading.in_memory(source) if in_memory else loading.lazy(source)
+                splits[role] = loading.in_memory(source) if role in held else loading.lazy(source)
             except RunError as error:  # the other splits are read nevertheless, to tell of all
                 problems += error.problems
         if problems:
@@ -152,9 +152,18 @@ class Catalog:
             std,
             loading.unreadable,
             self.fingerprint,
-            workers=0 if in_memory else threads,
+            workers=threads,
             notes=self.notes,
         )
+
+    def _held(self, image_bytes: int) -> set[Role]:
+        """The splits that are decoded once and held in memory."""
+        if self.spec.in_memory != "auto":
+            return set(self.sources) if self.spec.in_memory else set()
+        # Parts of training images are cut from the full ones, which may be of any size.
+        crops = self.spec.augment.resized_crop is not None
+        small = {role: size for role, size in self.sizes.items() if not (crops and role == "train")}
+        return set(small) if sum(small.values()) * image_bytes <= MEMORY_BYTES else set()
 
 
 class _Counter:
@@ -184,11 +193,11 @@ class _Loading:
         )
         assert images is not None
         if not failures:
-            return MemoryImages(source, images)
+            return MemoryImages(source, self.decoder, images)
         readable = self._readable(source, failures)
         keep = torch.ones(len(source), dtype=torch.bool)
         keep[list(failures)] = False
-        return MemoryImages(readable, images[keep])
+        return MemoryImages(readable, self.decoder, images[keep])
 
     def lazy(self, source: Source) -> ImageSet:
         """A set that decodes on demand.
@@ -313,10 +322,3 @@ def _fixed_statistics(
         for values in (spec.normalize.mean, spec.normalize.std)
     )
     return mean, std
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _TRIED_PATHS = 10
 _USUAL: dict[str, tuple[str, ...]] = {
     "image": ("image", "img", "images", "picture", "pixels"),
-    "label": ("label", "labels", "class", "target", "category", "y"),
+    "label": ("label", "labels", "class", "cls", "target", "category", "y"),
 }
 _MEANS = {
     "image": "images (an Image feature, bytes, or paths)",

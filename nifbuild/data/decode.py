@@ -16,7 +16,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from nifbuild.errors import Problem, RunError
+from nifbuild.data.crops import Box, Choose, Size, central_box, scaled_size, seen_part
+from nifbuild.data.modes import of_mode
+from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.spec.data import CommonData
+from nifbuild.spec.document import RunSpec
 
 Cell = Mapping[str, Any] | bytes | str | None
 """What a row holds: encoded bytes, a path, or a mapping with `bytes` and `path`.
@@ -64,7 +68,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _FIRST_SIDEWAYS = 5
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+_MIRRORED = ((2, 3, 6, 7), (3, 4, 7, 8))
+"""Those whose left edge was a right or a lower one as stored, and the same for the upper edge."""
 # A JPEG decoder can shrink by 2, 4 or 8 for little time. Twice the wanted size is left to proper
 # resampling, after which the difference from a full decode is at most a few of 255 steps.
 _DRAFT_MARGIN = 2
@@ -100,6 +105,36 @@ class UnreadableImageError(RunError):
 
 
 @dataclass(frozen=True)
+class _Loaded:
+    """An upright image, which the decoder may have shrunk.
+
+    Attributes:
+        image: What there is of it.
+        full: Its full size.
+        reduced: This over the size of what there is.
+        origin: Where its left and upper edge are there: where a last pixel stands for fewer than
+            `reduced`, and is the first one once upright, they are within that.
+    """
+
+    image: Image.Image
+    full: Size
+    reduced: int = 1
+    origin: tuple[float, float] = (0.0, 0.0)
+
+    def resized(self, box: Box, size: Size, resampling: Image.Resampling) -> Image.Image:
+        """A part of the full image, scaled as if there were nothing beyond its edges."""
+        left, top, right, bottom = (
+            start + edge / self.reduced for start, edge in zip(self.origin * 2, box, strict=True)
+        )
+        whole = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+        image = self.image
+        if whole != (0, 0, *image.size):
+            image = image.crop(whole)
+        inner = (left - whole[0], top - whole[1], right - whole[0], bottom - whole[1])
+        return image.resize(size, resampling, box=inner)
+
+
+@dataclass(frozen=True)
 class Decoder:
     """Turns encoded images into pixels.
 
@@ -113,6 +148,7 @@ class Decoder:
         width: Of the result, in pixels.
         resize: `crop` covers the size and cuts the centre out, `stretch` ignores the aspect ratio.
         interpolation: A name of Pillow's filters; they average where the image shrinks.
+        crop_share: The size as a share of the one that is covered before the centre is cut out.
     """
 
     channels: Literal[1, 3]
@@ -120,16 +156,29 @@ class Decoder:
     width: int
     resize: Literal["crop", "stretch"] = "crop"
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    crop_share: float = 1.0
 
-    def __call__(self, cell: Cell) -> UInt8[np.ndarray, "channels height width"]:
+    @classmethod
+    def of(cls, data: CommonData, channels: Literal[1, 3], size: tuple[int, int]) -> "Decoder":
+        """What a spec says of decoding, for images of this height and width."""
+        return cls(channels, *size, data.resize, data.interpolation, data.crop_share)
+
+    def __call__(
+        self, cell: Cell, choose: Choose | None = None
+    ) -> UInt8[np.ndarray, "channels height width"]:
         """The pixels of an image.
+
+        Args:
+            cell: What a row holds.
+            choose: The part of the upright image that is scaled to the size. None: as `resize` and
+                `crop_share` say.
 
         Raises:
             ValueError: It cannot be read; the message says why.
         """
         try:
-            with _open(cell) as image:
-                return self._pixels(image)
+            with opened(cell) as image:
+                return self._pixels(self._upright(image, choose), choose)
         except UnidentifiedImageError as error:  # its own text has an address in memory
             raise ValueError(f"cannot identify image file: none of {readable()}") from error
         except OSError as error:
@@ -139,46 +188,98 @@ class Decoder:
             # EOFError, DecompressionBombError and more, none of them documented.
             raise ValueError(str(error) or type(error).__name__) from error
 
-    def _pixels(self, image: Image.Image) -> UInt8[np.ndarray, "channels height width"]:
+    def part(
+        self, pixels: UInt8[np.ndarray, "channels height width"], choose: Choose
+    ) -> UInt8[np.ndarray, "channels height width"]:
+        """A part of an image that is decoded already, scaled to the size."""
+        stored = pixels[0] if self.channels == 1 else pixels.transpose(1, 2, 0)
+        image = Image.fromarray(np.ascontiguousarray(stored))
+        return self._pixels(_Loaded(image, image.size), choose)
+
+    def _upright(self, image: Image.Image, choose: Choose | None) -> _Loaded:
         mode = "L" if self.channels == 1 else "RGB"
-        image.draft(mode, self._draft_size(image.size, self._stored_size(_orientation(image))))
+        stored, sideways = image.size, _orientation(image) >= _FIRST_SIDEWAYS
+        smallest = self._draft_size(stored[::-1] if sideways else stored, choose)
+        drafted = image.draft(mode, smallest[::-1] if sideways else smallest)
         image.load()
         # Of some formats Pillow turns the pixels itself while it loads them, and then says so.
         orientation = _orientation(image)
-        image = self._resized(_converted(image, mode), self._stored_size(orientation))
+        loaded = of_mode(image, mode)
         if orientation in _UPRIGHT:
-            image = image.transpose(_UPRIGHT[orientation])
+            loaded = loaded.transpose(_UPRIGHT[orientation])
+        reduced = 1 if drafted is None else round(stored[0] / drafted[1][2])
+        if reduced == 1:
+            return _Loaded(loaded, loaded.size)
+        full = stored[::-1] if sideways else stored
+        across, down = (
+            have - length / reduced if orientation in mirrored else 0.0
+            for have, length, mirrored in zip(loaded.size, full, _MIRRORED, strict=True)
+        )
+        return _Loaded(loaded, full, reduced, (across, down))
+
+    def _draft_size(self, full: Size, choose: Choose | None) -> Size:
+        """The smallest size that decoding the whole image may give for the result."""
+        scaled: tuple[float, float] = self._scaled_size(full)
+        if choose is not None:
+            left, top, right, bottom = choose(full)
+            scaled = (
+                full[0] * self.width / (right - left),
+                full[1] * self.height / (bottom - top),
+            )
+        width, height = (math.ceil(length * _DRAFT_MARGIN) for length in scaled)
+        return width, height
+
+    def _scaled_size(self, full: Size) -> Size:
+        stretch = self.resize == "stretch"
+        return scaled_size(full, (self.width, self.height), self.crop_share, stretch=stretch)
+
+    def _pixels(
+        self, loaded: _Loaded, choose: Choose | None
+    ) -> UInt8[np.ndarray, "channels height width"]:
+        wanted, resampling = (self.width, self.height), _RESAMPLING[self.interpolation]
+        if choose is not None:
+            image = loaded.resized(choose(loaded.full), wanted, resampling)
+        else:
+            box, size = seen_part(loaded.full, self._scaled_size(loaded.full), wanted)
+            image = loaded.resized(box, size, resampling)
+            if size != wanted:
+                image = image.crop(central_box(size, wanted))
         pixels = np.asarray(image)
         return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
 
-    def _stored_size(self, orientation: int) -> tuple[int, int]:
-        """Width and height of the result before it is brought upright."""
-        sideways = orientation >= _FIRST_SIDEWAYS
-        return (self.height, self.width) if sideways else (self.width, self.height)
 
-    def _draft_size(self, given: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-        """The smallest (width, height) that decoding may give for a result of the wanted one."""
-        scales = [want / have for want, have in zip(wanted, given, strict=True)]
-        if self.resize == "crop":
-            scales = [max(scales)] * 2
-        width, height = (
-            math.ceil(have * scale * _DRAFT_MARGIN)
-            for have, scale in zip(given, scales, strict=True)
+def decoder_for(spec: RunSpec, size: tuple[int, int] | None = None) -> Decoder:
+    """How a spec wants images decoded: as for evaluation, so for prediction and once exported.
+
+    Args:
+        spec: Whatever it does not say of data has its default.
+        size: Height and width in pixels. None: the model's.
+
+    Raises:
+        SpecError: The model takes images of neither 1 nor 3 channels.
+    """
+    data = spec.data or CommonData()
+    return Decoder.of(data, colours(spec.input.channels), size or spec.input.size)
+
+
+def colours(channels: int) -> Literal[1, 3]:
+    """The channels of a model's input, once they are known to be those of images.
+
+    Raises:
+        SpecError: They are not.
+    """
+    if channels == 1:
+        return 1
+    if channels == 3:
+        return 3
+    raise SpecError(
+        Problem(
+            f"the model takes {channels} channels, and images have 1 or 3",
+            path="input.channels",
+            fix="use 1 (gray) or 3 (colour): images are converted as needed",
+            code="channels",
         )
-        return width, height
-
-    def _resized(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        if image.size == size:
-            return image
-        box = (0.0, 0.0, float(image.width), float(image.height))
-        if self.resize == "crop":
-            scale = min(image.width / size[0], image.height / size[1])
-            width, height = size[0] * scale, size[1] * scale
-            left, top = (image.width - width) / 2, (image.height - height) / 2
-            # Rounding may put the far edge beyond the image, which Pillow refuses.
-            right, bottom = min(left + width, image.width), min(top + height, image.height)
-            box = (left, top, right, bottom)
-        return image.resize(size, _RESAMPLING[self.interpolation], box=box)
+    )
 
 
 @functools.cache
@@ -201,7 +302,12 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(end for end, kind in Image.registered_extensions().items() if kind in formats)
 
 
-def _open(cell: Cell) -> Image.Image:
+def opened(cell: Cell) -> Image.Image:
+    """The image, not loaded yet, of a kind that Pillow decodes itself.
+
+    Raises:
+        Exception: Of many kinds; see `Decoder`, which says why an image cannot be read.
+    """
     if not isinstance(cell, Mapping):
         cell = {"bytes" if isinstance(cell, bytes) else "path": cell}
     encoded, path = cell.get("bytes"), cell.get("path")
@@ -235,38 +341,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken metadata, of which there are as many kinds, around sound pixels
         return 1
-
-
-def _converted(image: Image.Image, mode: str) -> Image.Image:
-    """The image, loaded, in the mode `L` or `RGB`."""
-    # Pillow scales the gray levels of a PGM file of more than 8 bits to 16.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        image = _of_eight_bits(image)
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"its values (Pillow's mode {image.mode}) have no defined white")
-    elif image.has_transparency_data:
-        if image.mode == "La":
-            image = image.convert("LA")  # Pillow has no direct way
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
-    elif image.mode == "LAB":
-        image = image.convert("RGB")  # Pillow has no direct way to gray
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _of_eight_bits(image: Image.Image) -> Image.Image:
-    """An image of gray levels of up to 16 bits, scaled to 8."""
-    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
-    white = 2 ** tags.get(_TIFF_BITS, (16,))[0] - 1
-    wide = np.asarray(image).astype(np.uint32)
-    levels = ((wide * 255 + white // 2) // white).astype(np.uint8)
-    if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow sees to it up to 8 bits only
-        levels = 255 - levels
-    transparent = image.info.get("transparency")
-    if transparent is not None:
-        levels[wide == transparent] = 255
-    return Image.fromarray(levels)
 
 
 def cell_name(cell: Cell) -> str:

@@ -35,6 +35,8 @@ def read_hub(spec: HubData) -> "dict[str, datasets.Dataset]":
         return _load(spec, revision=None, folder=folder)
     if _reachable(spec):
         return _load(spec, revision=spec.revision)
+    if spec.streaming is not None:
+        raise RunError(_unreachable(spec, ", which `streaming` needs"))
     with _only_cached():
         try:
             cached = datasets.load_dataset_builder(spec.id, name=spec.config).hash
@@ -106,6 +108,8 @@ def _load(
     # Of a data set of the hub, the revision tells what the cache has.
     cache = None if folder is None else _local_cache(spec, folder)
     try:
+        if spec.streaming is not None:
+            return _first_rows(spec, revision, folder, spec.streaming)
         return dict(
             datasets.load_dataset(
                 str(folder or spec.id), name=spec.config, revision=revision, cache_dir=cache
@@ -114,6 +118,27 @@ def _load(
     except Exception as error:
         # `datasets` documents none of what it raises, and passes on what its readers raise.
         raise _unusable(spec, error) from error
+
+
+def _first_rows(
+    spec: HubData, revision: str | None, folder: Path | None, number: int
+) -> "dict[str, datasets.Dataset]":
+    """So many rows of each split that is used; images stay encoded."""
+    import datasets
+
+    found = datasets.load_dataset(
+        str(folder or spec.id), name=spec.config, revision=revision, streaming=True
+    )
+    used = set(spec.splits.roles(found).values())
+    tables = {}
+    for name, rows in found.items():
+        if name not in used:
+            continue
+        for column, feature in (rows.features or {}).items():
+            if isinstance(feature, datasets.Image):
+                rows = rows.cast_column(column, datasets.Image(decode=False))
+        tables[name] = datasets.Dataset.from_list(list(rows.take(number)), rows.features)
+    return tables
 
 
 def _local_cache(spec: HubData, folder: Path) -> str:

@@ -1,12 +1,14 @@
 """Sets of images, from which a data loader takes whole batches."""
 
+import copy
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nifbuild.data.crops import Choose, RandomCrops
 from nifbuild.data.decode import Cell, Decoder, UnreadableImageError, cell_name, quiet_pillow
 from nifbuild.data.splits import Rows
 from nifbuild.spec.splits import Role
@@ -85,12 +88,36 @@ class ImageSet(Dataset[Batch], ABC):
     A `DataLoader(..., collate_fn=lambda batch: batch)` asks for whole batches.
 
     Attributes:
+        source: Where they come from.
+        decoder: What they become.
         labels: The class of each image, shape [images].
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    _crops: RandomCrops | None = None
+    _epoch: Int64[Tensor, ""]
+    """Of a set that is cropped."""
+
+    def __init__(self, source: Source, decoder: Decoder) -> None:
+        self.source, self.decoder = source, decoder
         self.labels: Int64[Tensor, " images"] = torch.from_numpy(source.labels.copy())
+
+    def cropped(self, crops: RandomCrops) -> Self:
+        """The same images, but of each only a random part, another one in each epoch."""
+        other = copy.copy(self)
+        other._crops = crops
+        # A loader's workers have copies of the set, and outlive an epoch.
+        other._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        return other
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which parts of the images are to be cut out, here and in a loader's workers."""
+        if self._crops is not None:
+            self._epoch.fill_(epoch)
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether images are made when they are asked for, so that workers are of use."""
+        return self._crops is not None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,6 +147,16 @@ class ImageSet(Dataset[Batch], ABC):
         self, index: Int64[Tensor, " batch"]
     ) -> UInt8[Tensor, "batch channels height width"]: ...
 
+    def _empty(self, number: int) -> UInt8[np.ndarray, "batch channels height width"]:
+        shape = (number, self.decoder.channels, self.decoder.height, self.decoder.width)
+        return np.empty(shape, dtype=np.uint8)
+
+    def _choices(self, places: Sequence[int]) -> Iterator[Choose | None]:
+        """For each image what chooses its part; None: it is taken as evaluation does."""
+        for place in places:
+            crops = self._crops
+            yield None if crops is None else partial(crops.box, int(self._epoch), place)
+
 
 class MemoryImages(ImageSet):
     """Images decoded once, held as one tensor.
@@ -129,34 +166,45 @@ class MemoryImages(ImageSet):
     """
 
     def __init__(
-        self, source: Source, images: UInt8[Tensor, "images channels height width"]
+        self,
+        source: Source,
+        decoder: Decoder,
+        images: UInt8[Tensor, "images channels height width"],
     ) -> None:
-        super().__init__(source)
+        super().__init__(source, decoder)
         self.images = images
 
     def _images(
         self, index: Int64[Tensor, " batch"]
     ) -> UInt8[Tensor, "batch channels height width"]:
-        return self.images.index_select(0, index)
+        held = self.images.index_select(0, index)
+        if self._crops is None:
+            return held
+        images = self._empty(len(held))
+        for at, choose in enumerate(self._choices(index.tolist())):
+            assert choose is not None
+            images[at] = self.decoder.part(held[at].numpy(), choose)
+        return torch.from_numpy(images)
 
 
 class LazyImages(ImageSet):
     """Images decoded each time they are asked for; made to be pickled into a loader's workers."""
 
-    def __init__(self, source: Source, decoder: Decoder) -> None:
-        super().__init__(source)
-        self.decoder = decoder
+    @property
+    def takes_time(self) -> bool:
+        """Always: it decodes."""
+        return True
 
     def _images(
         self, index: Int64[Tensor, " batch"]
     ) -> UInt8[Tensor, "batch channels height width"]:
         places = index.tolist()
-        shape = (len(places), self.decoder.channels, self.decoder.height, self.decoder.width)
-        images = np.empty(shape, dtype=np.uint8)
+        images = self._empty(len(places))
+        wanted = zip(self.source.cells(places), self._choices(places), strict=True)
         with quiet_pillow():
-            for at, cell in enumerate(self.source.cells(places)):
+            for at, (cell, choose) in enumerate(wanted):
                 try:
-                    images[at] = self.decoder(cell)
+                    images[at] = self.decoder(cell, choose)
                 except ValueError as error:
                     raise UnreadableImageError.of(self.name(places[at]), str(error)) from error
         return torch.from_numpy(images)
@@ -173,7 +221,7 @@ class ImageData:
         std: Standard deviation of each channel, shape [channels]; above 0.
         unreadable: What was left out: split, name of the image, reason.
         fingerprint: Changes when the data does.
-        workers: How many processes a data loader should use: 0 where images are in memory.
+        workers: How many processes decode for a set that needs them; see `workers_for`.
         notes: What people have to know of the data; see `Catalog`.
     """
 
@@ -185,6 +233,14 @@ class ImageData:
     fingerprint: str
     workers: int
     notes: tuple[str, ...] = ()
+
+    def workers_for(self, images: ImageSet) -> int:
+        """How many processes a data loader should use: 0 where images are just taken from memory.
+
+        Args:
+            images: One of the splits, or what was made of it.
+        """
+        return self.workers if images.takes_time else 0
 
 
 def decode_all(

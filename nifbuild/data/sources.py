@@ -3,7 +3,9 @@
 import glob
 import os
 import stat
+import tarfile
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,10 +29,14 @@ from nifbuild.spec.data import (
     HubData,
     ImageFolderData,
     ParquetData,
+    WebDatasetData,
 )
 
 if TYPE_CHECKING:
     import datasets
+
+_Files = ParquetData | ArrowData | WebDatasetData
+"""Those sources whose files `datasets` reads."""
 
 
 def open_source(spec: DataSpec, left_out: LeftOut) -> "dict[str, datasets.Dataset]":
@@ -57,7 +63,7 @@ def _open(spec: DataSpec, left_out: LeftOut) -> "dict[str, datasets.Dataset]":
             return {"train": distant_pair(spec)}
         case ImageFolderData():
             return read_folders(spec, left_out)
-        case ParquetData() | ArrowData():
+        case ParquetData() | ArrowData() | WebDatasetData():
             return {split: _read_files(spec, split) for split in spec.files}
         case HubData():
             return read_hub(spec)
@@ -113,14 +119,17 @@ def _digits() -> "datasets.Dataset":
     return datasets.Dataset.from_dict(columns, features=features)
 
 
-def _read_files(spec: ParquetData | ArrowData, split: str) -> "datasets.Dataset":
+def _read_files(spec: _Files, split: str) -> "datasets.Dataset":
     import datasets
 
     paths = _matching_files(spec, split)
     folders = [path for path in paths if path.is_dir()]
     if folders:
         return datasets.concatenate_datasets([_saved(spec, split, path) for path in paths])
-    _check_schemas(spec, split, paths)
+    if isinstance(spec, WebDatasetData):
+        _check_tars(split, paths)
+    else:
+        _check_schemas(spec, split, paths)
     try:
         # Split by split: read together, all would silently take the class names of the first.
         return datasets.load_dataset(
@@ -199,17 +208,18 @@ def _missing_file(split: str, what: str, fix: str) -> SpecError:
     return SpecError(Problem(what, path=f"data.files.{split}", fix=fix, code="missing-file"))
 
 
-def _saved(spec: ParquetData | ArrowData, split: str, folder: Path) -> "datasets.Dataset":
+def _saved(spec: _Files, split: str, folder: Path) -> "datasets.Dataset":
     """A folder written by `save_to_disk`."""
     import datasets
 
     where = f"data.files.{split}"
-    if isinstance(spec, ParquetData):
+    if not isinstance(spec, ArrowData):
+        suffix = "parquet" if isinstance(spec, ParquetData) else "tar"
         raise SpecError(
             Problem(
                 f"'{folder}' is a folder",
                 path=where,
-                fix=f"name its files, such as '{folder}/*.parquet'",
+                fix=f"name its files, such as '{folder}/*.{suffix}'",
                 code="not-a-file",
             )
         )
@@ -266,6 +276,16 @@ def _check_schemas(spec: ParquetData | ArrowData, split: str, paths: list[Path])
                     code="class-names-differ",
                 )
             )
+
+
+def _check_tars(split: str, paths: list[Path]) -> None:
+    """Raises RunError, by name, where a file is no tar file; `datasets` would name none."""
+    for path in paths:
+        try:
+            with tarfile.open(path) as tar:
+                tar.next()
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            raise _broken_file(split, path, error) from error
 
 
 def _class_labels(path: Path, *, parquet: bool) -> dict[str, list[str]]:

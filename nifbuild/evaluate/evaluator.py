@@ -23,7 +23,8 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel
 from nifbuild.runs.opened_data import load_images, warn_left_out
-from nifbuild.spec.data import Augment, Normalize
+from nifbuild.spec.augment import Augment
+from nifbuild.spec.data import Normalize
 from nifbuild.spec.data_file import load_data
 from nifbuild.spec.splits import Role, final_split
 
@@ -115,10 +116,9 @@ class Evaluator:
         return self.ready.place.evaluation_input(images)
 
     def _batches(self, split: Role, size: int) -> Any:
-        images = self.images
-        return evaluation_batches(
-            images.splits[split], size, images.workers, self.ready.accelerator
-        )
+        images = self.images.splits[split]
+        workers = self.images.workers_for(images)
+        return evaluation_batches(images, size, workers, self.ready.accelerator)
 
 
 @contextmanager

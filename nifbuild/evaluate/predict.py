@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from nifbuild.data.batches import micro_batch_size
-from nifbuild.data.decode import Decoder, quiet_pillow
+from nifbuild.data.decode import Decoder, decoder_for, quiet_pillow
 from nifbuild.data.listing import LeftOut, TooManyFoldersError, image_files
 from nifbuild.errors import Problem, SpecError
 from nifbuild.evaluate.evaluator import Inference, inference
@@ -22,7 +22,7 @@ from nifbuild.evaluate.sizes import Size, require_takes
 from nifbuild.machine.device import resolve_device
 from nifbuild.machine.options import Which
 from nifbuild.machine.progress import Reporter
-from nifbuild.runs.loaded import TrainedModel, load_run
+from nifbuild.runs.loaded import load_run
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def predict_images(
         report.warning(text)
     batch_size = batch_size or micro_batch_size(spec.train)
     starts = range(0, len(found), batch_size)
-    decoder = _decoder(trained, size)
+    decoder = decoder_for(spec, size)
     predictions: list[Prediction] = []
     with ExitStack() as stack:
         stack.callback(report.close)
@@ -165,13 +165,6 @@ def _found(given: Sequence[str | os.PathLike[str]], left_out: LeftOut) -> list[P
             for entry in found
         )
     return found
-
-
-def _decoder(trained: TrainedModel, size: Size) -> Decoder:
-    data, channels = trained.resolved.spec.data, trained.resolved.spec.input.channels
-    assert data is not None  # it was trained on it
-    colours: Literal[1, 3] = 1 if channels == 1 else 3
-    return Decoder(colours, size[0], size[1], data.resize, data.interpolation)
 
 
 class _Batch:

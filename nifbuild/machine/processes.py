@@ -30,6 +30,22 @@ def local_processes() -> int:
     return _number("LOCAL_WORLD_SIZE", world_size())
 
 
+def available_cores() -> int:
+    """Processors that this process may use: a cluster's scheduler may leave it fewer than all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def own_cores() -> int:
+    """This process's share of them: those of a run on this machine use the same ones; at least 1.
+
+    Raises:
+        SpecError: The variable that says how many these are holds no number.
+    """
+    return max(1, available_cores() // local_processes())
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes, or the only one.
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from nifbuild.spec.ops import installed
+
 _PACKAGES = ("nifbuild", "torch", "accelerate", "torchmetrics", "datasets", "kornia", "numpy")
 
 
@@ -24,7 +26,10 @@ def describe_environment(device: torch.device, processes: int, precision: str) -
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": {
+            **{name: version for name in _PACKAGES if (version := _version(name))},
+            **installed.packages(),
+        },
         "device": str(device),
         "device_name": _device_name(device),
         "cuda": torch.version.cuda if device.type == "cuda" else None,

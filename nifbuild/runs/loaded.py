@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -77,7 +78,34 @@ class LoadedModel(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """What `forward` takes, of images as bytes, [batch, channels, height, width]."""
-        return (images.float() / 255 - self.mean) / self.std
+        from nifbuild.data.augment import normalized, scaled  # here, as it loads all sources
+
+        return normalized(scaled(images), self.mean, self.std)
+
+    def preprocess(
+        self, image: bytes | str | os.PathLike[str], size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """What `forward` takes, of an image file: decoded, scaled, cut and normalised.
+
+        That is what `nifbuild evaluate` does to the images of the spec.
+
+        Args:
+            image: Its path, or its content as bytes.
+            size: Height and width in pixels. None: as the model was trained on.
+
+        Returns:
+            A batch of one, [1, channels, height, width], on the device of `mean`.
+
+        Raises:
+            SpecError: The model takes images of neither 1 nor 3 channels.
+            ValueError: The image cannot be read; the message says why.
+        """
+        from nifbuild.data.decode import decoder_for, quiet_pillow
+
+        decode = decoder_for(self.resolved.spec, size)
+        with quiet_pillow():
+            pixels = decode(image if isinstance(image, bytes) else os.fspath(image))
+        return self.normalize(torch.tensor(pixels[None], device=self.mean.device))
 
 
 def load(path: str | os.PathLike[str], *, checkpoint: Which = "selected") -> LoadedModel:

@@ -1,18 +1,19 @@
 """The data of a run: opened, decoded, described."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 
 from nifbuild.data import Catalog, ImageData, open_data
+from nifbuild.data.decode import colours
 from nifbuild.errors import Problem, SpecError, shown
+from nifbuild.machine.processes import own_cores
 from nifbuild.machine.progress import Reporter
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
 _NAMED_IMAGES = 3
-_COLOURS: dict[int, Literal[1, 3]] = {1: 1, 3: 3}
 
 
 def open_for(resolved: "Resolved") -> tuple[Catalog, "Resolved"]:
@@ -30,16 +31,7 @@ def open_for(resolved: "Resolved") -> tuple[Catalog, "Resolved"]:
                 code="no-data",
             )
         )
-    channels = resolved.spec.input.channels
-    if channels not in _COLOURS:
-        raise SpecError(
-            Problem(
-                f"the model takes {channels} channels, and images have 1 or 3",
-                path="input.channels",
-                fix="use 1 (gray) or 3 (colour): images are converted as needed",
-                code="channels",
-            )
-        )
+    colours(resolved.spec.input.channels)
     catalog = open_data(resolved.spec.data)
     if catalog.num_classes < 2:
         what = "the data has one class only: there is nothing to learn"
@@ -59,12 +51,9 @@ def load_images(
     The first process goes ahead, so that the others find a filled cache.
     """
     with accelerator.main_process_first():
-        return catalog.load(colours(resolved), size or resolved.spec.input.size, report.loading)
-
-
-def colours(resolved: "Resolved") -> Literal[1, 3]:
-    """Channels that images are decoded to, once `open_for` has found that they suit."""
-    return _COLOURS[resolved.spec.input.channels]
+        shape = resolved.spec.input
+        channels = colours(shape.channels)
+        return catalog.load(channels, size or shape.size, report.loading, own_cores())
 
 
 def warn_left_out(data: ImageData, report: Reporter, listed: str = "") -> None:

@@ -122,18 +122,13 @@ NonNegativePair = Annotated[
 ]
 """Height and width, zero allowed; one number stands for both."""
 
-Identifier = Annotated[
-    str,
-    text_like(
-        r"^[A-Za-z0-9][A-Za-z0-9_]*$",
-        "letters, digits and underscores, a letter or digit first",
-        max_length=100,
-    ),
-]
-"""A module name: letters, digits and, but for the first character, underscores."""
+_ID = r"[^.\x00-\x1f\x7f]+"
+
+Identifier = Annotated[str, text_like(rf"^{_ID}$", "text without a dot", max_length=100)]
+"""A module name: anything but a dot, which stands between names."""
 
 Reference = Annotated[
     str,
-    text_like(r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", "an id, or ids joined by dots", max_length=500),
+    text_like(rf"^{_ID}(\.{_ID})*$", "an id, or ids joined by dots", max_length=500),
 ]
 """The id of an earlier op, with the ids of the levels around it where it stands in another one."""

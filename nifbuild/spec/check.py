@@ -9,8 +9,17 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean, suggestion, told
 from nifbuild.spec.base import FORMS, field_names, fields
-from nifbuild.spec.defaults import unknown_kind
-from nifbuild.spec.ops import OPS
+from nifbuild.spec.defaults import op_class_of, unknown_kind, unknown_op
+from nifbuild.spec.ops import (
+    INSTALLED_TAG,
+    OP_CLASSES,
+    OPS,
+    Op,
+    installed,
+    is_union_by_name,
+    kinds_of,
+)
+from nifbuild.spec.ops.synonyms import field_meant_by
 from nifbuild.spec.source import (
     MAX_NUMBER,
     List,
@@ -19,6 +28,7 @@ from nifbuild.spec.source import (
     Scalar,
     TreePath,
     Variable,
+    at,
     plain,
     require_bounded,
     resolve_scalar,
@@ -117,12 +127,13 @@ def _problem(
     kind = details[0]["type"]
     node, parent, mark = _place(tree, path)
     name = dotted((prefix, *path) if prefix else path)
+    root, loc = _within_installed(root, details[0]["loc"], tree, path)
     if kind == "extra_forbidden":
-        model = _model_at(root, details[0]["loc"][:-1])
+        model = _model_at(root, loc[:-1])
         fix = _allowed_fields(model, parent, str(path[-1]))
         return Problem(f"unknown field '{path[-1]}'", mark, name, fix, "unknown-field")
     if kind == "missing":
-        fix = _about_field(root, details[0]["loc"])
+        fix = _about_field(root, loc)
         return Problem(f"missing field `{path[-1]}`", mark, name, fix, "missing-field")
     if kind.startswith("union_tag"):
         return _tag_problem(node, mark, name, details[0])
@@ -136,7 +147,7 @@ def _problem(
     fix = _type_hint(node, details)
     if not fix and isinstance(node, Scalar):
         fix = did_you_mean(str(node.value), words)
-    fix = fix or _about_field(root, details[0]["loc"])
+    fix = fix or _about_field(root, loc)
     return Problem(what, node.mark, name, fix, "value")
 
 
@@ -146,11 +157,19 @@ def _about_field(root: Any, loc: tuple[int | str, ...]) -> str:
         model = _model_at(root, loc[: end - 1])
         info = fields(model).get(str(loc[end - 1])) if model is not None else None
         if info is not None:
-            meaning = re.split(r"[.;:](?:\s|$)", " ".join((info.description or "").split()))[0]
+            meaning = first_sentence(info.description or "")
             is_plain = isinstance(info.default, bool | int | float | str)
             default = f" (default {json.dumps(info.default)})" if is_plain else ""
             return f"{loc[end - 1]}: {meaning}{default}" if meaning else ""
     return ""
+
+
+def first_sentence(description: str) -> str:
+    """What a field means, in a line; all of it where it begins to list choices, `word: meaning`."""
+    text = " ".join(description.split())
+    if re.match(r"[a-z]\w*: ", text):
+        return text.removesuffix(".")
+    return re.split(r"[.;:](?:\s|$)", text)[0]
 
 
 def _place(tree: Node, path: TreePath) -> tuple[Node, Node, Mark]:
@@ -268,21 +287,26 @@ def _tag_problem(node: Node, mark: Mark, name: str, detail: dict[str, Any]) -> P
     word = _op_word(node)
     if word is not None and isinstance(node, Map):
         op = node.text("op") or ""
-        if op not in OPS:
-            fix = suggestion(_shown(word).strip('"'), OPS, f"ops: {', '.join(OPS)}")
-            what = f"unknown op {_shown(word)}".replace('"', "'")
-            return Problem(what, word.mark, f"{name}.op", fix, "unknown-op")
+        if not kinds_of(op):
+            return unknown_op(word, f"{name}.op")
         problem = unknown_kind(op, word, f"{name}.kind")
         if problem is not None:
             return problem
     field = str(context.get("discriminator", "op")).strip("'")
     allowed = str(context.get("expected_tags", "")).replace("'", "")
     given = node.get(field) if isinstance(node, Map) else None
+    if not allowed and isinstance(node, Scalar):  # where ops are not written out, as in a patch
+        if not kinds_of(str(node.value)):
+            return unknown_op(node, name)
+        fix = f"write {{op: {node.value}}}"
+        return Problem("an op is a mapping with `op` here", node.mark, name, fix, "missing-field")
     if context.get("word") and isinstance(node, Scalar):
         given = node  # the name alone stands for a mapping
     if given is None:
         what = f"missing field `{field}`" if isinstance(node, Map) else "expected a mapping"
         fix = f"{field}: {allowed}" if allowed else ""
+        if isinstance(node, Scalar) and node.value in allowed.split(", "):
+            fix = f"write {{{field}: {node.value}}}"
         return Problem(what, mark, name, fix, "missing-field")
     value = _shown(given).strip('"')
     fix = suggestion(value, allowed.split(", "), f"{field}: {allowed}")
@@ -296,7 +320,13 @@ def _allowed_fields(model: type[BaseModel] | None, parent: Node, unknown: str) -
     names = [name for name in field_names(model) if name != "op"]
     label = _label(parent) or _default_name(model)
     listed = f"fields{label}: {', '.join(names)}"
-    return suggestion(unknown, names, listed)
+    if not issubclass(model, Op):
+        return suggestion(unknown, names, listed)
+    op = parent.text("op") if isinstance(parent, Map) else None
+    having = [kind for kind, other in OPS.get(op or "", {}).items() if unknown in fields(other)]
+    of_kinds = f"a field of the kind {' or '.join(having)}" if having else ""
+    meant = [line for line in (of_kinds, field_meant_by(unknown, names)) if line]
+    return "\n".join((*meant, listed)) if meant else suggestion(unknown, names, listed)
 
 
 def _label(parent: Node) -> str:
@@ -329,7 +359,23 @@ def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
     return candidates[0] if candidates else None
 
 
+def _within_installed(
+    root: Any, loc: tuple[int | str, ...], tree: Node, path: TreePath
+) -> tuple[Any, tuple[int | str, ...]]:
+    """The root and the location; within an op of an installed package, its class and the rest.
+
+    The types of the root do not know such a class.
+    """
+    if INSTALLED_TAG not in loc:
+        return root, loc
+    around = (at(tree, path[:end]) for end in range(len(path), -1, -1))
+    op = next(n for n in around if isinstance(n, Map) and n.text("op") in installed.LOADED)
+    return op_class_of(op), loc[len(loc) - loc[::-1].index(INSTALLED_TAG) :]
+
+
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if is_union_by_name(annotation):
+        return list(OP_CLASSES)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]

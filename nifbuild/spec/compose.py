@@ -140,7 +140,9 @@ def _merged(old: Node, new: Node, path: TreePath) -> Node:
     is_block = len(path) == 2 and path[0] == "blocks"
     identity = _IDENTITY.get(str(path[-1]))
     changes = identity is not None and new.text(identity) not in (None, old.text(identity))
-    return new if is_block or changes else merge(old, new, path)
+    if is_block:
+        return replace(new, replaces=old)
+    return new if changes else merge(old, new, path)
 
 
 def data_section(path: Path) -> tuple[Node, Mark]:

@@ -10,91 +10,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nifbuild.errors import suggestion
+from nifbuild.spec.augment import Augment
 from nifbuild.spec.base import LARGEST, PositiveInt, Spec, finding
 from nifbuild.spec.splits import USUAL_NAMES, SplitName, Splits
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
-Alpha = Annotated[float, Field(ge=0, le=1000)]
 Pixels = Annotated[int, Field(ge=1, le=2**16)]
 _MAX_DRAWN = 10**9
 """Most pixels that are drawn for one data set; each takes 8 bytes for a while."""
 Files = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
-
-
-class RandAugment(Spec):
-    """RandAugment (Cubuk et al., arXiv 1909.13719): random operations of one common strength."""
-
-    num_ops: Annotated[int, Field(ge=1, le=14)] = 2
-    """Operations applied one after another to each image, drawn for each image anew."""
-
-    magnitude: Annotated[float, Field(ge=0, le=1000)] = 9
-    """Strength of every operation, from 0 (no change but of contrast by autocontrast and equalize)
-    to `max_magnitude` (the strongest: 30 degrees, a shear of 0.3, colours by a factor of 1.9)."""
-
-    max_magnitude: Annotated[float, Field(ge=1, le=1000)] = 30
-    """What `magnitude` counts up to. 30: as in torchvision (`num_magnitude_bins=31`), where 9 is
-    three tenths of the strongest. 10: as in the paper and in timm (`rand-m9`), where 9 is nine
-    tenths."""
-
-    @model_validator(mode="after")
-    def _magnitude_within(self) -> Self:
-        if self.magnitude > self.max_magnitude:
-            what = f"the strongest magnitude is {self.max_magnitude:g}, not {self.magnitude:g}"
-            fix = f"write {self.max_magnitude:g} or less, or count further: `max_magnitude: ...`"
-            raise finding(what, fix, at=("magnitude",))
-        return self
-
-
-class Augment(Spec):
-    """Random changes of the training images, in this order; each is off unless given.
-
-    They are drawn for each image of a batch on its own, and applied to whole batches on the
-    device that trains.
-    """
-
-    crop: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Pixels of black added on each side before a crop of the original size at a random place;
-    CIFAR's recipe is 4. 0: off."""
-
-    flip: Probability = 0.0
-    """Probability of a mirror image (left to right). 0: off."""
-
-    resized_crop: tuple[Probability, Probability] | None = None
-    """Smallest and largest share of the image's area that is cut out and enlarged to full size;
-    ImageNet's recipe is [0.08, 1]. Null: off."""
-
-    randaugment: RandAugment | None = None
-    """Random operations on colour and geometry. Null: off."""
-
-    erasing: Probability = 0.0
-    """Probability that a rectangle of 2 to 33 % of the image is set to the mean colour
-    (arXiv 1708.04896). 0: off."""
-
-    mixup: Alpha = 0.0
-    """Alpha of the Beta distribution from which the share of another image of the batch, blended
-    into each, is drawn (arXiv 1710.09412). Targets are blended alike. 0: off. With `cutmix` too,
-    each batch gets one of the two, at random."""
-
-    cutmix: Alpha = 0.0
-    """Alpha of the Beta distribution from which the area of the rectangle, replaced by that of
-    another image of the batch, is drawn (arXiv 1905.04899). Targets are blended by area. 0: off."""
-
-    @property
-    def blends(self) -> bool:
-        """Whether training targets are shares of classes rather than class numbers."""
-        return self.mixup > 0 or self.cutmix > 0
-
-    @model_validator(mode="after")
-    def _area_is_a_range(self) -> Self:
-        if self.resized_crop is not None:
-            low, high = self.resized_crop
-            if not 0 < low <= high:
-                raise ValueError(
-                    f"resized_crop needs 0 < smallest <= largest <= 1, not {[low, high]}"
-                )
-        return self
 
 
 class Normalize(Spec):
@@ -155,6 +80,11 @@ class CommonData(Spec):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     """Of resizing; all but `nearest` average over pixels where the image shrinks."""
 
+    crop_share: Annotated[float, Field(ge=0.1, le=1)] = 1.0
+    """The input size as a share of the size that an image is scaled to before its centre is cut
+    out: 0.875 cuts 224 of 256 pixels, as is customary for photographs. It holds for all images but
+    those that `augment.resized_crop` cuts."""
+
     normalize: Literal["auto"] | Normalize = "auto"
     """Mean and standard deviation of each channel. `auto`: those of the training images (of 10,000
     drawn at random where images are not held in memory)."""
@@ -164,12 +94,15 @@ class CommonData(Spec):
     counts and lists it. `skip` reads every image once before training starts."""
 
     in_memory: Literal["auto"] | bool = "auto"
-    """Decode every image once and hold it in memory, 1 byte for each channel of each pixel. `auto`:
-    where all splits together take at most 2 GiB."""
+    """Decode every image once and hold it in memory at the input size, 1 byte for each channel of
+    each pixel. `auto`: where all splits together take at most 2 GiB, but never the images that
+    `augment.resized_crop` cuts, which it would then cut from what is held."""
 
-    workers: Annotated[int, Field(ge=0, le=256)] = 4
-    """Processes that decode while training, where images are not held in memory (else threads that
-    decode at the start); at most one for each processor. 0: none. Results do not depend on it."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=256)] = "auto"
+    """Processes that decode ahead, where images are not held in memory (else threads that decode at
+    the start), for each process of the run. `auto`: as many as the run may use processors, shared
+    among its processes; at most 32. A number: at most one for each processor; 0: none. Results do
+    not depend on it."""
 
     augment: Augment = Augment()
     """Random changes of the training images."""
@@ -344,6 +277,17 @@ class ArrowData(FileData):
     """Which kind of source this is."""
 
 
+class WebDatasetData(FileData):
+    """Tar files in which an image and its label follow each other: `0001.jpg`, `0001.cls`.
+
+    What stands before the first dot tells which belong together, what follows it is the column. The
+    cache of `datasets` gets a copy of them all, once.
+    """
+
+    source: Literal["webdataset"]
+    """Which kind of source this is."""
+
+
 class HubData(Table):
     """A data set of the Hugging Face hub; downloaded once, then read from the local cache."""
 
@@ -360,9 +304,21 @@ class HubData(Table):
     config: Name | None = None
     """The configuration, for data sets that have several. Null: the default one."""
 
+    streaming: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    """For a first look at a large data set: read so many rows of each split, the first ones, over
+    the network, and hold them in memory. Nothing else is downloaded, and nothing kept: each start
+    reads them again, and needs a connection. Where rows are in the order of their classes, the
+    first ones are of few. Null: all are downloaded, once."""
+
 
 DataSpec = Annotated[
-    DigitsData | DistantPairData | ImageFolderData | ParquetData | ArrowData | HubData,
+    DigitsData
+    | DistantPairData
+    | ImageFolderData
+    | ParquetData
+    | ArrowData
+    | WebDatasetData
+    | HubData,
     Field(discriminator="source"),
 ]
 """What stands under `data:`."""

@@ -1,11 +1,13 @@
 """The `defaults` section: values for the fields that ops leave out."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 
-from nifbuild.errors import Problem, did_you_mean, suggestion
+from nifbuild.errors import Mark, Problem, listing, suggestion
 from nifbuild.spec.base import field_names
 from nifbuild.spec.expressions import names_within
-from nifbuild.spec.ops import OPS, Op
+from nifbuild.spec.ops import OPS, Op, installed, kinds_of
+from nifbuild.spec.ops.synonyms import unknown_op_fix
 from nifbuild.spec.source import List, Map, Node, Scalar
 
 
@@ -19,7 +21,7 @@ def with_defaults(node: Node, defaults: Map) -> Node:
     result = Map(entries, node.key_marks, node.mark)
     name = node.text("op")
     chosen = defaults.get(name) if name is not None else None
-    if isinstance(chosen, Map) and name in OPS:
+    if isinstance(chosen, Map) and name is not None and kinds_of(name):
         op_class = op_class_of(node)
         for key, value in chosen.entries.items():
             if key == "kind" and unknown_kind(name, value, key) is not None:
@@ -31,7 +33,7 @@ def with_defaults(node: Node, defaults: Map) -> Node:
 
 def op_class_of(node: Map) -> type[Op] | None:
     """The class that an op's mapping belongs to, by its op and kind."""
-    kinds = OPS.get(node.text("op") or "", {})
+    kinds = kinds_of(node.text("op") or "")
     kind = node.text("kind") if "kind" in node.entries else next(iter(kinds), None)
     return kinds.get(kind) if kind is not None else None
 
@@ -45,23 +47,49 @@ def unknown_kind(op: str, given: Node, path: str) -> Problem | None:
         path: Of the value, for the message.
     """
     kinds = list(OPS[op])
-    word = given.value if isinstance(given, Scalar) else "a collection"
-    if isinstance(given, Scalar) and word in kinds and word:
+    if isinstance(given, Scalar) and given.value in kinds and given.value:
         return None
     if kinds == [""]:
         fix = f"{op} has no kinds: leave it out"
         return Problem(f"unknown field '{path.rpartition('.')[2]}'", given.mark, path, fix)
-    fix = suggestion(str(word), kinds, f"kinds: {', '.join(kinds)}")
-    return Problem(f"unknown kind '{word}'", given.mark, path, fix, "unknown-kind")
+    word, mark, path = _word_at(given, path)
+    fix = suggestion(word, kinds, f"kinds: {', '.join(kinds)}")
+    return Problem(f"unknown kind '{word}'", mark, path, fix, "unknown-kind")
+
+
+def unknown_op(given: Node, path: str, blocks: Collection[str] = ()) -> Problem:
+    """The problem of an `op` that is none.
+
+    Args:
+        given: The value.
+        path: Of the value, for the message.
+        blocks: The names of the spec's blocks.
+    """
+    word, mark, path = _word_at(given, path)
+    fix = installed.FAILED.get(word) or unknown_op_fix(word, OPS, [*blocks, *installed.offered()])
+    if blocks:
+        fix += f"\nblocks of this spec: {listing(blocks)}"
+    return Problem(f"unknown op '{word}'", mark, path, fix, "unknown-op")
+
+
+def _word_at(given: Node, path: str) -> tuple[str, Mark, str]:
+    """A word as people wrote it, where they did, and the path there.
+
+    An argument or a variable may have brought it to many places; there is one to be edited.
+    """
+    if not isinstance(given, Scalar):
+        return "a collection", given.mark, path
+    word = given.value if isinstance(given.value, str) else json.dumps(given.value)
+    path = f"vars.{given.origin.name}" if given.origin is not None else path
+    return word, given.via[-1] if given.via else given.mark, path
 
 
 def check_defaults(defaults: Map) -> Iterator[Problem]:
     """Problems in the keys of `defaults`: names that are no op, fields that no kind has."""
     for name, fields in defaults.entries.items():
         mark = defaults.key_marks[name]
-        if name not in OPS:
-            fix = did_you_mean(name, OPS) or f"ops: {', '.join(OPS)}"
-            yield Problem(f"unknown op '{name}'", mark, "defaults", fix, "unknown-op")
+        if not kinds_of(name):
+            yield unknown_op(Scalar(name, mark), "defaults")
             continue
         if not isinstance(fields, Map):
             what = "the defaults of an op are a mapping of fields"

@@ -5,9 +5,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from nifbuild.spec.base import NonNegativeInt, PositiveInt, PositivePair, Spec, text_like
+from nifbuild.spec.base import (
+    NonNegativeInt,
+    PositiveInt,
+    PositivePair,
+    Spec,
+    finding,
+    text_like,
+)
 from nifbuild.spec.budget import BudgetSpec
 from nifbuild.spec.data import DataSpec
 from nifbuild.spec.ops import OpUnion
@@ -62,29 +69,74 @@ class RunSpec(Spec):
     """What the model may cost: `nifbuild inspect` fails where it costs more."""
 
 
+class Insertion(Spec):
+    """Ops that a patch puts beside those that it finds."""
+
+    before: Any = None
+    """Ops to put before each."""
+
+    after: Any = None
+    """Ops to put behind each."""
+
+
 class Patch(Spec):
-    """A change of the ops that a selector finds."""
+    """A change of the ops that a selector finds: `set`, `insert`, `replace` or `delete`.
+
+    It changes modules, or else ops that stand for others, as a block or a repetition does. These,
+    and all but `set`, are changed before anything is written out, from the outside in; a patch can
+    change what one before it puts there. Then patches of modules follow, in order.
+    """
 
     match: Selector = "**"
-    """Module path of the ops: `*` stands for anything within one name, `**` for any number of
-    names."""
+    """Path of the ops, by their ids: `*` stands for anything within one name, `**` for any number
+    of names. An op without an id goes by its name, numbered where it occurs again."""
 
     where: dict[str, Any] = {}
     """Values that fields of the op must have, defaults included; also `in_channels`, the channels
-    of its input. `groups: depthwise` also finds the number that says the same."""
+    of its input. `groups: depthwise` also finds the number that says the same. Before ops are
+    written out: fields that stand there, `op` among them."""
 
-    set: dict[str, Any] = Field(min_length=1)
-    """Fields to set. A new `op` or `kind` drops the fields that it does not have."""
+    set: dict[str, Any] = Field(default={}, min_length=1)
+    """Fields to set, of a block also its arguments, and `body`, for these calls of it. A new `op`
+    or `kind` drops the fields that it does not have."""
+
+    insert: Insertion | None = None
+    """Ops to put beside each that is found. They see the variables that it sees."""
+
+    replace: Any = None
+    """Ops to put in the place of each that is found."""
+
+    delete: bool = False
+    """Whether to leave out what is found."""
 
     expect: NonNegativeInt | None = None
     """Number of ops that must be found. Null: at least one."""
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> "Patch":
+        given = {
+            "set": bool(self.set),
+            "insert": self.insert is not None,
+            "replace": self.replace is not None,
+            "delete": self.delete,
+        }
+        asked = [name for name, is_given in given.items() if is_given]
+        if len(asked) != 1:
+            what = f"a patch says one of {', '.join(given)}; this one says "
+            fix = "write set: {kind: implicit_frequency}, or a patch for each"
+            raise finding(what + (" and ".join(asked) or "none of them"), fix)
+        if self.insert is not None and self.insert.before is None and self.insert.after is None:
+            fix = "write insert: {after: [...]}"
+            raise finding("insert has neither `before` nor `after`", fix, ("insert",))
+        return self
 
 
 class Block(Spec):
     """Ops to be used by name, with arguments."""
 
     args: dict[str, Any] = {}
-    """Arguments: a type (int, float, bool, str, any) for a required one, a value for a default."""
+    """Arguments: a type (int, float, bool, str, any, ops) for a required one, a value for a
+    default, or both as in `{type: any, default: 1}`. ops: a list of ops, which may be empty."""
 
     body: Annotated[tuple[OpUnion, ...], Field(min_length=1)]
     """The ops; `$name` stands for an argument."""

@@ -36,14 +36,24 @@ MAX_MAGNITUDE = 10**15
 """Largest result; a width or a count beyond it is a slip."""
 
 _NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
-_INSERTION = re.compile(r"\$\(([^()]*)\)|\$[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\s*\$[A-Za-z_][A-Za-z0-9_]*\s*(\[[^\[\]]*\]\s*)*")
+_INSERTION = re.compile(r"\$\(|\$[A-Za-z_][A-Za-z0-9_]*")
+_PREFIX = "var_"
+"""What names of variables begin with where Python parses them."""
+_TAKEN = re.compile(rf"(?<![$\w]){_PREFIX}\w*")
 
 Number = int | float
 
 
 def is_expression(value: object) -> bool:
-    """Whether a value refers to a variable."""
-    return isinstance(value, str) and _NAME.search(value) is not None
+    """Whether a value refers to a variable, or is arithmetic in `$( )`."""
+    return isinstance(value, str) and (_NAME.search(value) is not None or value.startswith("$("))
+
+
+def is_reference(node: Node) -> bool:
+    """Whether a value is a variable, or an entry of a list, and no arithmetic: any value at all."""
+    text = node.value if isinstance(node, Scalar) else None
+    return isinstance(text, str) and _REFERENCE.fullmatch(text) is not None
 
 
 def names_within(node: Node) -> set[str]:
@@ -162,8 +172,9 @@ def _origin(values: Sequence[Node]) -> Variable | None:
 def _hint(text: str) -> str:
     if text.count("(") > text.count(")"):
         return "within {...} a comma ends the value: quote it, or write one field on each line"
-    functions = ", ".join(_FUNCTIONS)
-    return f"allowed: numbers, $names, $lists[index], + - * / // %, parentheses, {functions}"
+    functions = ", ".join(FUNCTIONS)
+    signs = "+ - * / // %, parentheses, == != < <= > >=, not"
+    return f"allowed: numbers, $names, $lists[index], {signs}, {functions}"
 
 
 def interpolate(node: Scalar, scope: Mapping[str, Node]) -> Scalar:
@@ -172,23 +183,36 @@ def interpolate(node: Scalar, scope: Mapping[str, Node]) -> Scalar:
     Raises:
         SpecError: As `evaluate`; also if a value is no whole number or text, or all is too long.
     """
-    length = len(str(node.value))
-
-    def written(found: re.Match[str]) -> str:
-        nonlocal length
-        value = evaluate(Scalar(found[1] or found[0], node.mark), scope)
+    text = str(node.value)
+    length, position = len(text), 0
+    parts: list[str] = []
+    while found := _INSERTION.search(text, position):
+        end = _closed(text, found.end(), node.mark) if found[0] == "$(" else found.end()
+        inserted = text[found.start() : end]
+        value = evaluate(Scalar(inserted, node.mark), scope)
         content = value.value if isinstance(value, Scalar) else None
         if isinstance(content, bool) or not isinstance(content, int | str):
-            what = f"'{found[0]}' is no whole number or text, and cannot be a part of a name"
+            what = f"'{inserted}' is no whole number or text, and cannot be a part of a name"
             fix = "use a variable that holds one"
             raise SpecError(Problem(what, node.mark, fix=fix, code="expression"))
         length += len(str(content))
         if length > MAX_NAME_LENGTH:
             what = f"a name of more than {MAX_NAME_LENGTH:,} characters"
             raise SpecError(Problem(what, node.mark, fix="shorten it", code="expression"))
-        return str(content)
+        parts += [text[position : found.start()], str(content)]
+        position = end
+    return Scalar("".join((*parts, text[position:])), node.mark)
 
-    return Scalar(_INSERTION.sub(written, str(node.value)), node.mark)
+
+def _closed(text: str, start: int, mark: Mark) -> int:
+    """Where the text goes on after the parenthesis that was opened before `start`."""
+    depth = 1
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if not depth:
+            return index + 1
+    what = f"'{text[start - 2 :][:MAX_LENGTH]}' has no closing parenthesis"
+    raise SpecError(Problem(what, mark, fix=_hint(text), code="expression"))
 
 
 def round_to(value: Number, divisor: int) -> int:
@@ -207,7 +231,7 @@ def _round(value: Number, digits: Number = 0) -> Number:
     return round(value, int(digits)) if digits else round(value)
 
 
-_FUNCTIONS: dict[str, Callable[..., Number]] = {
+FUNCTIONS: dict[str, Callable[..., Number]] = {
     "min": min,
     "max": max,
     "round": _round,
@@ -223,6 +247,14 @@ _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Number, Number], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
 
 
 class _ExpressionError(Exception):
@@ -237,8 +269,13 @@ def _is_value(node: ast.expr) -> bool:
     return isinstance(node, ast.Name | ast.Subscript)
 
 
+def _is_truth(node: ast.expr) -> bool:
+    is_not = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+    return is_not or isinstance(node, ast.Compare)
+
+
 def _written(node: ast.expr) -> str:
-    return ast.unparse(node).replace("var_", "$")
+    return re.sub(rf"\b{_PREFIX}", "$", ast.unparse(node))
 
 
 class _Evaluator:
@@ -248,10 +285,15 @@ class _Evaluator:
     def run(self, text: str) -> Node | Number:
         if len(text) > MAX_LENGTH:
             raise _ExpressionError(f"longer than {MAX_LENGTH} characters")
+        if bare := _TAKEN.search(text):
+            raise _ExpressionError(f"write ${bare[0]} for the variable")
+        text = text.replace("$(", "(")
         try:
             # A prefix keeps Python's keywords usable as variables and bare words recognisable.
-            body = ast.parse(_NAME.sub(r"var_\1", text), mode="eval").body
-            return self.value(body) if _is_value(body) else self.number(body)
+            body = ast.parse(_NAME.sub(rf"{_PREFIX}\1", text), mode="eval").body
+            if _is_value(body):
+                return self.value(body)
+            return self.truth(body) if _is_truth(body) else self.number(body)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise _ExpressionError("not an arithmetic expression") from None
 
@@ -271,11 +313,24 @@ class _Evaluator:
             left, right = self.number(node.left), self.number(node.right)
             return self.apply(_BINARY[type(node.op)], left, right)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            function = _FUNCTIONS.get(node.func.id)
+            function = FUNCTIONS.get(node.func.id)
             if function is None:
                 raise _ExpressionError(f"unknown function '{node.func.id}'")
             return self.apply(function, *(self.number(argument) for argument in node.args))
         raise _ExpressionError(f"'{_written(node)}' is not arithmetic")
+
+    def truth(self, node: ast.expr) -> bool:
+        """Whether a comparison of numbers holds, or a variable does not."""
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return not self.truth(node.operand)
+        if isinstance(node, ast.Compare) and all(type(op) in _COMPARISONS for op in node.ops):
+            values = [self.number(part) for part in (node.left, *node.comparators)]
+            pairs = zip(node.ops, values, values[1:], strict=False)
+            return all(_COMPARISONS[type(op)](left, right) for op, left, right in pairs)
+        found = self.value(node) if _is_value(node) else None
+        if isinstance(found, Scalar) and isinstance(found.value, bool):
+            return found.value
+        raise _ExpressionError(f"{_written(node)} is not true or false")
 
     def value(self, node: ast.expr) -> Node:
         """What a variable, or an entry of a list, holds."""
@@ -289,7 +344,7 @@ class _Evaluator:
             return found.items[index]
         if not isinstance(node, ast.Name):
             raise _ExpressionError(f"'{_written(node)}' is not a variable")
-        name = node.id.removeprefix("var_")
+        name = node.id.removeprefix(_PREFIX)
         if name == node.id:
             raise _ExpressionError(f"write ${node.id} for the variable")
         return self.scope[name]

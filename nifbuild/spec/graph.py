@@ -3,13 +3,24 @@
 Patches, the compiler and every report read the same nodes.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nifbuild.errors import Mark, Problem, SpecError, told
 from nifbuild.spec.names import POSITION, Leaf, Level, module_names, why_unknown
-from nifbuild.spec.ops import AnyOp, Layer, Merge, Shape, ShapeError, Structure, Value
+from nifbuild.spec.ops import (
+    AnyOp,
+    Layer,
+    Merge,
+    Shape,
+    ShapeError,
+    Structure,
+    Value,
+    installed,
+)
+from nifbuild.spec.ops.base import Channels, Place, whole
 from nifbuild.spec.ops.init import Constant
 from nifbuild.spec.ops.norm import NORMS
 from nifbuild.spec.source import List, TreePath, at, plain
@@ -84,7 +95,7 @@ def lower(model: tuple[AnyOp, ...], input_shape: Shape, tree: TreeNode) -> Graph
     builder = _Builder(model, input_shape, tree)
     output = builder.ops(model, ("model",), builder.input)
     names = module_names(builder.root, tree)
-    drafts = _placed(builder.drafts)
+    drafts = _placed(builder.drafts, builder.absent)
     nodes = tuple(
         Node(names[i], d.op, d.inputs, d.input_shapes, d.output_shape, d.where)
         for i, d in enumerate(drafts)
@@ -110,33 +121,88 @@ def _too_many_values(name: str, shape: Shape) -> tuple[str, str]:
     return what, "use fewer channels or smaller images"
 
 
-def _placed(drafts: list[_Draft]) -> list[_Draft]:
-    """The drafts with ops that know their place among those of their class."""
+def _placed(drafts: list[_Draft], absent: dict[type[Layer], list[int]]) -> list[_Draft]:
+    """The drafts with ops that know their place among those of their class.
+
+    Args:
+        drafts: All of them, in order.
+        absent: For classes of ops, how many drafts there were at each place without one.
+    """
     counts = Counter(type(draft.op) for draft in drafts)
     seen: Counter[type] = Counter()
     placed = []
-    for draft in drafts:
+    for index, draft in enumerate(drafts):
         op = draft.op
         if isinstance(op, Layer):
-            op = op.placed(seen[type(op)], counts[type(op)])
+            left_out = absent.get(type(op), [])
+            number, count = seen[type(op)], counts[type(op)]
+            of_all = number + bisect_right(left_out, index)
+            op = op.placed(Place(number, count, of_all, count + len(left_out)))
         seen[type(draft.op)] += 1
         placed.append(replace(draft, op=op))
     return placed
 
 
 def _refuse_unused(graph: Graph, tree: TreeNode) -> None:
-    """With `from:` the op before may go unused: its weights would never learn anything."""
-    used = {graph.output, *(i for node in graph.nodes for i in node.inputs)}
-    unused = (node for index, node in enumerate(graph.nodes) if index not in used)
-    what = "nothing takes the output of this op"
-    fix = "refer to it by a later `from`, or leave the op out"
-    places = ((node.path, at(tree, node.where)) for node in unused)
+    """Refuses ops whose output does not reach the model's: their weights would never learn.
+
+    With `from:` the op before may go unused, and a `channel_slice` may take nothing of a branch.
+    Of ops after one another the last is told.
+    """
+    read = _channels_read(graph)
+    takers: dict[int, list[int]] = {}
+    for index, node in enumerate(graph.nodes):
+        for source in node.inputs:
+            takers.setdefault(source, []).append(index)
     problems = told(
-        Problem(what, place.mark if place is not None else None, path, fix, "unused-output")
-        for path, place in places
+        _unused(node, takers.get(index, []), graph, tree)
+        for index, node in enumerate(graph.nodes)
+        if not read[index] and all(read[taker] for taker in takers.get(index, ()))
     )
     if problems:
         raise SpecError(problems)
+
+
+def _unused(node: Node, takers: list[int], graph: Graph, tree: TreeNode) -> Problem:
+    place = at(tree, node.where)
+    mark = place.mark if place is not None else None
+    what = "nothing takes the output of this op"
+    fix = "refer to it by a later `from`, or leave the op out"
+    if takers:
+        what = "no channel of this op's output reaches the output of the model"
+        names = ", ".join(graph.nodes[taker].path for taker in takers)
+        fix = f"take some of its channels from what it goes into ({names}), or leave the op out"
+    return Problem(what, mark, node.path, fix, "unused-output")
+
+
+def _channels_read(graph: Graph) -> list[Channels]:
+    """For each node, the channels of its output that the model's output depends on."""
+    read: list[Channels] = [()] * len(graph.nodes)
+    if graph.output >= 0:
+        read[graph.output] = whole(graph.output_shape)
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[index]
+        if not read[index]:
+            continue
+        if isinstance(node.op, Layer):
+            needed: tuple[Channels, ...] = (node.op.reads(read[index], *node.input_shapes),)
+        else:
+            needed = node.op.reads(read[index], *node.input_shapes)
+        for source, channels in zip(node.inputs, needed, strict=True):
+            if source != INPUT:
+                read[source] = _united(read[source], channels)
+    return read
+
+
+def _united(first: Channels, second: Channels) -> Channels:
+    """The channels of both, in order and without ranges that touch."""
+    united: list[tuple[int, int]] = []
+    for start, stop in sorted((*first, *second)):
+        if united and start <= united[-1][1]:
+            united[-1] = (united[-1][0], max(united[-1][1], stop))
+        else:
+            united.append((start, stop))
+    return tuple(united)
 
 
 class _Builder:
@@ -152,6 +218,7 @@ class _Builder:
         self.id: str | None = None
         self.structure: Structure | None = None
         self.implied_ops: dict[TreePath, tuple[AnyOp, ...]] = {}
+        self.absent: dict[type[Layer], list[int]] = {}
 
     def ops(self, ops: tuple[AnyOp, ...], where: TreePath, x: Value) -> Value:
         for index, op in enumerate(ops):
@@ -189,6 +256,13 @@ class _Builder:
             if field and not error.field:
                 error.field = field
             raise
+        except Exception as error:
+            if not installed.origin_of(op.op):
+                raise
+            what = f"cannot tell the shape of its output: {type(error).__name__}: {error}"
+            raise ShapeError(installed.broken(op.op, what), field=field) from error
+        if not isinstance(shape, Shape):
+            raise ShapeError(installed.broken(op.op, f"tells a shape that is none: {shape!r}"))
         if shape.num_elements > MAX_VALUES:
             raise ShapeError(*_too_many_values(f"the output of {shape}", shape), field)
         index = len(self.drafts)
@@ -228,6 +302,9 @@ class _Builder:
             raise ShapeError(what, "leave zero_init out, or end the body with a norm", field)
         zeros = op.model_copy(update={"init": Constant(name="zeros")})
         self.drafts[value.node] = replace(self.drafts[value.node], op=zeros)
+
+    def count_absent(self, op_class: type[Layer]) -> None:
+        self.absent.setdefault(op_class, []).append(len(self.drafts))
 
     def implied(self, field: str, ops: tuple[AnyOp, ...], x: Value) -> Value:
         self.implied_ops[*self.where, field] = ops

@@ -1,8 +1,8 @@
 """Names of modules: levels of ids, and what a reference under `from` means."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from nifbuild.errors import Mark, Problem, SpecError, suggestion, told
 from nifbuild.spec.ops import AnyOp, Value
@@ -26,6 +26,22 @@ TAKEN = {
     "training", "type", "xpu", "zero_grad",
 }  # fmt: skip
 """Attributes of every torch module, which no child can be named after."""
+
+PRIVATE = {
+    "_apply", "_backward_hooks", "_backward_pre_hooks", "_buffers", "_call_impl",
+    "_compiled_call_impl", "_forward_hooks", "_forward_hooks_always_called",
+    "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs",
+    "_get_backward_hooks", "_get_backward_pre_hooks", "_get_name", "_inputs",
+    "_is_full_backward_hook", "_last_uses", "_load_from_state_dict",
+    "_load_state_dict_post_hooks", "_load_state_dict_pre_hooks",
+    "_maybe_warn_non_full_backward_hook", "_modules", "_named_members",
+    "_non_persistent_buffers_set", "_outputs", "_parameters", "_recompute",
+    "_register_load_state_dict_pre_hook", "_register_state_dict_hook",
+    "_replicate_for_data_parallel", "_run", "_save_to_state_dict", "_slow_forward",
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_steps", "_version", "_wrapped_call_impl",
+}  # fmt: skip
+"""Those that begin with an underscore, of `nifbuild.nn.step_graph` as well; and all names that
+begin with two."""
 
 
 @dataclass
@@ -94,8 +110,19 @@ def module_names(root: Level, tree: TreeNode) -> dict[int, str]:
     problems: list[Problem] = []
     _name(root, "", names, problems, tree)
     if problems:
-        raise SpecError(told(problems))
+        raise SpecError(told(_once_for_each_place(problems)))
     return names
+
+
+def _once_for_each_place(problems: Iterable[Problem]) -> list[Problem]:
+    """An id in a block, or under `repeat`, names many modules, and there is one to be edited."""
+    by_place: dict[object, list[Problem]] = {}
+    for problem in problems:
+        by_place.setdefault((problem.where, problem.code), []).append(problem)
+    return [
+        first if not others else replace(first, what=f"{first.what} ({len(others)} more like it)")
+        for first, *others in by_place.values()
+    ]
 
 
 def _name(
@@ -114,7 +141,7 @@ def _name(
             what = f"two modules are named '{prefix}{name}'"
             mark = _id_mark(tree, member.where)
             problems.append(Problem(what, mark, prefix + name, fix, "duplicate-id"))
-        elif name in TAKEN:
+        elif name in TAKEN or name in PRIVATE or name.startswith("__"):
             what = f"no module can be named '{name}': every torch module has such an attribute"
             mark = _id_mark(tree, member.where)
             problems.append(Problem(what, mark, prefix + name, "choose another id", "taken-id"))

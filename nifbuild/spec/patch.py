@@ -1,19 +1,22 @@
 """Patches: changes of the ops that a selector finds; the primitive of an ablation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 from nifbuild.spec.base import field_names
-from nifbuild.spec.defaults import op_class_of, unknown_kind
+from nifbuild.spec.defaults import op_class_of, unknown_kind, unknown_op
 from nifbuild.spec.document import Patch
 from nifbuild.spec.graph import Graph, Node
-from nifbuild.spec.ops import OP_CLASSES, OPS
+from nifbuild.spec.ops import OPS, all_op_classes, kinds_of
 from nifbuild.spec.select import agrees, path_pattern
-from nifbuild.spec.source import List, Map, Scalar, TreePath, at, replace_at
+from nifbuild.spec.source import List, Map, Scalar, TreePath, at, plain, replace_at
 from nifbuild.spec.source import Node as TreeNode
 
 
-def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
+def apply_patch(
+    tree: Map, graph: Graph, patch: Patch, place: TreeNode, levels: Sequence[str] = ()
+) -> tuple[Map, list[Problem]]:
     """The tree with one patch applied to the ops that it selects.
 
     Args:
@@ -21,20 +24,32 @@ def apply_patch(tree: Map, graph: Graph, patch: Patch, place: TreeNode) -> Map:
         graph: The nodes of that tree; selectors see their inferred fields.
         patch: What to select and set.
         place: The patch's own tree, for the places in errors and of the new values.
+        levels: Paths of ops that stand for others, which it might have meant.
+
+    Returns:
+        The tree, and a problem if another number of ops is found than the patch expects. Those
+        found are changed all the same, so that later patches are not wrong for that alone.
 
     Raises:
-        SpecError: If another number of ops is found than the patch expects.
+        SpecError: If the patch makes no sense, whatever it finds.
     """
     pattern = path_pattern(patch.match)
     _check_where(patch, place)
     named = [node for node in graph.nodes if pattern.fullmatch(node.path)]
     found = [node for node in named if agrees(_fields(node), patch.where)]
     expected = patch.expect
+    problems = []
     if len(found) != expected if expected is not None else not found:
-        raise SpecError(_wrong_count(patch, place, graph, named, found))
-    for node in found:
-        tree = _set_fields(tree, graph, node, patch, place)
-    return tree
+        misspelt = _unknown_word(place) if not found else None
+        paths = [[node.path for node in nodes] for nodes in (graph.nodes, named, found)]
+        names = [*paths[0], *levels]
+        problems.append(misspelt or wrong_count(patch, place, names, paths[1], paths[2]))
+    try:
+        for node in found:
+            tree = _set_fields(tree, graph, node, patch, place)
+    except SpecError as error:
+        raise SpecError([*problems, *error.problems]) from None
+    return tree, problems
 
 
 def _fields(node: Node) -> dict[str, Any]:
@@ -45,7 +60,9 @@ def _fields(node: Node) -> dict[str, Any]:
 
 
 def _check_where(patch: Patch, place: TreeNode) -> None:
-    known = {name for op_class in OP_CLASSES for name in field_names(op_class)} | {"in_channels"}
+    known = {name for op_class in all_op_classes() for name in field_names(op_class)} | {
+        "in_channels"
+    }
     for name in patch.where:
         if name not in known:
             where = at(place, ("where",))
@@ -54,20 +71,45 @@ def _check_where(patch: Patch, place: TreeNode) -> None:
             raise SpecError(Problem(f"no op has a field '{name}'", mark, "patch", fix, "patch"))
 
 
-def _wrong_count(
-    patch: Patch, place: TreeNode, graph: Graph, named: list[Node], found: list[Node]
+def _unknown_word(place: TreeNode) -> Problem | None:
+    """A misspelt `op` or `kind` under `where`, which finds nothing."""
+    op, kind = at(place, ("where", "op")), at(place, ("where", "kind"))
+    name = str(plain(op)) if op is not None else None
+    if op is not None and not kinds_of(str(name)):
+        return unknown_op(op, "patch.where.op")
+    if kind is None:
+        return None
+    having = [name] if name is not None else [n for n, kinds in OPS.items() if "" not in kinds]
+    problems = [unknown_kind(n, kind, "patch.where.kind") for n in having]
+    return problems[0] if None not in problems else None
+
+
+def wrong_count(
+    patch: Patch,
+    place: TreeNode,
+    names: Sequence[str],
+    named: Sequence[str],
+    found: Sequence[str],
 ) -> Problem:
+    """That a patch finds another number of ops than it expects.
+
+    Args:
+        patch: The patch.
+        place: Its tree.
+        names: Paths of all ops.
+        named: Of those that its selector finds.
+        found: Of those among them that agree with `where`.
+    """
     wanted = "at least 1" if patch.expect is None else str(patch.expect)
     what = f"the patch is for {wanted} ops and finds {len(found)}"
     if found:
-        names = ", ".join(node.path for node in found[:8])
-        fix = f"found: {names}{' ...' if len(found) > 8 else ''}"
+        fix = f"found: {', '.join(found[:8])}{' ...' if len(found) > 8 else ''}"
     elif named:
-        names = ", ".join(node.path for node in named[:8])
-        fix = f"`match` finds {len(named)} ops, but none agrees with `where`: {names}"
+        fix = f"`match` finds {len(named)} ops, but none agrees with `where`: "
+        fix += ", ".join(named[:8])
     else:
-        near = did_you_mean(patch.match, (node.path for node in graph.nodes))
-        fix = near or f"modules of the model: {', '.join(n.path for n in graph.nodes[:8])} ..."
+        near = did_you_mean(patch.match, names)
+        fix = near or f"modules of the model: {', '.join(names[:8])} ..."
     node = at(place, ("expect",)) or at(place, ("match",)) or place
     return Problem(what, node.mark, "patch", fix, "patch-count")
 
@@ -81,7 +123,7 @@ def _set_fields(tree: Map, graph: Graph, node: Node, patch: Patch, place: TreeNo
     for key, value in values.entries.items():
         target = target.with_entry(key, value, values.key_marks[key])
     name = target.text("op") or ""
-    if "kind" in values.entries and name in OPS:
+    if "kind" in values.entries and kinds_of(name):
         problem = unknown_kind(name, values.entries["kind"], "patch.set.kind")
         if problem is not None:
             raise SpecError(problem)

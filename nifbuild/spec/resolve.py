@@ -24,7 +24,7 @@ from nifbuild.spec.check import check
 from nifbuild.spec.compose import compose
 from nifbuild.spec.data import CommonData, DataSpec
 from nifbuild.spec.defaults import check_defaults, with_defaults
-from nifbuild.spec.document import Patch, RunSpec, SpecFile
+from nifbuild.spec.document import RunSpec, SpecFile
 from nifbuild.spec.expand import expand_model
 from nifbuild.spec.expressions import names_within, substitute, variables
 from nifbuild.spec.graph import Graph, lower
@@ -32,6 +32,7 @@ from nifbuild.spec.images_at_once import too_few_images
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
 from nifbuild.spec.recompute import check_recomputed
+from nifbuild.spec.restructure import Edits, is_structural, read_patches
 from nifbuild.spec.shipped import spec_path
 from nifbuild.spec.source import List, Map, Scalar, at, parse, plain
 from nifbuild.spec.source import Node as TreeNode
@@ -167,8 +168,7 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     problems += found
     defaults, found = _section(source, "defaults")
     problems += found + told(check_defaults(defaults))
-    patch_tree = _substituted(source, "patch", scope)
-    patches, found = check(tuple[Patch, ...], patch_tree, "patch")
+    patches, found = read_patches(source.get("patch"), scope)
     problems += found
 
     data, found = _data(source, scope)
@@ -179,7 +179,8 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
         scope, tree, found = _adopted(source, tree, scope, data, num_classes)
         problems += found
 
-    model, found = _model(source, blocks, scope)
+    edits = Edits([p for p in patches if is_structural(p.patch)], blocks, bool(patches))
+    model, found = _model(source, blocks, scope, edits)
     problems += found
     # Sections with problems of their own are not checked twice.
     read = ("data",) if data is None else ()
@@ -193,13 +194,28 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     if problems or spec is None or graph is None:
         raise SpecError(sorted(_one_for_each_variable(problems, source), key=_reading_order))
 
-    for index, patch in enumerate(patches):
-        place = at(patch_tree, (index,))
-        assert place is not None  # the patch was read from there
-        tree = apply_patch(tree, graph, patch, place)
-        full, spec, graph, found = _typed(tree, defaults)
-        if spec is None or graph is None:
-            raise SpecError(found)
+    of_levels = [p for p in patches if edits.finds_only_levels(p, graph)]
+    if of_levels:
+        edits = Edits([p for p in patches if p in of_levels or edits.has(p)], blocks)
+        model, problems = _model(source, blocks, scope, edits)
+        tree = rest.with_entry("model", model)
+        full, spec, graph = _valid(tree, defaults, problems)
+    for patch in patches:
+        if edits.has(patch):
+            continue
+        try:
+            place = patch.evaluated(scope)
+            changed, found = apply_patch(tree, graph, patch.patch, place, [*edits.paths])
+        except SpecError as error:
+            problems += error.problems
+            continue
+        problems += found
+        changed_full, changed_spec, changed_graph, found = _typed(changed, defaults)
+        problems += found
+        if changed_spec is not None and changed_graph is not None:
+            tree, full, spec, graph = changed, changed_full, changed_spec, changed_graph
+    if problems:
+        raise SpecError(dict.fromkeys(problems))
 
     _check_output(spec, graph, tree, num_classes)
     problems = told(check_recomputed(graph, spec.train.gradient_checkpointing, full))
@@ -273,13 +289,6 @@ def _section(source: Map, name: str) -> tuple[Map, list[Problem]]:
     return node, []
 
 
-def _substituted(source: Map, name: str, scope: dict[str, TreeNode]) -> TreeNode:
-    node = source.get(name)
-    if node is None or (isinstance(node, Scalar) and node.value is None):
-        return List((), source.mark)
-    return substitute(node, scope)
-
-
 def _data(source: Map, scope: dict[str, TreeNode]) -> tuple[CommonData | None, list[Problem]]:
     node = source.get("data")
     if node is None or (isinstance(node, Scalar) and node.value is None):
@@ -345,7 +354,9 @@ def _insists(node: TreeNode, data_place: Mark) -> bool:
     return node.mark.line == 0 or node.mark.file == data_place.file
 
 
-def _model(source: Map, blocks: Map, scope: dict[str, TreeNode]) -> tuple[TreeNode, list[Problem]]:
+def _model(
+    source: Map, blocks: Map, scope: dict[str, TreeNode], edits: Edits
+) -> tuple[TreeNode, list[Problem]]:
     """The model written out; where it is absent, one op so that the rest is checked."""
     placeholder = Map({"op": Scalar("identity", source.mark)}, {"op": source.mark}, source.mark)
     node = source.get("model")
@@ -353,7 +364,7 @@ def _model(source: Map, blocks: Map, scope: dict[str, TreeNode]) -> tuple[TreeNo
         fix = "write `model:` with a list of ops, or `extends:` an architecture"
         problem = Problem("missing section `model`", source.mark, "model", fix, "missing-field")
         return List((placeholder,), source.mark), [problem]
-    return expand_model(node, blocks, scope)
+    return expand_model(node, blocks, scope, edits)
 
 
 def _typed(
@@ -368,6 +379,15 @@ def _typed(
         return full, spec, lower(spec.model, shape, full), problems
     except SpecError as error:
         return full, spec, None, list(error.problems)
+
+
+def _valid(
+    tree: Map, defaults: Map, problems: Sequence[Problem] = ()
+) -> tuple[Map, RunSpec, Graph]:
+    full, spec, graph, found = _typed(tree, defaults, lower_it=not problems)
+    if problems or spec is None or graph is None:
+        raise SpecError([*problems, *found])
+    return full, spec, graph
 
 
 def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | None) -> None:

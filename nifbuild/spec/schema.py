@@ -8,7 +8,7 @@ that another file may give.
 from typing import Any
 
 from nifbuild.spec.document import SpecFile
-from nifbuild.spec.ops import OP_CLASSES, OPS, Op
+from nifbuild.spec.ops import OPS, Op, all_op_classes, load_all_installed
 from nifbuild.spec.study import StudySpec
 
 _EXPRESSION = {
@@ -22,11 +22,16 @@ _IDENTITY = ("op", "source")
 
 def json_schema() -> dict[str, Any]:
     """The schema of a spec file, draft 2020-12."""
+    load_all_installed()
     schema = SpecFile.model_json_schema()
     definitions: dict[str, Any] = schema["$defs"]
-    for op_class in OP_CLASSES:
+    for op_class in all_op_classes():
+        if op_class.__name__ not in definitions:  # of an installed package
+            own = op_class.model_json_schema()
+            definitions.update(own.pop("$defs", {}))
+            definitions[op_class.__name__] = own
         _loosen_op(definitions[op_class.__name__], op_class)
-    bodies = {c.__name__ for c in OP_CLASSES}
+    bodies = {c.__name__ for c in all_op_classes()}
     for name, definition in definitions.items():
         _loosen(definition, keep_required=("op", "body") if name in bodies else ())
     for name, field in schema["properties"].items():
@@ -37,6 +42,9 @@ def json_schema() -> dict[str, Any]:
     definitions["Branches"] = _branches()
     schema["properties"]["model"] = _described(schema["properties"]["model"], "#/$defs/Body")
     definitions["Block"]["properties"]["body"] = {"$ref": "#/$defs/Body"}
+    for name, field in (("Insertion", "before"), ("Insertion", "after"), ("Patch", "replace")):
+        properties = definitions[name]["properties"]
+        properties[field] = _described(properties[field], "#/$defs/Body")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "nifbuild spec"
     result: dict[str, Any] = _any_of(schema)
@@ -70,10 +78,10 @@ def _body(definitions: dict[str, Any]) -> dict[str, Any]:
     definitions["BlockCall"] = {
         "type": "object",
         "description": "A block of this spec, with its arguments.",
-        "properties": {"op": {"type": "string", "not": {"enum": names}}, **_repeat_fields()},
+        "properties": {"op": {"type": "string", "not": {"enum": names}}, **repeat_fields()},
         "required": ["op"],
     }
-    refs = [{"$ref": f"#/$defs/{c.__name__}"} for c in OP_CLASSES]
+    refs = [{"$ref": f"#/$defs/{c.__name__}"} for c in all_op_classes()]
     named = {"anyOf": [{"enum": names}, {"type": "string", "minLength": 1}]}
     definitions["OpItem"] = {"anyOf": [named, *refs, {"$ref": "#/$defs/BlockCall"}]}
     item = {"$ref": "#/$defs/OpItem"}
@@ -88,10 +96,13 @@ def _branches() -> dict[str, Any]:
     return {"anyOf": [{"$ref": "#/$defs/OpItem"}, listed, named]}
 
 
-def _repeat_fields() -> dict[str, Any]:
+def repeat_fields() -> dict[str, Any]:
+    """The schema of the fields of every op that say whether and how often it stands there."""
     count = {"type": "integer", "minimum": 1}
+    truth = {"anyOf": [{"type": "boolean"}, _EXPRESSION]}
     fields = {"type": "array", "items": {"type": "object"}, "minItems": 1}
     return {
+        "when": {**truth, "description": "Whether the op is there; if not, it leaves no trace."},
         "repeat": {
             "anyOf": [count, fields, _EXPRESSION],
             "description": "How often the op stands here, one after another; or a list with the "
@@ -116,7 +127,7 @@ def _loosen_op(definition: dict[str, Any], op_class: type[Op]) -> None:
             **properties[field],
             "anyOf": [*properties[field]["anyOf"], {"type": "integer", "minimum": 0}],
         }
-    properties.update(_repeat_fields())
+    properties.update(repeat_fields())
 
 
 def _described(old: dict[str, Any], ref: str, words: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -86,13 +86,19 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A mapping; `key_marks` tells where each key stands."""
+    """A mapping; `key_marks` tells where each key stands.
+
+    Attributes:
+        replaces: What an extended file has in its place, where the two were not merged; only what
+            was merged knows it, and no copy of that.
+    """
 
     entries: dict[str, "Node"]
     key_marks: dict[str, Mark]
     mark: Mark
     num_nodes: int = field(init=False)
     depth: int = field(init=False)
+    replaces: "Map | None" = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _measure(self, self.entries.values())

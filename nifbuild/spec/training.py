@@ -84,6 +84,12 @@ class TrainSpec(Spec):
     """Share of each target that is spread evenly over all classes while training; evaluation uses
     the labels as they are. 0: none."""
 
+    class_weights: Literal["balanced"] | dict[str, NonNegativeFloat] | None = None
+    """Weights of the classes in the loss while training, where some have many more images than
+    others. `balanced`: all images over those of the class, over the number of classes, so that each
+    class weighs as much. By name: so much, and 1 for those that are not named. The loss is the mean
+    over images, not over weights. Null: all images weigh 1."""
+
     kernel_spread: NonNegativeFloat = 0.0
     """Weight of a penalty on filters as large as the image that reach far: it is added to the loss,
     times the mean over layers and filters of sum |k| r^2 / sum |k|, where r is a tap's distance

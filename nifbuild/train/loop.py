@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from nifbuild.data.batches import epoch_batches
 from nifbuild.errors import InterruptedRun, Problem, RunError
 from nifbuild.evaluate.figures import Figures, evaluate
 from nifbuild.machine.device import share_from_first
@@ -116,12 +117,8 @@ class Trainer:
 
     def remaining_batches(self) -> Iterator[dict[str, Tensor]]:
         """The epoch's batches from the current step on, in the epoch's order."""
-        batches, epoch = self.train_batches, self.progress.epoch
-        done = self.progress.step - epoch * self.steps_per_epoch
-        batches.set_epoch(epoch)  # before skipping: the copy that skips keeps the epoch it finds
-        if done:
-            batches = self.accelerator.skip_first_batches(batches, done)
-        yield from batches
+        done = self.progress.step - self.progress.epoch * self.steps_per_epoch
+        yield from epoch_batches(self.train_batches, self.progress.epoch, done, self.accelerator)
 
     def train_step(self, batch: dict[str, Tensor]) -> Tensor:
         """One optimizer step; returns loss and accuracy [2] of this process's images."""

@@ -1,15 +1,15 @@
 """What training minimises: the loss of a batch, and penalties."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import Problem, SpecError, listing, suggestion
 from nifbuild.nn import GlobalConv2d
 
 if TYPE_CHECKING:
@@ -38,24 +38,28 @@ class Objective:
 
     Attributes:
         label_smoothing: As in the spec.
+        class_weights: [classes]; None: all are 1.
         kernel_spread: The weight of the penalty.
         spread: What is penalised; None where nothing is.
     """
 
     label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
     kernel_spread: float = 0.0
     spread: "KernelSpread | None" = None
 
     @classmethod
-    def of(cls, module: nn.Module, resolved: "Resolved") -> Self:
-        """That of a spec, for the model as built.
+    def of(
+        cls, module: nn.Module, resolved: "Resolved", class_weights: Tensor | None = None
+    ) -> Self:
+        """That of a spec, for the model as built; with weights of classes, as `class_weights` says.
 
         Raises:
             SpecError: Filters are to be penalised that are not there.
         """
         train = resolved.spec.train
         spread = KernelSpread(module, resolved) if train.kernel_spread else None
-        return cls(train.label_smoothing, train.kernel_spread, spread)
+        return cls(train.label_smoothing, class_weights, train.kernel_spread, spread)
 
     def __call__(
         self,
@@ -74,9 +78,58 @@ class Objective:
         """
         with autocast():
             logits = model(images).float()
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        loss = self._loss(logits, targets)
         penalty = 0 if self.spread is None else self.kernel_spread * self.spread()
         return Minimised(logits, loss, penalty)
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        weights, smoothing = self.class_weights, self.label_smoothing
+        if weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        # torch would divide by the weights of the batch: then images would weigh more in one of
+        # common classes, and results depend on how many processes share a batch.
+        losses = F.cross_entropy(
+            logits, targets, weights, label_smoothing=smoothing, reduction="none"
+        )
+        return losses.mean()
+
+
+def class_weights(
+    given: Literal["balanced"] | Mapping[str, float] | None,
+    class_names: Sequence[str],
+    labels: Tensor,
+) -> Tensor | None:
+    """The weights that `train.class_weights` says.
+
+    Args:
+        given: As in the spec.
+        class_names: In the order of the model's outputs.
+        labels: Those of the training images.
+
+    Returns:
+        [classes]; None: all are 1. A class without images has 0 where they are balanced.
+
+    Raises:
+        SpecError: A class that is named is none.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str):  # balanced
+        counts = labels.bincount(minlength=len(class_names)).double()
+        return (len(labels) / (len(class_names) * counts)).nan_to_num(posinf=0.0).float()
+    problems = [
+        Problem(
+            f"no class is called '{name}'",
+            path=f"train.class_weights.{name}",
+            fix=suggestion(name, class_names, f"classes: {listing(class_names)}"),
+            code="class",
+        )
+        for name in given
+        if name not in class_names
+    ]
+    if problems:
+        raise SpecError(problems)
+    return torch.tensor([given.get(name, 1.0) for name in class_names])
 
 
 class KernelSpread:

@@ -30,7 +30,8 @@ def parameter_groups(model: nn.Module, spec: OptimizerFields) -> list[Group]:
     The same two again for each of the spec's `groups`, and for its `filters`. Without decay are all
     that hold one number for each channel (biases, scales and offsets of normalisation, layer
     scales), scalars, and every parameter whose name ends in `bias`, whatever its shape: the
-    networks that make filters stack the biases of several layers in one matrix.
+    networks that make filters stack the biases of several layers in one matrix. Nor does `gamma` or
+    `beta`, which global response normalisation lays out along the last of four axes.
 
     Raises:
         SpecError: One of the spec's groups selects nothing, or what others have selected.
@@ -58,7 +59,8 @@ def parameter_groups(model: nn.Module, spec: OptimizerFields) -> list[Group]:
 
 
 def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    is_bias = name.rpartition(".")[2].endswith("bias")
+    own = name.rpartition(".")[2]
+    is_bias = own.endswith("bias") or own in ("gamma", "beta")
     is_per_channel = all(extent == 1 for extent in parameter.shape[1:])
     return not (is_per_channel or is_bias)
 

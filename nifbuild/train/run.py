@@ -19,6 +19,7 @@ from nifbuild.data.batches import (
     evaluation_batches,
     micro_batch_size,
     training_batches,
+    training_images,
 )
 from nifbuild.evaluate.result import RunFigures
 from nifbuild.machine.device import (
@@ -48,7 +49,7 @@ from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
 from nifbuild.train.initial_weights import Pretrained, fresh_model, read_pretrained
 from nifbuild.train.loop import Trainer
-from nifbuild.train.objective import Objective
+from nifbuild.train.objective import Objective, class_weights
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.resume import (
     check_complete,
@@ -274,11 +275,14 @@ def _trainer(
     place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
     module = place.module(module)
     ema = None if spec.ema is None else Ema(module, spec.ema)
-    objective = Objective.of(module, resolved)
+    weights = class_weights(spec.class_weights, data.class_names, data.splits["train"].labels)
+    weights = None if weights is None else weights.to(accelerator.device)
+    objective = Objective.of(module, resolved, weights)
     if spec.sync_batch_norm and accelerator.num_processes > 1:
         module = sync_batch_norm(module)
     optimizer = build_optimizer(module, spec.optimizer)
-    batches = training_batches(data.splits["train"], spec, data.workers, accelerator)
+    images = training_images(data, resolved)
+    batches = training_batches(images, spec, data.workers_for(images), accelerator)
     model = module
     if spec.compile:
         per_process = micro_batch_size(spec) // accelerator.num_processes
@@ -310,7 +314,8 @@ def _trainer(
 
 def _evaluation(data: ImageData, split: Role, spec: TrainSpec, accelerator: Accelerator) -> Any:
     images = data.splits[split]
-    return evaluation_batches(images, micro_batch_size(spec), data.workers, accelerator)
+    workers = data.workers_for(images)
+    return evaluation_batches(images, micro_batch_size(spec), workers, accelerator)
 
 
 def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:

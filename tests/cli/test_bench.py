@@ -101,6 +101,20 @@ def test_step(call, tmp_path):
     assert "training step of 32 images of 1x8x8" in done.stdout
 
 
+def test_data(call, tmp_path):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        "version: 1\ninput: {channels: 1, size: [8, 8]}\ndata: {source: digits}\n"
+        "model: [global_avg_pool, flatten, {op: linear, out_features: 10}]\n"
+    )
+    options = ("--data", spec, "--size", "6x4", "--batch-size", 2, "--repeats", 1)
+    found = document(call(*options, "--model-speed", 1000, "--json"))
+    assert (found["batch"], found["images"], found["input_shape"]) == (2, 20, [1, 6, 4])
+    assert found["model_images_per_second"] == 1000
+    assert found["environment"]["max_seconds"] == 60
+    assert "images of spec, 2 at once, at 1x6x4" in call(*options).stdout
+
+
 def test_plot(call, tmp_path):
     done = call(*TINY, "--plot", "plot.png", "--json")
     document(done)
@@ -130,6 +144,12 @@ def test_plot(call, tmp_path):
         (("--step", "s.yaml", "--contender", "full-3"), "has no effect with --step", "leave out"),
         (("--step", "s.yaml", "--size", "8x"), "'8x' is no size", "224x192"),
         (("--step", "nowhere.yaml"), "nowhere.yaml: no such file", ""),
+        (("--data", "nowhere.yaml"), "nowhere.yaml: no such file", ""),
+        (("--data", "s.yaml", "--dtype", "float16"), "--dtype: has no effect with --data", "leave"),
+        (("--data", "s.yaml", "--autocast"), "--autocast: has no effect with --data", "leave out"),
+        (("--data", "s.yaml", "--plot", "x.png"), "has no effect with --data", "leave out"),
+        (("--model-speed", "3"), "--model-speed: has no effect without --data", "add --data SPEC"),
+        (("--step", "s.yaml", "--data", "s.yaml"), "has no effect with --step", "leave out --data"),
     ],
 )
 def test_wrong_options_are_one_clear_error(call, options, what, fix):

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from nifbuild.data import Preprocess
-from nifbuild.spec.data import Augment
+from nifbuild.spec.augment import Augment
 
 MEAN = {1: torch.tensor([0.4]), 3: torch.tensor([0.1, 0.4, 0.7])}
 STD = {1: torch.tensor([0.2]), 3: torch.tensor([0.2, 0.3, 0.5])}
 EVERYTHING: dict[str, Any] = {
     "crop": 2,
     "flip": 0.5,
-    "resized_crop": (0.3, 1.0),
     "randaugment": {"num_ops": 2, "magnitude": 9},
     "erasing": 0.5,
     "mixup": 0.4,
@@ -140,28 +139,6 @@ def test_flips_are_mirror_images_with_their_probability() -> None:
     assert np.allclose(every, images.numpy()[..., ::-1], atol=1e-3)
 
 
-@pytest.mark.parametrize(("height", "width"), [(40, 40), (30, 60)])
-def test_resized_crops_are_enlarged_windows(height: int, width: int) -> None:
-    """On an image of its own coordinates, a window is linear, and its slopes are its size."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    image = torch.stack([x * 4, y * 4, x * 0]).to(torch.uint8)
-    images = image.expand(200, -1, -1, -1).contiguous()
-    result = bytes_of(
-        preprocess(resized_crop=(0.2, 0.6)).train(images, images[:, 0, 0, 0].long(), 0)[0]
-    )
-    xs, ys = result[:, 0] / 4, result[:, 1] / 4
-    across = (xs[:, 5, -3] - xs[:, 5, 2]) / (width - 5)
-    down = (ys[:, -3, 5] - ys[:, 2, 5]) / (height - 5)
-    middle = (xs[:, 5, 2] + xs[:, 5, -3]) / 2
-    assert np.allclose(xs[:, 5, (width - 1) // 2 : width // 2 + 1].mean(-1), middle, atol=0.1)
-    area = across * down
-    assert 0.16 < area.min() < 0.27
-    assert 0.5 < area.max() < 0.65
-    assert (np.abs(np.log(across / down)) < np.log(4 / 3) + 0.15).all()
-    assert xs.min() >= -0.01
-    assert xs.max() <= width - 0.99
-
-
 def test_erased_places_are_rectangles_of_the_mean_colour() -> None:
     images, labels = batch(300, 3, 30, 24)
     plain = preprocess().eval(images)
@@ -258,13 +235,13 @@ def test_kornia_is_imported_only_when_needed_and_warns_of_nothing() -> None:
     code = """
 import sys, torch
 from nifbuild.data import Preprocess
-from nifbuild.spec.data import Augment
+from nifbuild.spec.augment import Augment
 images, labels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4)
 def train(**augment):
     Preprocess(Augment(**augment), 4, torch.zeros(3), torch.ones(3)).train(images, labels, 0)
 train(crop=2, flip=0.5, mixup=1.0, cutmix=1.0)
 assert "kornia" not in sys.modules
-train(resized_crop=(0.5, 1.0), randaugment={"num_ops": 14}, erasing=1.0)
+train(randaugment={"num_ops": 14}, erasing=1.0)
 assert "kornia" in sys.modules
 """
     done = subprocess.run(

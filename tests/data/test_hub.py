@@ -148,3 +148,38 @@ def test_an_empty_repository(spec: Any, tmp_path: Path) -> None:
     problem = problem_of(spec(source="hub", id=tmp_path / "repo", revision="main"), RunError)
     assert problem.what.startswith(f"'{tmp_path}/repo' cannot be read: ")
     assert problem.code == "unreadable-source"
+
+
+@pytest.fixture
+def shards(table: Any, tmp_path: Path) -> Path:
+    """A local data set in the hub's layout, of 40 training and 10 test images in two classes."""
+    root = tmp_path / "large"
+    root.mkdir()
+    for at in range(2):
+        name = f"train-0000{at}-of-00002.parquet"
+        table([0, 1] * 10, first=20 * at).to_parquet(root / name)
+    table([0, 1] * 5, first=100).to_parquet(root / "test-00000-of-00001.parquet")
+    return root
+
+
+def test_a_first_look_reads_the_first_rows(shards: Path, spec: Any, tmp_path: Path) -> None:
+    fields = {"source": "hub", "id": shards, "revision": "main", "validation": 0}
+    data = spec(streaming=6, **fields)
+    catalog = open_data(data)
+    assert catalog.sizes == {"train": 6, "test": 6}
+    assert catalog.class_names == ("cat", "dog")
+    splits = catalog.load(1, (4, 4)).splits
+    for name, first in (("train", 0), ("test", 100)):
+        batch = splits[name].__getitems__(range(6))  # type: ignore[index]
+        assert batch["images"][:, 0, 0, 0].tolist() == [*range(first, first + 6)]
+        assert batch["labels"].tolist() == [0, 1] * 3
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+    assert open_data(data).fingerprint == catalog.fingerprint
+    assert open_data(spec(streaming=7, **fields)).fingerprint != catalog.fingerprint
+    assert open_data(spec(streaming=1000, **fields)).sizes == {"train": 40, "test": 10}
+
+
+def test_streaming_needs_a_connection(spec: Any) -> None:
+    data = spec(source="hub", id="owner/animals", revision=COMMIT, streaming=5)
+    problem = problem_of(data, RunError)
+    assert problem.what.endswith("the hub cannot be reached, which `streaming` needs")

@@ -1,6 +1,5 @@
 """Sets of images: in memory and lazy, what cannot be read, statistics, memory, workers."""
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from nifbuild.data import Batch, open_data
 from nifbuild.data.decode import Decoder
 from nifbuild.data.images import ImageSet, LazyImages, MemoryImages, channel_statistics, decode_all
 from nifbuild.errors import NifbuildError, RunError, SpecError
+from nifbuild.machine.processes import available_cores
 
 
 def identity(batch: Batch) -> Batch:
@@ -73,11 +73,11 @@ def test_lazy_and_memory_are_the_same(
     memory, lazy = (
         open_data(
             spec(source="imagefolder", path=photographs, in_memory=held, workers=workers)
-        ).load(channels, (9, 7))
+        ).load(channels, (9, 7), cores=3)
         for held in (True, False)
     )
-    assert memory.workers == 0
-    assert lazy.workers == min(workers, len(os.sched_getaffinity(0)))
+    assert memory.workers_for(memory.splits["train"]) == 0
+    assert lazy.workers_for(lazy.splits["train"]) == workers
     assert torch.equal(memory.mean, lazy.mean)
     assert torch.equal(memory.std, lazy.std)
     for split in ("train", "validation", "test"):
@@ -99,7 +99,7 @@ def test_loaders_give_whole_batches_whatever_the_workers(
         shuffle=True,
         generator=torch.Generator().manual_seed(3),
         collate_fn=identity,
-        num_workers=min(workers, os.cpu_count() or 1),
+        num_workers=min(workers, available_cores()),
     )
     batches = list(loader)
     order = torch.cat([batch["index"] for batch in batches])

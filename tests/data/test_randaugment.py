@@ -14,7 +14,7 @@ from nifbuild.data.randaugment import (
     apply_operations,
     randaugment,
 )
-from nifbuild.spec.data import RandAugment
+from nifbuild.spec.augment import RandAugment
 
 RNG = np.random.default_rng(0)
 

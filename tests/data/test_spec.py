@@ -39,7 +39,11 @@ def test_defaults_are_a_sensible_study() -> None:
         ('{"source": "digits", "test": 1}', ("digits.test", "less than 1")),
         ('{"source": "digits", "validation": -0.1}', ("digits.validation", "greater than or")),
         ('{"source": "digits", "seed": -1}', ("digits.seed", "greater than or equal to 0")),
-        ('{"source": "digits", "workers": 2.5}', ("digits.workers", "valid integer")),
+        (
+            '{"source": "digits", "workers": 2.5}',
+            ("digits.workers.constrained-int", "valid integer"),
+        ),
+        ('{"source": "digits", "crop_share": 1.5}', ("digits.crop_share", "less than or equal")),
         ('{"source": "digits", "size": [8]}', ("digits.size.1", "Field required")),
         ('{"source": "digits", "size": [8, 0]}', ("digits.size.1", "greater than or equal to 1")),
         ('{"source": "digits", "num_classes": 0}', ("digits.num_classes", "greater than or")),
@@ -58,7 +62,15 @@ def test_defaults_are_a_sensible_study() -> None:
         ('{"source": "digits", "augment": {"crop": 0.5}}', ("digits.augment.crop", "integer")),
         (
             '{"source": "digits", "augment": {"resized_crop": [0.9, 0.1]}}',
-            ("digits.augment", "0 < smallest <= largest <= 1"),
+            ("digits.augment.resized_crop", "[0.9, 0.1] is no range"),
+        ),
+        (
+            '{"source": "digits", "augment": {"resized_crop": {"ratio": [2, 1]}}}',
+            ("digits.augment.resized_crop", "[2.0, 1.0] is no range"),
+        ),
+        (
+            '{"source": "digits", "augment": {"resized_crop": [0, 1]}}',
+            ("digits.augment.resized_crop.scale.0", "greater than 0"),
         ),
         (
             '{"source": "digits", "augment": {"randaugment": {"magnitude": 31}}}',
@@ -152,7 +164,8 @@ def test_values_without_bounds_are_refused_with_their_place(
 
 def test_an_unknown_source_lists_the_known() -> None:
     ((_, message),) = problems('{"source": "digit"}')
-    assert "'digits', 'distant_pair', 'imagefolder', 'parquet', 'arrow', 'hub'" in message
+    known = "'digits', 'distant_pair', 'imagefolder', 'parquet', 'arrow', 'webdataset', 'hub'"
+    assert known in message
 
 
 def test_every_field_has_a_description() -> None:

@@ -140,6 +140,28 @@ def test_a_spec_with_fresh_weights(call):
     assert done.stderr == "writing fresh.onnx, which may take a minute for a deep network\n"
 
 
+POOLS = """
+version: 1
+name: pools
+input: {channels: 3, size: [11, 8]}
+model:
+  - {op: conv, out_channels: 4}
+  - grn
+  - {op: adaptive_max_pool, output_size: [5, 9]}
+  - {op: conv, out_channels: 4}
+  - {op: adaptive_avg_pool, output_size: [3, 2]}
+  - flatten
+  - {op: linear, out_features: 5}
+"""
+
+
+def test_pools_to_a_size_that_does_not_divide_the_images(call):
+    pytest.importorskip("onnxscript")
+    Path("pools.yaml").write_text(POOLS)
+    found = document(call("pools.yaml", "--format", "onnx", "--json", "-q"))
+    assert found["max_difference"] < 1e-5
+
+
 def test_weights_beyond_one_file_lie_beside_it(call, monkeypatch):
     pytest.importorskip("onnxscript")
     monkeypatch.setattr(formats, "ONE_FILE_BYTES", 10)

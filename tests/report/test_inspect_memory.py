@@ -24,7 +24,9 @@ from nifbuild.spec.optimizers import OPTIMIZERS, AdamW, RmsProp, Sgd
 from nifbuild.train.optim import build_optimizer, parameter_groups
 
 ROOT = Path(__file__).parents[2] / "specs"
-MODELS = [p for p in sorted(ROOT.rglob("*.yaml")) if p.parent.name not in ("data", "ablations")]
+MODELS = [
+    p for p in sorted(ROOT.rglob("*.yaml")) if p.parent.name not in ("data", "recipes", "ablations")
+]
 
 
 def load(path: Path | str, *overrides: str):

@@ -302,6 +302,7 @@ blocks:
   b: {bdy: [relu]}
   gelu: {body: [relu]}
   named: {args: {id: int}, body: [relu]}
+  nameless: {body: [{id: a}]}
 model: [relu]
 """
     )
@@ -312,4 +313,5 @@ model: [relu]
         "spec.yaml:7:3: blocks.gelu: 'gelu' is an op already",
         "spec.yaml:8:18: blocks.named.args: an argument cannot be named 'id', as a field of every "
         "op is",
+        "spec.yaml:9:21: model: an op is its name, or a mapping with `op`",
     ]

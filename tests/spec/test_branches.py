@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from nifbuild import build_model, load_spec
-from nifbuild.spec.names import TAKEN
+from nifbuild.nn.step_graph import StepGraph
+from nifbuild.spec.names import PRIVATE, TAKEN
 
 HEAD = "version: 1\ninput: {channels: 4, size: 8}\n"
 
@@ -256,7 +257,11 @@ model:
         ),
         ("[relu, {id: a, op: conv}, {op: gelu, from: input}]", "3:15: a: nothing takes the output"),
         ("[{id: half, op: relu}]", "no module can be named 'half'"),
-        ("[{id: _modules, op: relu}]", "id: expected letters, digits and underscores"),
+        ("[{id: _modules, op: relu}]", "no module can be named '_modules'"),
+        ("[{id: __call__, op: relu}]", "no module can be named '__call__'"),
+        ("[{id: _steps, op: relu}]", "no module can be named '_steps'"),
+        ("[{id: a.b, op: relu}]", "id: expected text without a dot"),
+        ('[{id: "", op: relu}]', "id: expected text without a dot"),
         ("[{op: channel_slice, start: 2, stop: 5}]", "there are no channels 2 to 5 in an input of"),
         ("[{op: channel_shuffle, groups: 3}]", "3 groups do not divide 4 channels"),
         ("[{op: conv_transpose, padding: 9}]", "the padding cuts off all"),
@@ -275,8 +280,9 @@ def test_what_is_wrong_is_said_with_its_place(problems, model, message):
 
 
 def test_ids_that_torch_modules_have_no_room_for():
-    assert set(TAKEN) >= {name for name in dir(torch.nn.Module()) if not name.startswith("_")}
-    for taken in ("half", "type", "train"):
+    attributes = {*dir(torch.nn.Module()), *dir(StepGraph({}, [], [0], [0]))}
+    assert {name for name in attributes if not name.startswith("__")} <= TAKEN | PRIVATE
+    for taken in ("half", "type", "train", "_modules"):
         with pytest.raises(KeyError):
             torch.nn.Module().add_module(taken, torch.nn.Identity())
 

@@ -50,6 +50,18 @@ def test_a_constant_rate(resolve):
     )
 
 
+def test_a_rate_that_grows_over_all_residual_ops(resolve):
+    """As `stage_block_id / total_stage_blocks` of torchvision's EfficientNet."""
+    text = NET.replace("{rate: $rate}", "{rate: $rate, schedule: linear_all}")
+    assert list(rates(resolve(HEAD + text)).values()) == pytest.approx(
+        [0.3 * block / 5 for block in (0, 1, 3, 4)]
+    )
+    first = text.replace("repeat: 2", "repeat: 2, first: {stride: 2}")
+    assert list(rates(resolve(HEAD + first)).values()) == pytest.approx([0.06, 0.18, 0.24])
+    one = "model: [{op: residual, stochastic_depth: {rate: 0.3, schedule: linear_all}, body: relu}]"
+    assert list(rates(resolve(HEAD + one)).values()) == [0]
+
+
 def test_samples_are_left_out_one_by_one_and_the_mean_is_kept():
     torch.manual_seed(0)
     module = StochasticDepth(0.25)

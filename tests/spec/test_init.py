@@ -34,6 +34,7 @@ def spec(op: str, head: str = "") -> Resolved:
     ("init", "std"),
     [
         ("kaiming_normal", math.sqrt(2 / FAN_OUT)),
+        ("{name: kaiming_normal, gain: 3}", 3 / math.sqrt(FAN_OUT)),
         ("{name: kaiming_normal, mode: fan_in}", math.sqrt(2 / FAN_IN)),
         ("kaiming_uniform", math.sqrt(2 / FAN_OUT)),
         ("xavier_normal", math.sqrt(2 / (FAN_IN + FAN_OUT))),
@@ -54,6 +55,7 @@ def test_spread(init: str, std: float) -> None:
     ("init", "bound"),
     [
         ("kaiming_uniform", math.sqrt(6 / FAN_OUT)),
+        ("{name: kaiming_uniform, gain: 1, mode: fan_in}", math.sqrt(3 / FAN_IN)),
         ("xavier_uniform", math.sqrt(6 / (FAN_IN + FAN_OUT))),
         ("{name: trunc_normal, std: 1}", 2.0),
         ("{name: trunc_normal, std: 0.02, bound: 0.03}", 0.03),
@@ -132,6 +134,7 @@ def test_of_large_filters_only_the_1x1_convolutions_are_drawn(kind: str, mixing:
         ("{op: conv, init: kaiming}", "did you mean 'kaiming_normal'"),
         ("{op: conv, init: {name: normal, mode: fan_in}}", "unknown field 'mode'"),
         ("{op: conv, init: {name: normal, std: -1}}", "a number above 0"),
+        ("{op: conv, init: {name: kaiming_normal, gain: 0}}", "a number above 0"),
         ("{op: residual, zero_init: true, body: [{op: conv}]}", "does not end with a norm"),
     ],
 )
@@ -162,6 +165,11 @@ def test_the_written_out_spec_draws_the_same() -> None:
     assert all(torch.equal(weight, again[name]) for name, weight in weights.items())
 
 
+def _torch(layer: nn.Module) -> float:
+    """The largest bias that torch draws."""
+    return 0 if layer.bias is None else 1 / math.sqrt(layer.weight[0].numel())
+
+
 Expected = Callable[[nn.Module], tuple[float, float]]
 """Spread of weights and largest bias of a layer."""
 
@@ -185,6 +193,28 @@ def _mobilenet(layer: nn.Module) -> tuple[float, float]:
     return (_resnet(layer)[0], 0) if isinstance(layer, nn.Conv2d) else (0.01, 0)
 
 
+def _regnet(layer: nn.Module) -> tuple[float, float]:
+    """Its convolutions with a bias, those of gates, keep torch's."""
+    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+        return _mobilenet(layer)[0], 1 / math.sqrt(layer.in_channels)
+    return _mobilenet(layer)
+
+
+def _efficientnet(layer: nn.Module) -> tuple[float, float]:
+    """A uniform draw within 1 / sqrt(classes)."""
+    return (_resnet(layer)[0], 0) if isinstance(layer, nn.Conv2d) else (1 / math.sqrt(3000), 0)
+
+
+def _mnasnet(layer: nn.Module) -> tuple[float, float]:
+    """kaiming_uniform by the fan-out with the gain of a sigmoid, which is 1."""
+    return (_resnet(layer)[0], 0) if isinstance(layer, nn.Conv2d) else (1 / math.sqrt(1000), 0)
+
+
+def _squeezenet(layer: nn.Module) -> tuple[float, float]:
+    assert isinstance(layer, nn.Conv2d)
+    return (0.01 if layer.out_channels == 1000 else _densenet(layer)[0]), 0
+
+
 PUBLISHED: dict[str, Expected] = {
     "resnet18": _resnet,
     "resnet50": _resnet,
@@ -192,6 +222,12 @@ PUBLISHED: dict[str, Expected] = {
     "densenet121": _densenet,
     "mobilenet_v2": _mobilenet,
     "convnext_tiny": lambda layer: (0.02, 0),
+    "squeezenet1_1": _squeezenet,
+    "efficientnet_b0": _efficientnet,
+    "mobilenet_v3_large": _mobilenet,
+    "shufflenet_v2_x1_0": lambda layer: (1 / math.sqrt(3 * layer.weight[0].numel()), _torch(layer)),
+    "mnasnet1_0": _mnasnet,
+    "regnet_y_400mf": _regnet,
 }
 
 

@@ -11,8 +11,8 @@ from nifbuild.compile import build_skeleton
 from nifbuild.errors import MAX_PROBLEMS, SpecError, shown
 from nifbuild.spec.budget import parse_bytes, parse_count
 from nifbuild.spec.document import SpecFile
-from nifbuild.spec.explain import explain
 from nifbuild.spec.image_size import parse_size
+from nifbuild.spec.origins import origins
 from nifbuild.spec.resolve import load_spec
 
 HEAD = "version: 1\ninput: {channels: 1, size: [8, 8]}\n"
@@ -177,7 +177,7 @@ def test_drawn_images_have_bounds(problems):
 
 def test_a_place_asked_for_has_bounds(resolve):
     with pytest.raises(SpecError, match="no value"):
-        explain(resolve(HEAD + MODEL), f"model[{'9' * 5000}]")
+        origins(resolve(HEAD + MODEL), f"model[{'9' * 5000}]")
 
 
 @pytest.mark.parametrize(

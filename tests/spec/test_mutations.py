@@ -16,6 +16,7 @@ SOURCES = (
     "resnet18_nif.yaml",
     "architectures/densenet121.yaml",
     "architectures/mobilenet_v2.yaml",
+    "architectures/mobilenet_v3_large.yaml",
     "architectures/convnext_tiny.yaml",
     "paper/convnext_tiny_split.yaml",
 )

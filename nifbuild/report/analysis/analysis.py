@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nifbuild.data import Preprocess, open_data
+from nifbuild.data.decode import colours
 from nifbuild.errors import SpecError
 from nifbuild.evaluate.evaluator import hint_at_directory
 from nifbuild.machine.device import resolve_device
 from nifbuild.machine.options import AnyPath, Which
+from nifbuild.machine.processes import own_cores
 from nifbuild.report.analysis.compared_models import (
     Subject,
     filter_paths,
@@ -39,7 +41,8 @@ from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.units import shape_text
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run
-from nifbuild.spec.data import Augment, Limit
+from nifbuild.spec.augment import Augment
+from nifbuild.spec.data import Limit
 from nifbuild.spec.splits import final_split
 
 NAMES = {"trained": "trained", "initial": "at initialisation", "against": "other run"}
@@ -269,7 +272,7 @@ def _images(
     limit = Limit(train=number, validation=number, test=number)
     with hint_at_directory(run if other is None else None):
         catalog = open_data(spec.model_copy(update={"limit": limit}))
-    data = catalog.load(1 if subject.channels == 1 else 3, subject.size)
+    data = catalog.load(colours(subject.channels), subject.size, cores=own_cores())
     images = data.splits[final_split(catalog.sizes)]
     notes = []
     if other is not None:

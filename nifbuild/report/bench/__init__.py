@@ -2,7 +2,8 @@
 
 Reading order: `bench` (what is asked), `contenders` (what is compared), `layers` (the table over
 shapes), `crossover`, `growth` (time against size), `step` (whole training steps of two specs),
-`overhead` (the training loop against a bare one); `report_tables` and `report_plots` show it.
+`overhead` (the training loop against a bare one), `feeding` (decoding and augmenting images);
+`report_tables` and `report_plots` show it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +18,16 @@ from nifbuild.machine.options import AnyPath, OverwriteOption, checked
 from nifbuild.spec.image_size import Pixels, noting_size
 
 if TYPE_CHECKING:
+    from nifbuild.report.bench.feeding import FeedReport
     from nifbuild.report.bench.growth import GrowthReport
     from nifbuild.report.bench.layers import LayersReport
     from nifbuild.report.bench.overhead import OverheadReport
     from nifbuild.report.bench.step import StepReport
 
-    Report = LayersReport | GrowthReport | StepReport | OverheadReport
+    Report = LayersReport | GrowthReport | StepReport | OverheadReport | FeedReport
 
 _BATCH = 32
-_SECONDS = {"layers": 5.0, "growth": 10.0, "step": 60.0, "overhead": 60.0}
+_SECONDS = {"layers": 5.0, "growth": 10.0, "step": 60.0, "overhead": 60.0, "data": 60.0}
 _PLOT_FORMATS = (".png", ".pdf", ".svg")
 
 ShapesOption = Annotated[
@@ -83,11 +85,30 @@ OverheadOption = Annotated[
         help="Train this spec on its data instead, in turn with a bare PyTorch loop.",
     ),
 ]
+DataOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--data",
+        metavar="SPEC",
+        show_default=False,
+        help="Decode and augment the training images of this spec instead, in turn with a bare "
+        "loop of Pillow and torch.",
+    ),
+]
+ModelSpeedOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        show_default=False,
+        metavar="IMAGES/S",
+        help="With --data: images per second of a model, to tell how long it would wait for them.",
+    ),
+]
 SizeOption = Annotated[
     Pixels | None,
     typer.Option(
         metavar="PIXELS",
-        help="With --step or --overhead: size of the images, such as 224 or 224x192.",
+        help="With --step, --overhead or --data: size of the images, such as 224 or 224x192.",
         show_default="as the spec says",
     ),
 ]
@@ -96,7 +117,7 @@ BatchSizeOption = Annotated[
     typer.Option(
         min=1,
         help="Images at once, whatever --shape says.",
-        show_default="32, or that of the shapes, or with --overhead of the spec",
+        show_default="32, or that of the shapes, or with --overhead or --data of the spec",
     ),
 ]
 RepeatsOption = Annotated[int, typer.Option(min=1, help="Repeats of each measurement.")]
@@ -105,7 +126,7 @@ SecondsOption = Annotated[
     typer.Option(
         min=0,
         help="A contender that has taken so long gets no more repeats.",
-        show_default="5 for each shape; 10 with --growth, 60 with --step, --overhead",
+        show_default="5 for each shape; 10 with --growth, 60 with --step, --overhead, --data",
     ),
 ]
 ThreadsOption = Annotated[
@@ -135,6 +156,8 @@ def bench(
     step: StepOption = None,
     against: AgainstOption = None,
     overhead: OverheadOption = None,
+    data: DataOption = None,
+    model_speed: ModelSpeedOption = None,
     size: SizeOption = None,
     batch_size: BatchSizeOption = None,
     repeats: RepeatsOption = 11,
@@ -164,25 +187,35 @@ def bench(
         import torch
 
         from nifbuild.report.bench.contenders import DEFAULT_CONTENDERS, contenders_named
-        from nifbuild.report.bench.growth import GrowthRequest
-        from nifbuild.report.bench.layers import LayersRequest, default_shapes, shapes_of
-        from nifbuild.report.bench.overhead import OverheadReport, OverheadRequest
+        from nifbuild.report.bench.feeding import FeedRequest
+        from nifbuild.report.bench.growth import GrowthReport, GrowthRequest
+        from nifbuild.report.bench.layers import (
+            LayersReport,
+            LayersRequest,
+            default_shapes,
+            shapes_of,
+        )
+        from nifbuild.report.bench.overhead import OverheadRequest
         from nifbuild.report.bench.report_plots import plot_report
         from nifbuild.report.bench.setting import Setting, device_named
-        from nifbuild.report.bench.step import StepRequest
+        from nifbuild.report.bench.step import StepReport, StepRequest
         from nifbuild.report.output_file import file_problem
 
-    mode = _mode(growth, step, overhead)
+    mode = _mode(growth, step, overhead, data)
     given = {
         "--shape": (bool(shapes), ("layers",)),
         "--contender": (bool(contenders), ("layers",)),
         "--mixing": (mixing is not None, ("layers",)),
         "--growth": (growth, ("growth",)),
         "--overhead": (overhead is not None, ("overhead",)),
+        "--data": (data is not None, ("data",)),
+        "--model-speed": (model_speed is not None, ("data",)),
         "--against": (against is not None, ("step",)),
-        "--size": (size is not None, ("step", "overhead")),
+        "--size": (size is not None, ("step", "overhead", "data")),
         "--plot": (plot is not None, ("layers", "growth", "step")),
         "--overwrite": (overwrite, ("layers", "growth", "step")),
+        "--dtype": (dtype != "float32", ("layers", "growth", "step", "overhead")),
+        "--autocast": (autocast, ("layers", "growth", "step", "overhead")),
     }
     problems = [*_type_problems(mode, dtype, autocast), *_without_effect(given, mode)]
     setting = Setting(
@@ -203,12 +236,14 @@ def bench(
     if problems:
         raise SpecError(problems)
     batch = batch_size or _BATCH
-    request: StepRequest | OverheadRequest | GrowthRequest | LayersRequest
+    request: StepRequest | OverheadRequest | FeedRequest | GrowthRequest | LayersRequest
     if step is not None:
         other = None if against is None else Path(against)
         request = StepRequest(setting, Path(step), other, batch, pixels)
     elif overhead is not None:
         request = OverheadRequest(setting, Path(overhead), batch_size, pixels)
+    elif data is not None:
+        request = FeedRequest(setting, Path(data), batch_size, pixels, model_speed)
     elif growth:
         request = GrowthRequest(setting, batch)
     else:
@@ -219,24 +254,28 @@ def bench(
             mixing or "depthwise",
         )
     measured = request.measure(report)
-    if file is not None and not isinstance(measured, OverheadReport):
+    if file is not None and isinstance(measured, LayersReport | GrowthReport | StepReport):
         with keeping(measured):
             plot_report(measured, file, overwrite=overwrite)
     return measured
 
 
-def _mode(growth: bool, step: AnyPath | None, overhead: AnyPath | None) -> str:
+def _mode(
+    growth: bool, step: AnyPath | None, overhead: AnyPath | None, data: AnyPath | None
+) -> str:
     if step is not None:
         return "step"
     if overhead is not None:
         return "overhead"
+    if data is not None:
+        return "data"
     return "growth" if growth else "layers"
 
 
 def _type_problems(mode: str, dtype: str, autocast: bool) -> list[Problem]:
     if mode == "overhead" and dtype != "float32" and not autocast:
         return [option_problem("--dtype", "training keeps weights in float32", "add --autocast")]
-    if autocast and dtype == "float32":
+    if autocast and dtype == "float32" and mode != "data":
         fix = "add --dtype bfloat16 or --dtype float16"
         return [option_problem("--autocast", "autocast to float32 changes nothing", fix)]
     return []
@@ -249,6 +288,7 @@ def _without_effect(given: Mapping[str, tuple[bool, Sequence[str]]], mode: str) 
         if is_given and mode not in homes:
             what, fix = f"has no effect with --{mode}", f"leave out {flag}, or --{mode}"
             if mode == "layers":
-                what, fix = "has no effect without --step", "add --step SPEC"
+                home = f"--{homes[0]}"
+                what, fix = f"has no effect without {home}", f"add {home} SPEC"
             problems.append(option_problem(flag, what, fix))
     return problems

@@ -13,12 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nifbuild.data import Preprocess
+from nifbuild.data.batches import training_images
+from nifbuild.data.decode import colours
 from nifbuild.data.images import MemoryImages
 from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.machine.processes import own_cores
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.bench.setting import Setting, first_line
 from nifbuild.report.measure import OnTurn, Quartiles, ratios
-from nifbuild.runs.opened_data import colours, open_for
+from nifbuild.runs.opened_data import open_for
 from nifbuild.spec.resolve import Resolved, load_spec
 from nifbuild.train.initial_weights import fresh_model
 from nifbuild.train.optim import build_optimizer, set_lr
@@ -147,10 +150,11 @@ class BareLoop:
         catalog, resolved = open_for(resolved)
         self.train, self.setting = resolved.spec.train, setting
         assert resolved.spec.data is not None
-        data = catalog.load(colours(resolved), resolved.spec.input.size)
-        images = data.splits["train"]
-        assert isinstance(images, MemoryImages)
-        self.images, self.labels = images.images, images.labels
+        shape = resolved.spec.input
+        data = catalog.load(colours(shape.channels), shape.size, cores=own_cores())
+        self.set = training_images(data, resolved)
+        assert isinstance(self.set, MemoryImages)
+        self.images, self.labels = self.set.images, self.set.labels
         augment = resolved.spec.data.augment
         self.preprocess = Preprocess(augment, catalog.num_classes, data.mean, data.std)
         self.format = torch.channels_last if self.train.channels_last else torch.contiguous_format
@@ -174,7 +178,11 @@ class BareLoop:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.labels))
         for indices in order.split(self.train.batch_size)[: self.steps]:
-            yield self.images[indices], self.labels[indices]
+            if self.set.takes_time:  # parts of images, cut by the same code as in the other loop
+                batch = self.set.__getitems__(indices.tolist())
+                yield batch["images"], batch["labels"]
+            else:
+                yield self.images[indices], self.labels[indices]
 
     def _step(self, images: Tensor, labels: Tensor, step: int) -> None:
         cuts = self.train.accumulate

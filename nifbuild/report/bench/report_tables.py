@@ -9,6 +9,7 @@ from rich.text import Text
 
 from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.bench.contenders import THIS_LAYER
+from nifbuild.report.bench.feeding import FeedReport
 from nifbuild.report.bench.growth import GrowthReport
 from nifbuild.report.bench.layers import Figures, LayersReport, ShapeFigures
 from nifbuild.report.bench.overhead import OverheadReport
@@ -19,7 +20,7 @@ from nifbuild.report.show.units import mebibytes, number_text, percent_text, rat
 
 _MEDIAN = "median of n ± IQR/2"
 
-Report = LayersReport | GrowthReport | StepReport | OverheadReport
+Report = LayersReport | GrowthReport | StepReport | OverheadReport | FeedReport
 
 
 def print_report(report: Report) -> None:
@@ -35,6 +36,8 @@ def render(report: Report) -> RenderableType:
         parts = _growth(report)
     elif isinstance(report, OverheadReport):
         parts = _overhead(report)
+    elif isinstance(report, FeedReport):
+        parts = _feeding(report)
     else:
         parts = _step(report)
     return Group(Text(machine_text(report.environment)), Text(), *parts)
@@ -225,6 +228,39 @@ def _overhead(report: OverheadReport) -> list[RenderableType]:
         "waiting: share of the loop's time until a batch is on the device",
         f"n: repeats, each of {report.steps} steps of both",
     ]
+    return [table, Text(), legend(*lines)]
+
+
+def _feeding(report: FeedReport) -> list[RenderableType]:
+    size = shape_text(report.input_shape)
+    name, workers = Path(report.spec).stem, report.workers
+    table = _table(
+        f"images of {name}, {report.batch} at once, at {size}",
+        ("", 24),
+        ("images/s", 8),
+        ("ratio", 10),
+        ("n", 3),
+    )
+    loader = f"loader, {workers} worker{'' if workers == 1 else 's'}"
+    for what, speed, ratio in (
+        ("decoded by one process", report.core_images_per_second, with_spread(report.ratio)),
+        ("by a bare loop", report.bare_images_per_second, "1"),
+        (loader, report.loader_images_per_second, ""),
+        ("augmented on the device", report.augment_images_per_second, ""),
+    ):
+        table.add_row(what, number_text(speed.median), ratio, str(speed.count))
+    lines = [
+        f"ratio: images/s over the bare loop's in the same repeat, {_MEDIAN}",
+        "bare loop: Pillow opens, cuts and scales the same images, torch stacks them",
+        f"loader: the one of training, {report.images} images, until they are on the device",
+        "files are in the system's cache: the speed of a disk is not measured",
+    ]
+    if report.waiting_share is not None:
+        assert report.model_images_per_second is not None
+        waits = percent_text(report.waiting_share.median, 1)
+        speed_text = number_text(report.model_images_per_second)
+        lines.append(f"a model of {speed_text} images/s would wait {waits} of the time")
+        lines.append("    where it leaves the processors to the workers")
     return [table, Text(), legend(*lines)]
 
 

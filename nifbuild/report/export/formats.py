@@ -18,6 +18,7 @@ from nifbuild.report.export.plain import PlainModel
 from nifbuild.report.export.source import Source
 from nifbuild.runs.checkpoint import weights_bytes
 from nifbuild.runs.loaded import header, load
+from nifbuild.spec.ops import installed
 
 Run = Callable[[Tensor], Tensor]
 
@@ -49,7 +50,7 @@ def write_onnx(path: Path, source: Source, plain: PlainModel, batch: int | None)
     """
     import onnxruntime
 
-    with _quiet_exporter(), torch.no_grad():
+    with _quiet_exporter(), torch.no_grad(), _naming_installed_ops(source):
         program = torch.onnx.export(
             _exported(plain, source, batch),
             dynamo=True,
@@ -111,6 +112,21 @@ def write_safetensors(path: Path, source: Source) -> Written:
         return logits
 
     return Written(run, {"checked_with": "nifbuild.load"})
+
+
+@contextmanager
+def _naming_installed_ops(source: Source) -> Iterator[None]:
+    """While entered, what torch cannot write as ONNX is told, if ops of other packages are used."""
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        used = {node.op.op for node in source.resolved.graph.nodes} & installed.LOADED.keys()
+        if not used:
+            raise
+        what = f"torch knows no ONNX for a part of this model: {error.__cause__ or error}"
+        from_others = ", ".join(f"{op} ({installed.origin_of(op)})" for op in sorted(used))
+        fix = f"ops of other packages: {from_others}\nuse --format torch or --format safetensors"
+        raise SpecError(Problem(what.splitlines()[0], fix=fix, code="onnx")) from error
 
 
 def require_packages() -> None:

@@ -3,6 +3,7 @@
 import copy
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from nifbuild.nn import GlobalConv2d
@@ -10,6 +11,7 @@ from nifbuild.nn.matrix_conv import MatrixConv2d
 from nifbuild.report.filter_windows import LayerKernels, layer_kernels
 from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary, ordinary_model
 from nifbuild.spec.ops.conv import ConvFields
+from nifbuild.spec.ops.pool import AdaptiveMaxPool
 from nifbuild.spec.resolve import Resolved
 
 Filters = Literal["auto", "dft", "conv"]
@@ -33,6 +35,25 @@ class PlainModel(nn.Module):
         """The logits of normalised images."""
         logits: Tensor = self.model(images)
         return logits
+
+
+class _MaxOfWindows(nn.Module):
+    """An adaptive max pool, of which ONNX has none, as the largest values of slices."""
+
+    def __init__(self, output_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Along the rows, then along the columns."""
+        for axis, outputs in zip((2, 3), self.output_size, strict=True):
+            size = x.shape[axis]
+            starts = (i * size // outputs for i in range(outputs))
+            stops = (-(-(i + 1) * size // outputs) for i in range(outputs))
+            windows = zip(starts, stops, strict=True)
+            parts = [x.narrow(axis, start, stop - start) for start, stop in windows]
+            x = torch.cat([part.amax(axis, keepdim=True) for part in parts], axis)
+        return x
 
 
 class EndToEnd(PlainModel):
@@ -90,6 +111,10 @@ def plain_model(model: nn.Module, resolved: Resolved, filters: Filters) -> Plain
         layer = modules[path]
         assert isinstance(layer, GlobalConv2d)
         setattr(modules[parent], name, MatrixConv2d(layer, grid))
+    for path, op in fields.items():
+        if isinstance(op, AdaptiveMaxPool):
+            parent, _, name = path.rpartition(".")
+            setattr(modules[parent], name, _MaxOfWindows(op.output_size))
     return PlainModel(plain).eval().requires_grad_(False)
 
 

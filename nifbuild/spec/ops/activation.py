@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from nifbuild.spec.base import Probability
-from nifbuild.spec.ops.base import Layer, Shape
+from nifbuild.spec.ops.base import Channels, Layer, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +35,10 @@ class ShapeKeeping(Layer):
     def output_shape(self, x: Shape) -> Shape:
         """Unchanged."""
         return x
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """The same."""
+        return channels
 
 
 class Activation(ShapeKeeping):

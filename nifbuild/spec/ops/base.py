@@ -42,6 +42,32 @@ class Shape:
         return "x".join(str(extent) for extent in (self.channels, *self.size))
 
 
+Channels = tuple[tuple[int, int], ...]
+"""Some of the channels of a tensor: ranges, each from its first channel up to before its second."""
+
+
+def whole(x: Shape) -> Channels:
+    """All channels of a tensor."""
+    return ((0, x.channels),)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an op stands among those of its class in the network.
+
+    Attributes:
+        index: How many come before it.
+        count: How many there are.
+        index_of_all: The first of these with the places at which one is left out.
+        count_of_all: The second with these.
+    """
+
+    index: int
+    count: int
+    index_of_all: int
+    count_of_all: int
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Multiply-adds of one forward pass, by what they are for.
@@ -105,6 +131,12 @@ class Op(Spec):
     bodies: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Fields that hold ops, with the words that may stand there instead of ops."""
 
+    without_ops: ClassVar[Mapping[str, str | None]] = {}
+    """Those of `bodies` in which no ops may remain, with the word that then stands there."""
+
+    is_its_body: ClassVar[bool] = False
+    """Whether it is nothing but the ops of its `body`: without any it is not there."""
+
     counts_as_zero: ClassVar[bool] = False
     """Whether it multiplies no matrices, and only goes over its values: `torch.utils.flop_counter`,
     as others, counts that as 0."""
@@ -132,8 +164,8 @@ class Op(Spec):
 class Layer(Op):
     """An op with one input."""
 
-    def placed(self, index: int, count: int) -> "Layer":
-        """The op as the one of this index among all `count` of its class in the network."""
+    def placed(self, place: Place) -> "Layer":
+        """The op at its place in the network."""
         return self
 
     def output_shape(self, x: Shape) -> Shape:
@@ -143,6 +175,10 @@ class Layer(Op):
             ShapeError: If the op cannot take such an input.
         """
         raise NotImplementedError
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """The channels of an input of shape `x` that these of the output are computed from."""
+        return whole(x)
 
     def fewest_images(self, x: Shape) -> int:
         """How many images of shape `x` a training step must pass at once, at least."""
@@ -178,6 +214,10 @@ class Merge(Op):
             ShapeError: If the shapes do not fit together.
         """
         raise NotImplementedError
+
+    def reads(self, channels: Channels, *inputs: Shape) -> tuple[Channels, ...]:
+        """For each input, its channels that these of the output are computed from."""
+        return tuple(whole(x) for x in inputs)
 
     def build(self, *inputs: Shape) -> "nn.Module":
         """The torch module for these inputs."""
@@ -221,6 +261,10 @@ class GraphBuilder(Protocol):
 
     def start_at_zero(self, value: Value, field: str) -> None:
         """Lets the norm that makes the value start at a scale of 0."""
+        ...
+
+    def count_absent(self, op_class: type[Layer]) -> None:
+        """Tells ops of this class of a place where one of them would be, and is not."""
         ...
 
     def implied(self, field: str, ops: "tuple[AnyOp, ...]", x: Value) -> Value:

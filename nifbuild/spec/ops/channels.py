@@ -6,7 +6,7 @@ from pydantic import Field
 
 from nifbuild.spec.base import NonNegativeInt, PositiveInt
 from nifbuild.spec.ops.activation import ShapeKeeping
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Channels, Layer, Shape, ShapeError, need_image, whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +31,10 @@ class ChannelSlice(Layer):
             raise ShapeError(what, "choose start < stop, and stop within the channels", "stop")
         return Shape(self.stop - self.start, x.size)
 
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """Those as far behind the first."""
+        return tuple((start + self.start, stop + self.start) for start, stop in channels)
+
     def build(self, x: Shape) -> "nn.Module":
         """A `nifbuild.nn.channels.ChannelSlice`."""
         from nifbuild.nn.channels import ChannelSlice as SliceModule
@@ -53,6 +57,10 @@ class ChannelShuffle(ShapeKeeping):
             what = f"{self.groups} groups do not divide {x.channels} channels"
             raise ShapeError(what, "choose groups that divide them", "groups")
         return x
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """All: they are in another order."""
+        return whole(x)
 
     def build(self, x: Shape) -> "nn.Module":
         """A `torch.nn.ChannelShuffle`."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ConvFields(Layer):
-    """What a convolution is, whatever the kind of its filter."""
+    """A convolution; `kind` says how its filter is parameterised."""
 
     op: Literal["conv"]
     family: ClassVar = Family("conv", "#b9d4ee")

@@ -69,19 +69,28 @@ class Kaiming(Scheme):
     """For layers before rectifiers (He et al., arXiv 1502.01852)."""
 
     name: Literal["kaiming_normal", "kaiming_uniform"]
-    """Which scheme this is. The variance is 2 / fan in either."""
+    """Which scheme this is. The variance is gain squared / fan in either."""
 
     mode: Literal["fan_in", "fan_out"] = "fan_out"
     """Whose variance is kept: that of the values going forward (fan_in: inputs of each output), or
     of the gradients going back. As in torch, the fan-out of a convolution is its output channels
     times its taps, whatever its groups."""
 
+    gain: PositiveFloat | None = None
+    """What the values are multiplied by after the layer. Null: the square root of 2, as rectifiers
+    halve the variance."""
+
     def draw(self, weight: "Tensor") -> None:
-        """By torch's function of that name, with the gain of a ReLU."""
+        """By torch's function of that name."""
         from torch.nn import init
 
         draws = {"normal": init.kaiming_normal_, "uniform": init.kaiming_uniform_}
-        draws[self.name.removeprefix("kaiming_")](weight, mode=self.mode, nonlinearity="relu")
+        draw = draws[self.name.removeprefix("kaiming_")]
+        if self.gain is None:
+            draw(weight, mode=self.mode, nonlinearity="relu")
+        else:
+            draw(weight, mode=self.mode, nonlinearity="linear")  # whose gain is 1
+            weight.mul_(self.gain)
 
 
 class Xavier(Scheme):

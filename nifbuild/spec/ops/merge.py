@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from nifbuild.spec.ops.base import Family, Merge, Shape, ShapeError
+from nifbuild.spec.ops.base import Channels, Family, Merge, Shape, ShapeError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +25,10 @@ class Add(Merge):
             raise ShapeError(what, "bring them to one shape first")
         return inputs[0]
 
+    def reads(self, channels: Channels, *inputs: Shape) -> tuple[Channels, ...]:
+        """The same of each."""
+        return (channels,) * len(inputs)
+
     def build(self, *inputs: Shape) -> "nn.Module":
         """A `nifbuild.nn.merge.Add`."""
         from nifbuild.nn.merge import Add as AddModule
@@ -46,6 +50,15 @@ class Concatenate(Merge):
             fix = "bring them to one size first; strides and upsampling undo each other where they "
             raise ShapeError(what, fix + "divide input.size")
         return Shape(sum(x.channels for x in inputs), inputs[0].size)
+
+    def reads(self, channels: Channels, *inputs: Shape) -> tuple[Channels, ...]:
+        """Of each those that come after the channels of the inputs before it."""
+        found, before = [], 0
+        for x in inputs:
+            parts = ((max(a - before, 0), min(b - before, x.channels)) for a, b in channels)
+            found.append(tuple((start, stop) for start, stop in parts if start < stop))
+            before += x.channels
+        return tuple(found)
 
     def build(self, *inputs: Shape) -> "nn.Module":
         """A `nifbuild.nn.merge.Concat`."""

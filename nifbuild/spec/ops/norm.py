@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from nifbuild.spec.base import PositiveInt, Probability
-from nifbuild.spec.ops.base import Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.activation import ShapeKeeping
+from nifbuild.spec.ops.base import Channels, Layer, Shape, ShapeError, need_image, whole
 from nifbuild.spec.ops.init import InitSection, NormInit, Scheme
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class BatchNorm(Norm):
 
     momentum: Probability = 0.1
     """Share of the new batch in the running statistics."""
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """The same."""
+        return channels
 
     def fewest_images(self, x: Shape) -> int:
         """Two where an image has one value for each channel: of a single one there is no spread."""
@@ -109,6 +114,35 @@ class GroupNorm(Norm):
         from torch import nn
 
         return nn.GroupNorm(self.num_groups, x.channels, self.eps, self.affine)
+
+
+class GlobalResponseNorm(ShapeKeeping):
+    """Scales channels by how strong each is among all (GRN of ConvNeXt-V2, arXiv 2301.00808).
+
+    A channel's strength is the root of its sum of squares over the image, divided by the mean of
+    that over the channels. The output is x * (1 + gamma * strength) + beta. Both are learned, one
+    for each channel, and start at 0: at first the op gives its input.
+    """
+
+    op: Literal["grn"]
+
+    eps: Epsilon = 1e-6
+    """Added to the mean that strengths are divided by."""
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Unchanged."""
+        need_image(x, self.op)
+        return x
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """All: strengths are relative."""
+        return whole(x)
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `nifbuild.nn.norm.GlobalResponseNorm`."""
+        from nifbuild.nn.norm import GlobalResponseNorm as NormModule
+
+        return NormModule(x.channels, self.eps)
 
 
 NORMS = (BatchNorm, LayerNorm, GroupNorm)

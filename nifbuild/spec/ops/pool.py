@@ -1,10 +1,11 @@
 """Pooling."""
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nifbuild.geometry import window_outputs
 from nifbuild.spec.base import NonNegativePair, PositivePair
-from nifbuild.spec.ops.base import Family, Layer, Shape, ShapeError, need_image
+from nifbuild.spec.ops.base import Channels, Family, Layer, Shape, ShapeError, need_image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,11 +14,19 @@ if TYPE_CHECKING:
 POOL = Family("pool", "#fbeeb0")
 
 
-class WindowPool(Layer):
-    """The fields of pools over a sliding window."""
+class Pool(Layer):
+    """What pools have in common: each works on every channel for itself."""
 
     counts_as_zero: ClassVar = True
     family: ClassVar = POOL
+
+    def reads(self, channels: Channels, x: Shape) -> Channels:
+        """The same."""
+        return channels
+
+
+class WindowPool(Pool):
+    """The fields of pools over a sliding window."""
 
     kernel_size: PositivePair
     """Height and width of the window, in pixels."""
@@ -87,12 +96,10 @@ class AvgPool(WindowPool):
         )
 
 
-class GlobalAvgPool(Layer):
+class GlobalAvgPool(Pool):
     """The mean over the image; 1x1 images remain."""
 
     op: Literal["global_avg_pool"]
-    counts_as_zero: ClassVar = True
-    family: ClassVar = POOL
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size 1x1."""
@@ -106,12 +113,10 @@ class GlobalAvgPool(Layer):
         return nn.AdaptiveAvgPool2d(1)
 
 
-class GlobalMaxPool(Layer):
+class GlobalMaxPool(Pool):
     """The largest value of the image; 1x1 images remain."""
 
     op: Literal["global_max_pool"]
-    counts_as_zero: ClassVar = True
-    family: ClassVar = POOL
 
     def output_shape(self, x: Shape) -> Shape:
         """Channels unchanged, size 1x1."""
@@ -123,3 +128,54 @@ class GlobalMaxPool(Layer):
         from torch import nn
 
         return nn.AdaptiveMaxPool2d(1)
+
+
+class AdaptivePool(Pool):
+    """The fields of pools that cut the image into as many windows as the output has pixels.
+
+    Of n pixels, output i of m covers those from i n / m, rounded down, to (i + 1) n / m, rounded
+    up. So windows overlap where m does not divide n, and repeat pixels where m is more than n.
+    """
+
+    output_size: PositivePair
+    """Height and width of the output, in pixels, whatever the size of the input."""
+
+    def filter_size(self, x: Shape) -> tuple[int, int]:
+        """That of the largest window."""
+        size = need_image(x, self.op)
+        first, second = map(_largest_window, size, self.output_size)
+        return (first, second)
+
+    def output_shape(self, x: Shape) -> Shape:
+        """Channels unchanged, size as written."""
+        need_image(x, self.op)
+        return Shape(x.channels, self.output_size)
+
+
+def _largest_window(size: int, outputs: int) -> int:
+    """Most pixels that one output covers: where its window starts latest after a whole pixel."""
+    return 1 + -((math.gcd(size, outputs) - size) // outputs)
+
+
+class AdaptiveAvgPool(AdaptivePool):
+    """The mean of each window, to an output of a given size (as in VGG and AlexNet)."""
+
+    op: Literal["adaptive_avg_pool"]
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.AdaptiveAvgPool2d`."""
+        from torch import nn
+
+        return nn.AdaptiveAvgPool2d(self.output_size)
+
+
+class AdaptiveMaxPool(AdaptivePool):
+    """The largest value of each window, to an output of a given size."""
+
+    op: Literal["adaptive_max_pool"]
+
+    def build(self, x: Shape) -> "nn.Module":
+        """A `torch.nn.AdaptiveMaxPool2d`."""
+        from torch import nn
+
+        return nn.AdaptiveMaxPool2d(self.output_size)

@@ -6,7 +6,15 @@ from pydantic import Field
 
 from nifbuild.spec.base import Spec
 from nifbuild.spec.ops.activation import ShapeKeeping
-from nifbuild.spec.ops.base import AnyOp, GraphBuilder, Shape, ShapeError, Structure, Value
+from nifbuild.spec.ops.base import (
+    AnyOp,
+    GraphBuilder,
+    Place,
+    Shape,
+    ShapeError,
+    Structure,
+    Value,
+)
 from nifbuild.spec.ops.branch import Join
 from nifbuild.spec.ops.conv import StandardConv
 from nifbuild.spec.ops.merge import Add
@@ -25,13 +33,15 @@ class StochasticDepth(ShapeKeeping):
 
     op: Literal["stochastic_depth"] = "stochastic_depth"
     rate: float
-    schedule: Literal["linear", "constant"]
+    schedule: Literal["linear", "linear_all", "constant"]
 
-    def placed(self, index: int, count: int) -> "StochasticDepth":
-        """With the rate that a linear schedule has there: 0 at the first, `rate` at the last."""
+    def placed(self, place: Place) -> "StochasticDepth":
+        """With the rate that its schedule has there."""
         if self.schedule == "constant":
             return self
-        rate = self.rate * index / max(count - 1, 1)
+        rate = self.rate * place.index / max(place.count - 1, 1)
+        if self.schedule == "linear_all":
+            rate = self.rate * place.index_of_all / place.count_of_all
         return StochasticDepth(rate=rate, schedule="constant")
 
     def build(self, x: Shape) -> "nn.Module":
@@ -47,9 +57,11 @@ class DepthFields(Spec):
     rate: Annotated[float, Field(ge=0, lt=1)]
     """Probability of leaving it out."""
 
-    schedule: Literal["linear", "constant"] = "linear"
+    schedule: Literal["linear", "linear_all", "constant"] = "linear"
     """linear: the probability grows from 0 at the network's first residual op with stochastic depth
-    to `rate` at its last one. constant: it is `rate` everywhere."""
+    to `rate` at its last one, where bodies without a shortcut do not count (torchvision's
+    ConvNeXt). linear_all: op i of all n, from 0 and with those bodies, has `rate` i / n
+    (torchvision's EfficientNet). constant: it is `rate` everywhere."""
 
 
 class Sequence(Structure):
@@ -61,6 +73,7 @@ class Sequence(Structure):
     """The ops."""
 
     bodies: ClassVar = {"body": ()}
+    is_its_body: ClassVar = True
 
     def lower(self, graph: GraphBuilder, x: Value) -> Value:
         """The last op's output."""
@@ -95,16 +108,19 @@ class Residual(Structure):
         "shortcut": ("auto", "identity", "if_same_shape"),
         "then": (),
     }
+    without_ops: ClassVar = {"shortcut": "identity", "then": None}
 
     def lower(self, graph: GraphBuilder, x: Value) -> Value:
         """Sum of body and shortcut, and what comes after it."""
         long_way = graph.body("body", x)
+        depth = self.stochastic_depth
         if self.shortcut == "if_same_shape" and x.shape != long_way.shape:
+            if depth is not None:
+                graph.count_absent(StochasticDepth)
             return graph.body("then", long_way) if self.then else long_way
         if self.zero_init:
             graph.start_at_zero(long_way, field="zero_init")
-        if self.stochastic_depth is not None:
-            depth = self.stochastic_depth
+        if depth is not None:
             drop = StochasticDepth(rate=depth.rate, schedule=depth.schedule)
             long_way = graph.add(drop, long_way, field="stochastic_depth")
         short_way = x
