@@ -23,7 +23,8 @@ def build_model(resolved: Resolved) -> "nn.Module":
 
     Modules are named by the ids of the spec; each level of names is a module of its own, which runs
     its part of the graph; those that `train.gradient_checkpointing` selects compute it again in the
-    backward pass. Weights are drawn from torch's global generator: seed it to repeat them.
+    backward pass. Weights are drawn from torch's global generator: seed it to repeat them. While
+    training, a model with auxiliary heads gives a tuple: its output, then those of the heads.
 
     Raises:
         SpecError: If an op has more weights than torch can count.
@@ -32,7 +33,10 @@ def build_model(resolved: Resolved) -> "nn.Module":
     recomputed = recomputed_blocks(graph, resolved.spec.train.gradient_checkpointing)
     try:
         members = tuple(range(len(graph.nodes)))
-        return _build_scope(graph, "", members, (graph.output,), recomputed, resolved.spec.init)
+        heads = tuple(head.output for head in graph.heads)
+        return _build_scope(
+            graph, "", members, (graph.output,), recomputed, resolved.spec.init, heads
+        )
     except _TooManyWeights as error:
         what = f"{error.node.op.op} has more weights than torch can count"
         fix = "use fewer channels, or a smaller kernel_size"
@@ -54,6 +58,14 @@ def build_skeleton(resolved: Resolved) -> "nn.Module":
         return build_model(resolved)
 
 
+def leave_out_auxiliary(model: "nn.Module") -> None:
+    """Takes the auxiliary heads out of a model of `build_model`, which only training runs."""
+    from nifbuild.nn.step_graph import StepGraph, leave_out_training_outputs
+
+    assert isinstance(model, StepGraph)  # as all models of a spec are
+    leave_out_training_outputs(model)
+
+
 def _build_scope(
     graph: Graph,
     prefix: str,
@@ -61,6 +73,7 @@ def _build_scope(
     outputs: tuple[int, ...],
     recomputed: Collection[str],
     init: InitSection,
+    heads: tuple[int, ...] = (),
 ) -> "nn.Module":
     from nifbuild.nn.step_graph import Step, StepGraph
 
@@ -73,7 +86,7 @@ def _build_scope(
     for name, group in groups.items():
         inside = set(group)
         used_outside = {i for m in members if m not in inside for i in graph.nodes[m].inputs}
-        produced = tuple(i for i in group if i in used_outside or i in outputs)
+        produced = tuple(i for i in group if i in used_outside or i in (*outputs, *heads))
         node = graph.nodes[group[0]]
         if node.path == prefix + name:
             children[name] = _build(node, init)
@@ -88,6 +101,7 @@ def _build_scope(
         steps,
         _inputs(graph, members),
         outputs,
+        heads,
         recompute=prefix.removesuffix(".") in recomputed,
     )
 

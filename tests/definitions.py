@@ -326,3 +326,91 @@ class RegNet(nn.Module):
 
     def forward(self, x):
         return self.fc(self.trunk_output(self.stem(x)).mean((2, 3)))
+
+
+class ConvUnit(nn.Module):
+    """Convolution, norm and rectifier, under the names of torchvision's `BasicConv2d`."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 1, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps=0.001)
+
+    def forward(self, x):
+        return self.bn(self.conv(x)).relu()
+
+
+class Inception(nn.Module):
+    """Szegedy et al., arXiv 1409.4842, fig. 2b, with two 3x3 in the place of 3x3 and 5x5."""
+
+    def __init__(self, inputs: int, row: tuple[int, ...]):
+        super().__init__()
+        ones, few3, threes, few5, fives, pooled = row
+        self.branch1 = ConvUnit(inputs, ones)
+        self.branch2 = nn.Sequential(ConvUnit(inputs, few3), ConvUnit(few3, threes, 3))
+        self.branch3 = nn.Sequential(ConvUnit(inputs, few5), ConvUnit(few5, fives, 3))
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), ConvUnit(inputs, pooled))
+
+    def forward(self, x):
+        branches = (self.branch1, self.branch2, self.branch3, self.branch4)
+        return torch.cat([branch(x) for branch in branches], 1)
+
+
+class InceptionHead(nn.Module):
+    """Section 5 there; pooled to 4x4 whatever the size."""
+
+    def __init__(self, inputs: int, classes: int):
+        super().__init__()
+        self.conv = ConvUnit(inputs, 128)
+        self.fc1 = nn.Linear(2048, 1024)
+        self.dropout = nn.Dropout(0.7)
+        self.fc2 = nn.Linear(1024, classes)
+
+    def forward(self, x):
+        x = self.conv(nn.functional.adaptive_avg_pool2d(x, (4, 4)))
+        return self.fc2(self.dropout(self.fc1(x.flatten(1)).relu()))
+
+
+class GoogLeNet(nn.Module):
+    """Table 1 there; while training it gives its output and those of both heads."""
+
+    rows = {
+        "3a": (64, 96, 128, 16, 32, 32),
+        "3b": (128, 128, 192, 32, 96, 64),
+        "4a": (192, 96, 208, 16, 48, 64),
+        "4b": (160, 112, 224, 24, 64, 64),
+        "4c": (128, 128, 256, 24, 64, 64),
+        "4d": (112, 144, 288, 32, 64, 64),
+        "4e": (256, 160, 320, 32, 128, 128),
+        "5a": (256, 160, 320, 32, 128, 128),
+        "5b": (384, 192, 384, 48, 128, 128),
+    }
+
+    def __init__(self, num_classes: int = 1000):
+        super().__init__()
+        self.conv1 = ConvUnit(3, 64, 7, 2)
+        self.conv2 = ConvUnit(64, 64)
+        self.conv3 = ConvUnit(64, 192, 3)
+        inputs = 192
+        for name, row in self.rows.items():
+            self.add_module(f"inception{name}", Inception(inputs, row))
+            inputs = row[0] + row[2] + row[4] + row[5]
+        self.aux1 = InceptionHead(512, num_classes)
+        self.aux2 = InceptionHead(528, num_classes)
+        self.dropout = nn.Dropout(0.2)
+        self.fc = nn.Linear(inputs, num_classes)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(self.conv1(x), 3, 2, ceil_mode=True)
+        x = nn.functional.max_pool2d(self.conv3(self.conv2(x)), 3, 2, ceil_mode=True)
+        heads = []
+        for name in self.rows:
+            x = self.get_submodule(f"inception{name}")(x)
+            if self.training and name in ("4a", "4d"):
+                heads.append((self.aux1 if name == "4a" else self.aux2)(x))
+            if name == "3b":
+                x = nn.functional.max_pool2d(x, 3, 2, ceil_mode=True)
+            if name == "4e":
+                x = nn.functional.max_pool2d(x, 2, 2, ceil_mode=True)
+        logits = self.fc(self.dropout(x.mean((2, 3))))
+        return (logits, *heads) if self.training else logits

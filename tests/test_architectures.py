@@ -15,6 +15,7 @@ from nifbuild.compile import build_skeleton
 from tests.definitions import (
     VGG16,
     EfficientNet,
+    GoogLeNet,
     MNASNet,
     MobileNetV2,
     MobileNetV3,
@@ -200,6 +201,7 @@ ARCHITECTURES = {
     "shufflenet_v2_x1_0": (ShuffleNet, 2_278_604),
     "mnasnet1_0": (MNASNet, 4_383_312),
     "regnet_y_400mf": (RegNet, 4_344_144),
+    "googlenet": (GoogLeNet, 13_004_888),
     "resnext50_32x4d": (lambda: ResNet([3, 4, 6, 3], 4, 2, 32), 25_028_904),
 }
 BY_KEYS = {
@@ -274,6 +276,29 @@ def test_norms_are_those_of_the_definition(name):
     for path, layer in model.named_modules():
         if isinstance(layer, nn.BatchNorm2d):
             assert (layer.eps, layer.momentum) == (reference[path].eps, reference[path].momentum)
+
+
+def test_googlenet_without_its_auxiliary_heads():
+    full = load_spec(ROOT / "architectures/googlenet.yaml")
+    model = build_skeleton(full.without_auxiliary())
+    assert num_params(model) == 6_624_904
+    heads = {k for k in build_skeleton(full).state_dict() if k.startswith(("aux1.", "aux2."))}
+    assert set(build_skeleton(full).state_dict()) - heads == set(model.state_dict())
+
+
+def test_googlenet_trains_with_the_definitions_three_outputs():
+    torch.manual_seed(0)
+    reference = fill(GoogLeNet(num_classes=10))
+    overrides = ["vars.num_classes=10", "input.size=64"]
+    model = build_model(load_spec(ROOT / "architectures/googlenet.yaml", overrides=overrides))
+    model.load_state_dict(reference.state_dict())
+    x = torch.randn(4, 3, 64, 64)
+    for network in (model.train(), reference.train()):
+        for layer in network.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+    for found, wanted in zip(model(x), reference(x), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
 
 
 def test_depth_is_left_out_as_published():

@@ -59,7 +59,8 @@ def test_inferred_shapes_are_those_of_the_modules(path):
 
             module.register_forward_hook(note)
     shape = resolved.graph.input_shape
-    model(torch.zeros(2, shape.channels, *shape.size, device="meta")).sum().backward()
+    outputs = of_all(model(torch.zeros(2, shape.channels, *shape.size, device="meta")))
+    sum(output.sum() for output in outputs).backward()
     assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
     scales = nodes.keys() - found.keys()
     # A layer scale is a parameter; that its output is right shows in the input of what follows.
@@ -94,10 +95,15 @@ def test_the_spec_written_out_is_the_same_one(path, tmp_path):
 def test_forward_and_backward_at_a_small_size(path):
     resolved = load_spec(path, overrides=["input.size=[32, 32]", "data=~"])
     model = build_model(resolved)
-    logits = model(torch.randn(2, 3, 32, 32))
-    logits.square().mean().backward()
+    outputs = of_all(model(torch.randn(2, 3, 32, 32)))
+    sum(output.square().mean() for output in outputs).backward()
     gradients = [p.grad for p in model.parameters()]
     assert all(g is not None and g.isfinite().all() for g in gradients)
+
+
+def of_all(outputs):
+    """The output of a model, and those of its auxiliary heads."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)

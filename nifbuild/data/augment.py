@@ -18,10 +18,12 @@ from torch.nn import functional as F
 
 from nifbuild.data.randaugment import randaugment
 from nifbuild.spec.augment import Augment
+from nifbuild.spec.pixel_data import IGNORED
 
 Bytes = UInt8[Tensor, "batch channels height width"]
 Images = Float32[Tensor, "batch channels height width"]
 Classes = Int64[Tensor, " batch"]
+Masks = UInt8[Tensor, "batch height width"]
 Targets = Float32[Tensor, "batch classes"]
 
 _ERASED_AREA = (0.02, 1 / 3)
@@ -72,24 +74,34 @@ class Preprocess:
         """Normalises images [batch, channels, height, width]; the result lies on their device."""
         return self._normalized(scaled(images))
 
-    def train(self, images: Bytes, labels: Classes, seed: int) -> tuple[Images, Classes | Targets]:
+    def train(
+        self, images: Bytes, labels: Classes | Masks, seed: int
+    ) -> tuple[Images, Classes | Targets | Masks]:
         """Changes and normalises images at random.
 
         Args:
             images: 0 to 255, shape [batch, channels, height, width].
-            labels: Their classes, shape [batch], on the same device.
+            labels: Their classes, shape [batch], on the same device; or of each pixel, shape
+                [batch, height, width].
             seed: Fixes all random choices; use another for each batch.
 
         Returns:
             The images, and targets: the classes [batch], or with mixup or cutmix each class's share
-            [batch, classes].
+            [batch, classes]; or masks, of which what crops add at the border has no class.
         """
         augment = self.augment
         with _seeded(seed):
+            masked = labels.ndim > 1
+            if masked:
+                # What moves the image moves the mask, a channel of it then. The border that crops
+                # add is 0, which is to mean that it is ignored.
+                images = torch.cat([images, IGNORED - labels[:, None]], dim=1)
             if augment.crop:
                 images = random_crop(images, augment.crop)
             if augment.flip:
                 images = random_flip(images, augment.flip)
+            if masked:
+                images, labels = images[:, :-1], IGNORED - images[:, -1]
             pixels = scaled(images)
             if augment.randaugment is not None:
                 pixels = randaugment(pixels, augment.randaugment)

@@ -1,7 +1,8 @@
 """From a source to sets of images: what is there, then decoding it."""
 
+import hashlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from nifbuild.data.columns import (
     read_labels,
 )
 from nifbuild.data.decode import Decoder, UnreadableImageError
+from nifbuild.data.distant_mark import CLASS_NAMES
 from nifbuild.data.fingerprint import fingerprint
 from nifbuild.data.images import (
+    AnyDecoder,
     ImageData,
     ImageSet,
     LazyImages,
@@ -28,11 +31,17 @@ from nifbuild.data.images import (
     decode_all,
 )
 from nifbuild.data.listing import LeftOut
+from nifbuild.data.masks import WithMask
 from nifbuild.data.sources import open_source
 from nifbuild.data.splits import choose_splits, limited, random_stream, set_aside
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.spec.data import CommonData, DataSpec, Table
+from nifbuild.spec.common_data import CommonData
+from nifbuild.spec.data import DataSpec, Table
+from nifbuild.spec.pixel_data import IGNORED, PixelData, SegmentationData
 from nifbuild.spec.splits import Role
+
+if TYPE_CHECKING:
+    import datasets
 
 MEMORY_BYTES = 2 * 2**30
 MOST_WORKERS = 32
@@ -51,6 +60,12 @@ def open_data(spec: DataSpec) -> "Catalog":
     left_out = LeftOut()
     found = open_source(spec, left_out)
     roles = choose_splits(spec, found)
+    for name in found:
+        if name not in roles.values():
+            left_out.add(name, "split that nothing uses")
+    tables = {role: found[split] for role, split in roles.items()}
+    if spec.per_pixel:
+        return _with_masks(spec, tables, left_out)
     columns: dict[Role, tuple[str, str]] = {}
     for role, split in roles.items():
         image, label = (spec.image, spec.label) if isinstance(spec, Table) else ("image", "label")
@@ -65,7 +80,6 @@ def open_data(spec: DataSpec) -> "Catalog":
         [read_labels(found[split], columns[role][1], split, role) for role, split in roles.items()]
     )
     _check_num_classes(spec, class_names)
-    tables = {role: found[split] for role, split in roles.items()}
     images = {role: image for role, (image, _) in columns.items()}
     hashed = fingerprint(class_names, tables, images, labels)
     sources = {}
@@ -73,10 +87,29 @@ def open_data(spec: DataSpec) -> "Catalog":
         rows = np.arange(len(table), dtype=np.int64)
         encoded = table.select_columns([images[role]])
         sources[role] = Source(role, encoded, rows, labels[role])
-    for name in found:
-        if name not in roles.values():
-            left_out.add(name, "split that nothing uses")
     notes = tuple(filter(None, (left_out.text(), look_alikes(class_names))))
+    return Catalog(spec, class_names, hashed, _divided(spec, sources), notes)
+
+
+def _with_masks(
+    spec: DataSpec, tables: "dict[Role, datasets.Dataset]", left_out: LeftOut
+) -> "Catalog":
+    """Data whose rows have an image and a mask; what is set aside is not in proportion to classes.
+
+    Each pixel has a class, and the label of all images is 0.
+    """
+    class_names = spec.class_names if isinstance(spec, SegmentationData) else CLASS_NAMES
+    labels = {role: np.zeros(len(table), dtype=np.int64) for role, table in tables.items()}
+    hashed = fingerprint(class_names, tables, dict.fromkeys(tables, "image"), labels)
+    masks = fingerprint(class_names, tables, dict.fromkeys(tables, "mask"), labels)
+    hashed = hashlib.sha256(f"{hashed}{masks}".encode()).hexdigest()[: len(hashed)]
+    sources = {
+        role: Source(
+            role, table.select_columns(["image", "mask"]), np.arange(len(table)), labels[role]
+        )
+        for role, table in tables.items()
+    }
+    notes = tuple(filter(None, (left_out.text(),)))
     return Catalog(spec, class_names, hashed, _divided(spec, sources), notes)
 
 
@@ -131,8 +164,11 @@ class Catalog:
         """
         spec = self.spec
         fixed = _fixed_statistics(spec, channels)  # fails before the long work
-        decoder = Decoder.of(spec, channels, size)
-        held = self._held(channels * size[0] * size[1])
+        decoder: AnyDecoder = Decoder.of(spec, channels, size)
+        if isinstance(spec, PixelData):
+            index = spec.ignore_index if isinstance(spec, SegmentationData) else IGNORED
+            decoder = WithMask.of(Decoder.of(spec, channels, size), self.num_classes, index)
+        held = self._held(decoder.channels * size[0] * size[1])
         threads = min(cores, MOST_WORKERS if spec.workers == "auto" else spec.workers)
         loading = _Loading(decoder, spec, threads, _Counter(progress, sum(self.sizes.values())))
         splits: dict[Role, ImageSet] = {}
@@ -181,7 +217,7 @@ class _Counter:
 class _Loading:
     """The state of one `load`."""
 
-    decoder: Decoder
+    decoder: AnyDecoder
     spec: CommonData
     threads: int
     counter: _Counter
@@ -206,7 +242,7 @@ class _Loading:
         pixel is enough for that: the whole file is read, at a JPEG's cheapest scale.
         """
         if self.spec.unreadable == "skip":
-            one_pixel = Decoder(self.decoder.channels, 1, 1, "stretch", "nearest")
+            one_pixel = self.decoder.of_one_pixel()
             _, failures = decode_all(
                 source, one_pixel, threads=self.threads, progress=self.counter, keep=False
             )
@@ -240,8 +276,9 @@ class _Loading:
     def statistics(
         self, train: ImageSet
     ) -> tuple[Float32[Tensor, " channels"], Float32[Tensor, " channels"]]:
+        colours = slice(self.decoder.colours)
         if isinstance(train, MemoryImages):
-            return channel_statistics(train.images)
+            return channel_statistics(train.images[:, colours])
         chosen = np.arange(len(train))
         if len(train) > STATISTICS_IMAGES:
             stream = random_stream(self.spec.seed, "statistics")
@@ -251,7 +288,7 @@ class _Loading:
         if failures:
             raise _unreadable(sample, failures)
         assert images is not None
-        return channel_statistics(images)
+        return channel_statistics(images[:, colours])
 
 
 def _unreadable(source: Source, failures: dict[int, str]) -> RunError:

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from nifbuild.data.crops import Box, Choose, Size, central_box, scaled_size, seen_part
 from nifbuild.data.modes import of_mode
 from nifbuild.errors import Problem, RunError, SpecError
-from nifbuild.spec.data import CommonData
+from nifbuild.spec.common_data import CommonData
 from nifbuild.spec.document import RunSpec
 
 Cell = Mapping[str, Any] | bytes | str | None
@@ -158,10 +158,23 @@ class Decoder:
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     crop_share: float = 1.0
 
+    @property
+    def colours(self) -> int:
+        """How many of the channels are of the image; all but that of a mask."""
+        return self.channels
+
+    def of_one_pixel(self) -> "Decoder":
+        """What tries whether images can be read, in the shortest time."""
+        return Decoder(self.channels, 1, 1, "stretch", "nearest")
+
     @classmethod
     def of(cls, data: CommonData, channels: Literal[1, 3], size: tuple[int, int]) -> "Decoder":
         """What a spec says of decoding, for images of this height and width."""
         return cls(channels, *size, data.resize, data.interpolation, data.crop_share)
+
+    def converted(self, image: Image.Image) -> Image.Image:
+        """A loaded image in the mode of the result."""
+        return of_mode(image, "L" if self.channels == 1 else "RGB")
 
     def __call__(
         self, cell: Cell, choose: Choose | None = None
@@ -204,7 +217,7 @@ class Decoder:
         image.load()
         # Of some formats Pillow turns the pixels itself while it loads them, and then says so.
         orientation = _orientation(image)
-        loaded = of_mode(image, mode)
+        loaded = self.converted(image)
         if orientation in _UPRIGHT:
             loaded = loaded.transpose(_UPRIGHT[orientation])
         reduced = 1 if drafted is None else round(stored[0] / drafted[1][2])
@@ -334,6 +347,12 @@ def no_plain_file(mode: int) -> str:
         return "a folder, not a file"
     # Reading one may wait, or go on, for ever.
     return "a pipe, a socket or a device, not a file"
+
+
+def upright_size(image: Image.Image) -> Size:
+    """Width and height of an image that is opened and not loaded, once it is upright."""
+    width, height = image.size
+    return (height, width) if _orientation(image) >= _FIRST_SIDEWAYS else (width, height)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -20,13 +20,18 @@ def distant_pair(spec: DistantPairData) -> "datasets.Dataset":
     import datasets
 
     pixels, labels = draw_pairs(spec)
-    header = f"P5 {spec.size[1]} {spec.size[0]} 255\n".encode()
-    images = [{"bytes": header + image.tobytes(), "path": None} for image in pixels]
+    images = [{"bytes": as_pgm(image), "path": None} for image in pixels]
     features = datasets.Features(
         image=datasets.Image(decode=False), label=datasets.ClassLabel(names=list(CLASS_NAMES))
     )
     columns = {"image": images, "label": labels.tolist()}
     return datasets.Dataset.from_dict(columns, features=features)
+
+
+def as_pgm(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
+    """A gray image as a header before the raw pixels: the same bytes whatever library is there."""
+    height, width = pixels.shape
+    return f"P5 {width} {height} 255\n".encode() + pixels.tobytes()
 
 
 def draw_pairs(

@@ -8,7 +8,7 @@ every path to its cache.
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,9 +53,9 @@ def read_folders(spec: ImageFolderData, left_out: LeftOut) -> "dict[str, dataset
             folder cannot be read.
     """
     root = Path(os.path.expanduser(spec.path))  # noqa: PTH111 (`Path` refuses an unknown user)
-    with _listing():
+    with listing_folders():
         if not root.is_dir():
-            raise SpecError(_missing_folder(root))
+            raise SpecError(missing_folder(root))
         folders = _split_folders(root, spec.splits)
         if folders:
             _count_beside(root, folders, "the split folders", left_out)
@@ -73,7 +73,7 @@ def read_folders(spec: ImageFolderData, left_out: LeftOut) -> "dict[str, dataset
 
 
 @contextmanager
-def _listing() -> Iterator[None]:
+def listing_folders() -> Iterator[None]:
     """A folder that cannot be listed is not one that is empty."""
     try:
         yield
@@ -106,7 +106,8 @@ def missing_path_fix(path: Path) -> str:
     return "\n".join(filter(None, (found, there)))
 
 
-def _missing_folder(root: Path) -> Problem:
+def missing_folder(root: Path) -> Problem:
+    """That there is no such folder, and what there is."""
     if root.exists():
         return Problem(
             f"'{root}' is a file, not a folder",
@@ -305,13 +306,19 @@ def _table(
         image={name: datasets.Value("large_binary") for name in ("bytes", "path")},
         label=datasets.ClassLabel(names=names),
     )
-    encoded = pa.array([os.fsencode(path) for path in paths], pa.large_binary())
-    cells = pa.StructArray.from_arrays(
-        [pa.nulls(len(paths), pa.large_binary()), encoded], names=["bytes", "path"]
-    )
+    cells = as_cells(paths)
     # `Dataset.from_dict` would take ten times as long for a million of them.
     columns = [cells, pa.array(labels, pa.int64())]
     return datasets.Dataset(pa.table(columns, schema=features.arrow_schema))
+
+
+def as_cells(paths: Sequence[str]) -> pa.StructArray:
+    """What a column of image files holds."""
+    # Bytes, as names of files need not be UTF-8.
+    encoded = pa.array([os.fsencode(path) for path in paths], pa.large_binary())
+    return pa.StructArray.from_arrays(
+        [pa.nulls(len(paths), pa.large_binary()), encoded], names=["bytes", "path"]
+    )
 
 
 def _empty_class(folder: Path) -> Problem:

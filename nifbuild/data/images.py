@@ -4,7 +4,7 @@ import copy
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from nifbuild.data.crops import Choose, RandomCrops
 from nifbuild.data.decode import Cell, Decoder, UnreadableImageError, cell_name, quiet_pillow
+from nifbuild.data.masks import WithMask
 from nifbuild.data.splits import Rows
 from nifbuild.spec.splits import Role
 
@@ -33,11 +34,14 @@ Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of all."""
 
 
+AnyDecoder = Decoder | WithMask
+
+
 class Batch(TypedDict):
-    """Images and their classes; `index` is the place of each in its set."""
+    """Images and their classes, or masks with the class of each pixel; `index`: their places."""
 
     images: UInt8[Tensor, "batch channels height width"]
-    labels: Int64[Tensor, " batch"]
+    labels: Int64[Tensor, " batch"] | UInt8[Tensor, "batch height width"]
     index: Int64[Tensor, " batch"]
 
 
@@ -47,9 +51,9 @@ class Source:
 
     Attributes:
         split: `train`, `validation` or `test`.
-        table: The rows of the whole split; one column, of images.
+        table: The rows of the whole split; one column, of images, or two, of images and masks.
         rows: The numbers of those that are used, shape [images].
-        labels: The class of each of these, shape [images].
+        labels: The class of each of these, shape [images]; 0 where each pixel has one.
     """
 
     split: Role
@@ -61,20 +65,25 @@ class Source:
         return len(self.rows)
 
     def cells(self, indices: Sequence[int]) -> list[Cell]:
-        """The encoded images at these places."""
+        """The encoded images at these places; with masks, mappings of `image` and `mask`."""
         table = self.table.with_format("arrow")[self.rows[np.asarray(indices)].tolist()]
-        cells: list[Cell] = table[table.column_names[0]].to_pylist()
+        several = len(table.column_names) > 1
+        cells: list[Cell] = (table if several else table[table.column_names[0]]).to_pylist()
         return cells
 
     def name(self, index: int) -> str:
         """The image's path, where it has one, and its row in the source."""
         row = f"row {self.rows[index]} of '{self.split}'"
-        path = cell_name(self.cells([index])[0])
+        path = self._path(index)
         return f"'{path}'" if path and os.path.isabs(path) else f"'{path}' ({row})" if path else row  # noqa: PTH117
 
     def path(self, index: int) -> str:
         """The image's path as the source has it; else its row, as a number."""
-        return cell_name(self.cells([index])[0]) or str(self.rows[index])
+        return self._path(index) or str(self.rows[index])
+
+    def _path(self, index: int) -> str:
+        (cell,) = self.cells([index])
+        return cell_name(cell["image"] if isinstance(cell, Mapping) and "image" in cell else cell)
 
     def chosen(self, places: Rows, split: Role | None = None) -> "Source":
         """Only these places, in this order; as another split, if one is named."""
@@ -90,14 +99,14 @@ class ImageSet(Dataset[Batch], ABC):
     Attributes:
         source: Where they come from.
         decoder: What they become.
-        labels: The class of each image, shape [images].
+        labels: The class of each image, shape [images]; 0 where each pixel has one.
     """
 
     _crops: RandomCrops | None = None
     _epoch: Int64[Tensor, ""]
     """Of a set that is cropped."""
 
-    def __init__(self, source: Source, decoder: Decoder) -> None:
+    def __init__(self, source: Source, decoder: AnyDecoder) -> None:
         self.source, self.decoder = source, decoder
         self.labels: Int64[Tensor, " images"] = torch.from_numpy(source.labels.copy())
 
@@ -134,9 +143,10 @@ class ImageSet(Dataset[Batch], ABC):
             UnreadableImageError: An image that is not held in memory cannot be read.
         """
         index = torch.as_tensor(indices, dtype=torch.int64)
-        return Batch(
-            images=self._images(index), labels=self.labels.index_select(0, index), index=index
-        )
+        images, labels = self._images(index), self.labels.index_select(0, index)
+        if (colours := self.decoder.colours) < self.decoder.channels:
+            images, labels = images[:, :colours].contiguous(), images[:, colours].contiguous()
+        return Batch(images=images, labels=labels, index=index)
 
     def name(self, index: int) -> str:
         """The image's path, or its row in the source."""
@@ -162,13 +172,14 @@ class MemoryImages(ImageSet):
     """Images decoded once, held as one tensor.
 
     Attributes:
-        images: All of them, shape [images, channels, height, width], 0 to 255.
+        images: All of them, shape [images, channels, height, width], 0 to 255; with masks, these
+            are the last channel.
     """
 
     def __init__(
         self,
         source: Source,
-        decoder: Decoder,
+        decoder: AnyDecoder,
         images: UInt8[Tensor, "images channels height width"],
     ) -> None:
         super().__init__(source, decoder)
@@ -182,7 +193,7 @@ class MemoryImages(ImageSet):
             return held
         images = self._empty(len(held))
         for at, choose in enumerate(self._choices(index.tolist())):
-            assert choose is not None
+            assert choose is not None and isinstance(self.decoder, Decoder)  # none of masks
             images[at] = self.decoder.part(held[at].numpy(), choose)
         return torch.from_numpy(images)
 
@@ -245,7 +256,7 @@ class ImageData:
 
 def decode_all(
     source: Source,
-    decoder: Decoder,
+    decoder: AnyDecoder,
     *,
     threads: int = 1,
     progress: Callable[[int], None] = lambda images: None,

@@ -31,6 +31,16 @@ def relabelled(catalog: Catalog, class_names: Sequence[str]) -> Catalog:
                 code="classes",
             )
         )
+    if catalog.spec.per_pixel and catalog.class_names != tuple(class_names):
+        raise SpecError(
+            Problem(
+                "masks hold class numbers, and the data has the run's classes in another order, or "
+                "not all of them",
+                path="data.classes",
+                fix=f"write masks with the numbers of the run: {_listed(class_names)}",
+                code="classes",
+            )
+        )
     places = np.array([learned.index(composed(name)) for name in catalog.class_names], np.int64)
     sources = {
         role: replace(source, labels=places[source.labels])

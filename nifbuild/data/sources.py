@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, assert_never
 import numpy as np
 
 from nifbuild.data.decode import no_plain_file
+from nifbuild.data.distant_mark import distant_mark
 from nifbuild.data.distant_pair import distant_pair
 from nifbuild.data.folders import missing_path_fix, read_folders
 from nifbuild.data.hub import read_hub
 from nifbuild.data.listing import LeftOut, TooManyFoldersError, matching_files
+from nifbuild.data.mask_folders import read_mask_folders
 from nifbuild.data.table_cache import cache_of
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import (
@@ -31,6 +33,7 @@ from nifbuild.spec.data import (
     ParquetData,
     WebDatasetData,
 )
+from nifbuild.spec.pixel_data import DistantMarkData, SegmentationData
 
 if TYPE_CHECKING:
     import datasets
@@ -67,6 +70,10 @@ def _open(spec: DataSpec, left_out: LeftOut) -> "dict[str, datasets.Dataset]":
             return {split: _read_files(spec, split) for split in spec.files}
         case HubData():
             return read_hub(spec)
+        case DistantMarkData():
+            return {"train": distant_mark(spec)}
+        case SegmentationData():
+            return read_mask_folders(spec, left_out)
         case _:
             assert_never(spec)
 

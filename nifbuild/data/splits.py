@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from nifbuild.errors import Problem, SpecError, did_you_mean
-from nifbuild.spec.data import CommonData, NamedSplits
+from nifbuild.spec.common_data import CommonData, NamedSplits
 from nifbuild.spec.splits import Role, Splits
 
 # One stream of random numbers for each use, so that one choice does not move another.

@@ -24,7 +24,7 @@ from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel
 from nifbuild.runs.opened_data import load_images, warn_left_out
 from nifbuild.spec.augment import Augment
-from nifbuild.spec.data import Normalize
+from nifbuild.spec.common_data import Normalize
 from nifbuild.spec.data_file import load_data
 from nifbuild.spec.splits import Role, final_split
 
@@ -178,6 +178,12 @@ def evaluated_data(
     spec = own if data is None else load_data(Path(data))
     with hint_at_directory(run if data is None else None):
         found = open_data(spec)
+    if spec.per_pixel != trained.gives_masks:
+        of = ["each image", "each pixel"]
+        what = f"{trained.resolved.name} gives {of[trained.gives_masks]} a class, and in the data "
+        what += f"{of[spec.per_pixel]} has one"
+        fix = "name data of the same kind"
+        raise SpecError(Problem(what, path="data.source", fix=fix, code="per-pixel"))
     catalog = relabelled(found, trained.class_names)
     if note := difference(found.class_names, trained.class_names):
         report.warning(note)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,14 +10,22 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassConfusionMatrix,
+    MulticlassJaccardIndex,
+)
 
 from nifbuild.errors import Problem, RunError
+from nifbuild.spec.pixel_data import IGNORED
 
 
 @dataclass(frozen=True)
 class Figures:
     """What an evaluation found.
+
+    Where each pixel has a class, shares and means are over all pixels that have one, `num_samples`
+    still counts images, and `confusion` pixels.
 
     Attributes:
         loss: Mean cross-entropy against the labels, in nats.
@@ -26,6 +34,7 @@ class Figures:
         calibration_error: The expected one, 0 to 1; see `nifbuild.evaluate.figures`.
         class_accuracy: Top-1 of each class's images; None for a class that has none.
         confusion: [true class][predicted class], counts.
+        pixels: Those of masks; None where an image has one class.
     """
 
     num_samples: int
@@ -35,6 +44,12 @@ class Figures:
     calibration_error: float
     class_accuracy: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
+    pixels: "PixelFigures | None" = None
+
+    @property
+    def miou(self) -> float | None:
+        """The mean IoU; None where an image has one class."""
+        return None if self.pixels is None else self.pixels.miou
 
     def require_finite(self, split: str) -> "Figures":
         """These figures, if the model's outputs were numbers.
@@ -56,8 +71,14 @@ class Figures:
                 class_names, self.class_accuracy, self.confusion, strict=True
             )
         ]
+        pixels: dict[str, Any] = {}
+        if self.pixels is not None:
+            pixels = {"num_pixels": self.pixels.count, "miou": self.pixels.miou}
+            for entry, iou in zip(per_class, self.pixels.class_iou, strict=True):
+                entry["iou"] = iou
         return {
             "num_samples": self.num_samples,
+            **pixels,
             "top1": self.top1,
             "top5": self.top5,
             "loss": self.loss,
@@ -65,6 +86,22 @@ class Figures:
             "per_class": per_class,
             "confusion_matrix": [list(row) for row in self.confusion],
         }
+
+
+@dataclass(frozen=True)
+class PixelFigures:
+    """What is found of masks besides.
+
+    Attributes:
+        count: Pixels that have a class.
+        class_iou: Of each class, the pixels that have it and are found over those that have it or
+            are taken for it (intersection over union); None where there are none.
+        miou: The mean of these.
+    """
+
+    count: int
+    class_iou: tuple[float | None, ...]
+    miou: float
 
 
 Hearing = Callable[[Tensor, Tensor, Tensor], None]
@@ -85,7 +122,8 @@ def evaluate(
 
     Args:
         model: On its device, not wrapped for gradients; put in eval mode and back.
-        batches: A prepared DataLoader over all processes, of {"images", "labels"}.
+        batches: A prepared DataLoader over all processes, of {"images", "labels"}. Labels are
+            classes [batch], or masks [batch, height, width].
         prepare: Images as bytes to the model's input.
         accelerator: Says how processes meet, and the precision.
         num_classes: Width of the model's output.
@@ -93,8 +131,7 @@ def evaluate(
         hear: Gets logits, classes and places of the images of each batch, on the CPU, all of them
             on every process. None: nobody does.
     """
-    metrics, calibration = _metrics(num_classes), Calibration()
-    loss_sum, count = torch.zeros((), dtype=torch.float64), 0
+    seen = _Seen(num_classes)
     was_training = model.training
     model.eval()
     try:
@@ -108,14 +145,78 @@ def evaluate(
             logits, labels, *index = (t.cpu() for t in accelerator.gather_for_metrics(given))
             if hear is not None:
                 hear(logits, labels, *index)
-            loss_sum += F.cross_entropy(logits.double(), labels, reduction="sum")
-            count += len(labels)
-            metrics.update(logits, labels)
-            calibration.update(logits, labels)
+            seen.add(logits, labels)
             after_batch()
     finally:
         model.train(was_training)
-    return _figures(metrics, loss_sum.item() / count, calibration.compute(), count)
+    return seen.figures()
+
+
+class _Seen:
+    """What is known of the images so far."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.metrics, self.calibration = _metrics(num_classes), Calibration()
+        self.iou: MulticlassJaccardIndex | None = None
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+        self.num_classes = num_classes
+        self.images = self.count = 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Takes in a batch, on the CPU; of masks, the pixels of one image after another."""
+        self.images += len(labels)
+        if labels.ndim == 1:
+            self._add(logits, labels)
+            return
+        if self.iou is None:
+            shared: dict[str, Any] = {"sync_on_compute": False, "validate_args": False}
+            self.iou = MulticlassJaccardIndex(self.num_classes, average="none", **shared)
+        for image, mask in zip(logits, labels.long(), strict=True):
+            has_class = mask != IGNORED
+            if has_class.any():
+                pixels = image.movedim(0, -1)[has_class]
+                self._add(pixels, mask[has_class])
+                self.iou.update(pixels, mask[has_class])
+
+    def _add(self, logits: Tensor, labels: Tensor) -> None:
+        self.loss_sum += F.cross_entropy(logits.double(), labels, reduction="sum")
+        self.count += len(labels)
+        self.metrics.update(logits, labels)
+        self.calibration.update(logits, labels)
+
+    def figures(self) -> Figures:
+        """Those of all images.
+
+        Raises:
+            RunError: No pixel has a class.
+        """
+        if not self.count:
+            what, fix = (
+                "no pixel has a class: all are ignored",
+                "look at the masks, and ignore_index",
+            )
+            raise RunError(Problem(what, path="data", fix=fix, code="no-pixels"))
+        loss = self.loss_sum.item() / self.count
+        found = _figures(self.metrics, loss, self.calibration.compute(), self.count)
+        if self.iou is None:
+            return found
+        pixels = _pixel_figures(self.iou, found.confusion, self.count)
+        return replace(found, num_samples=self.images, pixels=pixels)
+
+
+def _pixel_figures(
+    iou: MulticlassJaccardIndex, confusion: tuple[tuple[int, ...], ...], count: int
+) -> PixelFigures:
+    unions = [
+        sum(row) + sum(other[place] for other in confusion) - row[place]
+        for place, row in enumerate(confusion)
+    ]
+    class_iou = tuple(
+        _exact_share(share, union) if union else None
+        for share, union in zip(iou.compute(), unions, strict=True)
+    )
+    known = [share for share in class_iou if share is not None]
+    return PixelFigures(count, class_iou, sum(known) / len(known))
 
 
 def _metrics(num_classes: int) -> MetricCollection:

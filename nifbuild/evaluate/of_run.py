@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nifbuild.data.batches import micro_batch_size
+from nifbuild.errors import Problem, SpecError
 from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluated_data, inference
 from nifbuild.evaluate.per_image import PerImage
 from nifbuild.evaluate.result import Evaluation
@@ -49,6 +50,10 @@ def evaluate_at_sizes(
     report = report or Reporter()
     trained, run = load_run(directory, checkpoint=checkpoint), RunDirectory(directory)
     spec = trained.resolved.spec
+    if per_image is not None and trained.gives_masks:
+        what = "figures of single images are of models that give each image a class"
+        fix = "leave out --csv and --mistakes: this one gives each pixel a class"
+        raise SpecError(Problem(what, fix=fix, code="per-pixel"))
     place = resolve_device(device or spec.train.device)
     catalog = evaluated_data(trained, run, data, report)
     role = chosen_split(split, catalog.sizes)

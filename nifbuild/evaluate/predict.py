@@ -113,6 +113,12 @@ def predict_images(
     report = report or Reporter()
     trained = load_run(directory, checkpoint=checkpoint)
     spec = trained.resolved.spec
+    if trained.gives_masks:
+        what = (
+            f"{trained.resolved.name} gives each pixel a class, and `predict` names one of an image"
+        )
+        fix = "in Python: model = nifbuild.load(RUN), and model(images).argmax(1) are the masks"
+        raise SpecError(Problem(what, fix=fix, code="per-pixel"))
     place = resolve_device(device or spec.train.device)
     size = size or spec.input.size
     require_takes(trained.resolved, [size])

@@ -14,11 +14,13 @@ class ClassFigures:
         name: Of the class.
         accuracy: Share of its images that are recognised; None where there are none.
         num_samples: Its images.
+        iou: Where each pixel has a class, and these are pixels: intersection over union.
     """
 
     name: str
     accuracy: float | None
     num_samples: int
+    iou: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,8 @@ class RunFigures:
         step: After so many steps of the optimizer.
         images_per_second: While these were evaluated.
         directory: The run.
+        num_pixels: Where each pixel has a class: so many have one, and shares are of them.
+        miou: Then, the mean of the classes' intersection over union.
     """
 
     name: str
@@ -54,6 +58,8 @@ class RunFigures:
     step: int
     images_per_second: float
     directory: Path
+    num_pixels: int | None = None
+    miou: float | None = None
     _written: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -62,7 +68,7 @@ class RunFigures:
         names = {f.name for f in fields(cls)}
         values = {name: value for name, value in written.items() if name in names}
         values["per_class"] = tuple(
-            ClassFigures(each["name"], each["accuracy"], each["num_samples"])
+            ClassFigures(each["name"], each["accuracy"], each["num_samples"], each.get("iou"))
             for each in written["per_class"]
         )
         values["confusion_matrix"] = tuple(map(tuple, written.get("confusion_matrix", ())))

@@ -179,7 +179,8 @@ def epoch_text(line: dict[str, Any], epochs: int) -> str:
     parts.append(loss if top1 is None else f"train {top1:.1%} ({loss})")
     if "top1" in line:
         best = ", best" if line["best"] else ""
-        parts.append(f"{line['split']} {line['top1']:.2%} ({line['loss']:.3f}{best})")
+        iou = f", mIoU {line['miou']:.2%}" if "miou" in line else ""
+        parts.append(f"{line['split']} {line['top1']:.2%}{iou} ({line['loss']:.3f}{best})")
     parts.append(f"{line['train_images_per_second']:,.0f} img/s")
     return "  ".join(parts)
 

@@ -25,11 +25,14 @@ class StepGraph(nn.Module):
 
     A value is dropped after its last use, so that inference holds no more than the graph needs.
 
+    In eval mode, children that only the outputs of training depend on do not run.
+
     Args:
         children: The children by name, in the order in which they run.
         steps: One for each child, in the same order.
         inputs: The values that the caller gives, in the order of `forward`'s arguments.
         outputs: The values that are returned: one tensor, or a tuple of several.
+        training_outputs: Values that are returned after these while training.
         recompute: While training, keep the inputs alone for the backward pass and run the children
             again there (gradient checkpointing: Chen et al., arXiv 1604.06174). Results are the
             same, bit for bit: random numbers repeat, and running statistics move once.
@@ -41,6 +44,7 @@ class StepGraph(nn.Module):
         steps: Sequence[Step],
         inputs: Sequence[int],
         outputs: Sequence[int],
+        training_outputs: Sequence[int] = (),
         *,
         recompute: bool = False,
     ) -> None:
@@ -54,8 +58,20 @@ class StepGraph(nn.Module):
         self._steps = tuple(steps)
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
-        self._last_uses = _last_uses(self._steps, self._outputs)
+        self._training_outputs = tuple(training_outputs)
         self._recompute = recompute
+        self._plan()
+
+    def _plan(self) -> None:
+        every = (*self._outputs, *self._training_outputs)
+        needed = _needed(self._steps, self._outputs) if self._training_outputs else self._steps
+        self._plans = {
+            training: (steps, _last_uses(steps, outputs), outputs)
+            for training, steps, outputs in (
+                (True, self._steps, every),
+                (False, needed, self._outputs),
+            )
+        }
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs for the given inputs; shapes are those of the children."""
@@ -72,7 +88,8 @@ class StepGraph(nn.Module):
     def _run(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         values = dict(zip(self._inputs, inputs, strict=True))
         del inputs
-        for step, done in zip(self._steps, self._last_uses, strict=True):
+        steps, last_uses, wanted = self._plans[self.training]
+        for step, done in zip(steps, last_uses, strict=True):
             arguments = [values[index] for index in step.inputs]
             for index in done:
                 del values[index]
@@ -82,8 +99,18 @@ class StepGraph(nn.Module):
             made = result if isinstance(result, tuple) else (result,)
             values.update(zip(step.outputs, made, strict=True))
             del result, made
-        outputs = tuple(values[index] for index in self._outputs)
+        outputs = tuple(values[index] for index in wanted)
         return outputs[0] if len(outputs) == 1 else outputs
+
+
+def leave_out_training_outputs(graph: StepGraph) -> None:
+    """Takes them out of a graph, with the children that only they depend on, and their weights."""
+    needed, _, _ = graph._plans[False]
+    for step in graph._steps:
+        if step not in needed:
+            delattr(graph, step.child)
+    graph._steps, graph._training_outputs = needed, ()
+    graph._plan()
 
 
 @contextmanager
@@ -103,6 +130,16 @@ def _buffers_set_aside(module: nn.Module) -> Iterator[None]:
     finally:
         for child, buffers in owners:
             child._buffers.update(buffers)
+
+
+def _needed(steps: tuple[Step, ...], outputs: tuple[int, ...]) -> tuple[Step, ...]:
+    """The steps that these outputs depend on."""
+    values, needed = set(outputs), []
+    for step in reversed(steps):
+        if values.intersection(step.outputs):
+            values.update(step.inputs)
+            needed.append(step)
+    return tuple(reversed(needed))
 
 
 def _last_uses(steps: tuple[Step, ...], outputs: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

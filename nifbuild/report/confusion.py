@@ -82,7 +82,7 @@ def plot_confusion(result: Mapping[str, Any]) -> "Figure":
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1], minor=False)
     bar.ax.yaxis.set_major_formatter(lambda share, _: percent_text(share, 0))
-    bar.set_label("share of the true class's images (square-root scale)")
+    bar.set_label(f"share of the true class's {_counted(result)}s (square-root scale)")
     _name_classes(axes, names, side / len(names))
     if len(names) <= _COUNTED_CLASSES:
         _write_counts(axes, counts, 72 * side / len(names))
@@ -93,11 +93,16 @@ def plot_confusion(result: Mapping[str, Any]) -> "Figure":
 def _title(result: Mapping[str, Any]) -> str:
     size = shape_text(result["size"])
     data = f" of {_label(result['data'])}" if result["data"] else ""
-    images = f"{result['num_samples']:,} image" + ("s" if result["num_samples"] > 1 else "")
+    count = result.get("num_pixels", result["num_samples"])
+    counted = f"{count:,} {_counted(result)}" + ("s" if count > 1 else "")
     return (
         f"{_label(result['name'])} on {result['split']}{data} at {size}\n"
-        f"accuracy {percent_text(result['top1'])} of {images}"
+        f"accuracy {percent_text(result['top1'])} of {counted}"
     )
+
+
+def _counted(result: Mapping[str, Any]) -> str:
+    return "pixel" if "num_pixels" in result else "image"
 
 
 def _shares(row: Sequence[int]) -> list[float]:

@@ -22,14 +22,17 @@ def print_summary(result: dict[str, Any]) -> None:
 def print_sizes(results: Sequence[dict[str, Any]]) -> None:
     """Prints what `evaluate_at_sizes` gave, on stdout: a row for each size."""
     first = results[0]
-    headings = ["size", "top-1", "top-5", "loss", "calibration error", "img/s"]
+    headings = ["size", _accuracy(first), "mean IoU", "top-5", "loss", "calibration error", "img/s"]
     if not _has_top5(first):
         headings.remove("top-5")
+    if not _is_per_pixel(first):
+        headings.remove("mean IoU")
     table = framed_table(_title(first), headings, num_text=0)
     for result in results:
         table.add_row(
             size_text(tuple(result["size"])),
             percent_text(result["top1"]),
+            *([percent_text(result["miou"])] if _is_per_pixel(result) else []),
             *([percent_text(result["top5"])] if _has_top5(result) else []),
             f"{result['loss']:.4f}",
             percent_text(result["calibration_error"]),
@@ -42,7 +45,9 @@ def print_sizes(results: Sequence[dict[str, Any]]) -> None:
 def summary(result: dict[str, Any]) -> RenderableType:
     """The table: overall figures, then each class where there are few, then where the run lies."""
     table = framed_table(_title(result), ("figure", "value"))
-    table.add_row("top-1", percent_text(result["top1"]))
+    table.add_row(_accuracy(result), percent_text(result["top1"]))
+    if _is_per_pixel(result):
+        table.add_row("mean IoU", percent_text(result["miou"]))
     if _has_top5(result):
         table.add_row("top-5", percent_text(result["top5"]))
     table.add_row("loss", f"{result['loss']:.4f}")
@@ -62,7 +67,7 @@ def summary(result: dict[str, Any]) -> RenderableType:
         table.add_row("time", duration_text(result["seconds"]))
     parts: list[RenderableType] = [table]
     if len(result["per_class"]) <= _SHOWN_CLASSES:
-        parts.append(_classes(result["per_class"]))
+        parts.append(_classes(result))
     directory = result["directory"]
     parts.append(f"run: {directory}")
     if "selected" in result:
@@ -84,10 +89,23 @@ def _kind(result: dict[str, Any]) -> str:
     return str(result["selected"]) if "selected" in result else f"step {result['step']}"
 
 
-def _classes(per_class: list[dict[str, Any]]) -> Table:
-    table = framed_table(headings=("class", "top-1", "images"))
-    for entry in per_class:
-        accuracy = entry["accuracy"]
-        shown = "-" if accuracy is None else percent_text(accuracy, 1)
-        table.add_row(entry["name"], shown, f"{entry['num_samples']:,}")
+def _classes(result: dict[str, Any]) -> Table:
+    shares = {"accuracy": _accuracy(result)}
+    if _is_per_pixel(result):
+        shares["iou"] = "IoU"
+    counted = "pixels" if _is_per_pixel(result) else "images"
+    table = framed_table(headings=("class", *shares.values(), counted))
+    for entry in result["per_class"]:
+        values = (entry[name] for name in shares)
+        shown = ("-" if value is None else percent_text(value, 1) for value in values)
+        table.add_row(entry["name"], *shown, f"{entry['num_samples']:,}")
     return table
+
+
+def _is_per_pixel(result: dict[str, Any]) -> bool:
+    return result.get("miou") is not None
+
+
+def _accuracy(result: dict[str, Any]) -> str:
+    """What `top1` is called."""
+    return "pixel accuracy" if _is_per_pixel(result) else "top-1"

@@ -118,6 +118,8 @@ class _Figures(_Form):
     loss: float
     calibration_error: float
     num_samples: int
+    num_pixels: Count | None = None
+    miou: float | None = None
     per_class: list[_Class]
     checkpoint: str
     selected: str

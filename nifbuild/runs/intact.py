@@ -161,7 +161,9 @@ def _impossible(figures: Document) -> str:
     counts = figures.get("confusion_matrix")
     if counts is not None:
         right, total = sum(row[i] for i, row in enumerate(counts)), sum(map(sum, counts))
-        if total != figures["num_samples"] or not math.isclose(right / total, figures["top1"]):
+        if total != figures.get("num_pixels", figures["num_samples"]) or not math.isclose(
+            right / total, figures["top1"]
+        ):
             return "`top1` is not what follows from `confusion_matrix`"
     return ""
 

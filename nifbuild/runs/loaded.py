@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from nifbuild.compile import leave_out_auxiliary
 from nifbuild.errors import NifbuildError, Problem, RunError, SpecError, did_you_mean
 from nifbuild.machine.options import Which
 from nifbuild.runs.directory import RunDirectory
@@ -197,8 +198,8 @@ class TrainedModel:
     """What a run has learned.
 
     Attributes:
-        model: With the weights that count, in eval mode, on the CPU.
-        resolved: The run's spec, with other data where that was asked for.
+        model: With the weights that count, in eval mode, on the CPU; without auxiliary heads.
+        resolved: The run's spec, with other data where that was asked for; without these heads.
         class_names: In the order of the model's outputs.
         mean: Subtracted from each channel of an image whose white is 1, shape [channels].
         std: Divides it then, shape [channels].
@@ -213,6 +214,11 @@ class TrainedModel:
     std: Tensor
     checkpoint: Path
     step: int
+
+    @property
+    def gives_masks(self) -> bool:
+        """Whether it gives each pixel a class, rather than each image."""
+        return self.resolved.graph.output_shape.is_image
 
 
 def load_run(
@@ -239,10 +245,13 @@ def load_run(
     path = run.find_checkpoint(checkpoint)
     own = load_spec(run.spec)
     labels = sound_labels(run, own, path)
+    # Whatever size other data wants: weights may be for that of the run.
+    model = load_model(own, evaluated_weights(path))
+    leave_out_auxiliary(model)
+    resolved = own if data is None else load_spec(run.spec, data=Path(data))
     return TrainedModel(
-        # Whatever size other data wants: weights may be for that of the run.
-        model=load_model(own, evaluated_weights(path)),
-        resolved=own if data is None else load_spec(run.spec, data=Path(data)),
+        model=model,
+        resolved=resolved.without_auxiliary(),
         class_names=labels.class_names,
         mean=labels.mean,
         std=labels.std,

@@ -22,8 +22,9 @@ def yaml_text(content: dict[str, Any]) -> str:
 
 
 def settings(spec: RunSpec) -> dict[str, Any]:
-    """All values of a spec but for its model, by dotted path, as in `train.optimizer.lr`."""
-    content = spec.model_dump(mode="json", by_alias=True, exclude={"model"})
+    """All values of a spec but for its ops, by dotted path, as in `train.optimizer.lr`."""
+    bodies: Any = {"model": True, "auxiliary": {"__all__": {"body"}}}
+    content = spec.model_dump(mode="json", by_alias=True, exclude=bodies)
     return flat({key: value for key, value in content.items() if value is not None})
 
 

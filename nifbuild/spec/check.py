@@ -3,7 +3,7 @@
 import json
 import re
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -345,17 +345,18 @@ def _default_name(model: type[BaseModel]) -> str:
 
 def _model_at(kind: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The model that stands at a pydantic location within the type `kind`."""
-    candidates = _models_in(kind)
+    candidates, is_key = _models_in(kind), False
     for part in loc:
-        if isinstance(part, int):
+        if isinstance(part, int) or is_key:
+            is_key = False
             continue
         tagged = [model for model in candidates if part in _tags(model)]
-        within = [model for model in candidates if part in fields(model)]
-        # A step that no model knows is the key of a mapping whose values are models.
-        if tagged or within:
-            candidates = tagged or [
-                inner for model in within for inner in _models_in(fields(model)[part].annotation)
-            ]
+        if tagged:
+            candidates = tagged
+            continue
+        types = [fields(model)[part].annotation for model in candidates if part in fields(model)]
+        is_key = any(get_origin(t) is dict for whole in types for t in (whole, *get_args(whole)))
+        candidates = [inner for kind in types for inner in _models_in(kind)]
     return candidates[0] if candidates else None
 
 

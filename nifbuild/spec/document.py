@@ -8,9 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nifbuild.spec.base import (
+    Identifier,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     PositivePair,
+    Reference,
     Spec,
     finding,
     text_like,
@@ -31,6 +34,23 @@ class InputSpec(Spec):
 
     size: PositivePair = (224, 224)
     """Height and width, in pixels."""
+
+
+class AuxiliaryHead(Spec):
+    """A second output, whose loss is added to that of the model while training.
+
+    So gradients reach earlier ops on a shorter way (Szegedy et al., arXiv 1409.4842). Evaluation,
+    prediction, analysis and export leave it out; checkpoints have its weights.
+    """
+
+    from_: Annotated[Reference, Field(alias="from")]
+    """Where its input comes from: the id of an op of the model, or `input`."""
+
+    weight: PositiveFloat
+    """What its loss is multiplied by before it is added."""
+
+    body: Annotated[tuple[OpUnion, ...], Field(min_length=1)]
+    """Its ops, in order; what they give has the shape of the model's output."""
 
 
 class RunSpec(Spec):
@@ -54,6 +74,9 @@ class RunSpec(Spec):
 
     model: Annotated[tuple[OpUnion, ...], Field(min_length=1)]
     """The ops, in order."""
+
+    auxiliary: dict[Identifier, AuxiliaryHead] | None = None
+    """Auxiliary heads, by the name that their weights begin with."""
 
     init: InitSection = InitSection()
     """How the weights are drawn that training starts from, if not those of a checkpoint

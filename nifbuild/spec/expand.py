@@ -49,23 +49,26 @@ class _Found(dict[Problem, None]):
 
 
 def expand_model(
-    model: Node, blocks: Map, scope: Scope, edits: Edits
-) -> tuple[List, list[Problem]]:
+    model: Node, heads: Node | None, blocks: Map, scope: Scope, edits: Edits
+) -> tuple[List, Node | None, list[Problem]]:
     """The model with blocks, repeats and variables written out.
 
     Args:
         model: The section.
+        heads: The section `auxiliary`; None where there is none.
         blocks: The section, or an empty mapping.
         scope: The variables.
         edits: The patches that act on ops before they are written out.
 
     Returns:
-        The ops, and all problems of the model's ops and of the blocks it uses. In the place of an
-        op that cannot be written out stands `identity`, so that the others are checked as well.
+        The ops, the section of heads, and all problems of these ops and of the blocks they use. In
+        the place of an op that cannot be written out stands `identity`, so that the others are
+        checked as well.
     """
     expander = _Expander(scope, edits)
     try:
         items = expander.body(model, scope, "model") or expander.nothing(model.mark, "model")
+        heads = heads if heads is None else expander.heads(heads, scope)
         if not expander.problems:
             expander.problems.add(edits.problems())
         if not expander.problems:
@@ -73,8 +76,9 @@ def expand_model(
                 if name not in expander.used:
                     expander.problems.add(problems_within(name, blocks, scope))
     except _TooLarge as error:
-        return List((identity_at(model.mark),), model.mark), [*expander.problems, *error.problems]
-    return List(tuple(items), model.mark), list(expander.problems)
+        stand_in = List((identity_at(model.mark),), model.mark)
+        return stand_in, None, [*expander.problems, *error.problems]
+    return List(tuple(items), model.mark), heads, list(expander.problems)
 
 
 class _Expander:
@@ -96,6 +100,21 @@ class _Expander:
         if isinstance(node, List) and not node.items:
             return self.nothing(node.mark, where)
         return self.each(node.items if isinstance(node, List) else (node,), scope, where)
+
+    def heads(self, section: Node, scope: Scope) -> Node:
+        """The section of auxiliary heads, each within the level of its name."""
+        if not isinstance(section, Map):
+            return substitute(section, scope)
+        for name, head in section.entries.items():
+            written = substitute(head.without("body"), scope) if isinstance(head, Map) else head
+            if isinstance(head, Map) and isinstance(written, Map) and "body" in head.entries:
+                body, key = head.entries["body"], head.key_marks["body"]
+                outer, self.level = self.level, self.level.within(name)
+                ops = self.body(body, scope, "body") or self.nothing(body.mark, "body")
+                self.level = outer
+                written = written.with_entry("body", List(tuple(ops), body.mark), key)
+            section = section.with_entry(name, written)
+        return section
 
     def nothing(self, mark: Mark, where: str) -> list[Node]:
         """What stands where there have to be ops, and are none."""

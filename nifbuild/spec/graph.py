@@ -5,8 +5,9 @@ Patches, the compiler and every report read the same nodes.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from nifbuild.errors import Mark, Problem, SpecError, told
 from nifbuild.spec.names import POSITION, Leaf, Level, module_names, why_unknown
@@ -25,6 +26,9 @@ from nifbuild.spec.ops.init import Constant
 from nifbuild.spec.ops.norm import NORMS
 from nifbuild.spec.source import List, TreePath, at, plain
 from nifbuild.spec.source import Node as TreeNode
+
+if TYPE_CHECKING:
+    from nifbuild.spec.document import AuxiliaryHead
 
 MAX_VALUES = 10**10
 """Most values that an image may have on its way; a batch of them is still within 64 bits."""
@@ -54,35 +58,70 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """An auxiliary head.
+
+    Attributes:
+        name: Its id, the first of the names of its modules.
+        output: The node that makes its output.
+        weight: Of its loss.
+    """
+
+    name: str
+    output: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """The model as nodes in the order in which they run.
 
     Attributes:
         input_shape: Shape of one input.
-        nodes: The modules.
+        nodes: The modules, those of auxiliary heads last.
         output: The node that makes the model's output.
         implied: Ops that a word such as `shortcut: auto` stands for, by its path in the tree.
+        heads: The auxiliary heads.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
     output: int
     implied: dict[TreePath, tuple[AnyOp, ...]]
+    heads: tuple[Head, ...] = ()
 
     @property
     def output_shape(self) -> Shape:
         """Shape of the model's output, for one sample."""
         return self.nodes[self.output].output_shape if self.output >= 0 else self.input_shape
 
+    def head_of(self, path: str) -> Head | None:
+        """The auxiliary head that the module of this path is in; None: none."""
+        return next((head for head in self.heads if path.startswith(f"{head.name}.")), None)
 
-def lower(model: tuple[AnyOp, ...], input_shape: Shape, tree: TreeNode) -> Graph:
+    @property
+    def evaluated(self) -> "Graph":
+        """The same without auxiliary heads, whose nodes are the last."""
+        if not self.heads:
+            return self
+        nodes = tuple(node for node in self.nodes if self.head_of(node.path) is None)
+        return replace(self, nodes=nodes, heads=())
+
+
+def lower(
+    model: tuple[AnyOp, ...],
+    input_shape: Shape,
+    tree: TreeNode,
+    heads: "Mapping[str, AuxiliaryHead] | None" = None,
+) -> Graph:
     """The nodes of a model.
 
     Args:
         model: The typed ops.
         input_shape: Shape of one input.
         tree: The tree that `model` was read from, for the places in errors; its key `model` holds
-            the ops.
+            the ops, and `auxiliary` the heads.
+        heads: The auxiliary heads, by name.
 
     Raises:
         SpecError: If shapes do not fit, a reference or an id is wrong, or an output goes unused.
@@ -94,13 +133,14 @@ def lower(model: tuple[AnyOp, ...], input_shape: Shape, tree: TreeNode) -> Graph
         raise SpecError(Problem(what, mark, "input", fix, "too-large"))
     builder = _Builder(model, input_shape, tree)
     output = builder.ops(model, ("model",), builder.input)
+    made = builder.heads(heads or {}, output)
     names = module_names(builder.root, tree)
     drafts = _placed(builder.drafts, builder.absent)
     nodes = tuple(
         Node(names[i], d.op, d.inputs, d.input_shapes, d.output_shape, d.where)
         for i, d in enumerate(drafts)
     )
-    graph = Graph(input_shape, nodes, output.node, builder.implied_ops)
+    graph = Graph(input_shape, nodes, output.node, builder.implied_ops, made)
     _refuse_unused(graph, tree)
     return graph
 
@@ -176,10 +216,12 @@ def _unused(node: Node, takers: list[int], graph: Graph, tree: TreeNode) -> Prob
 
 
 def _channels_read(graph: Graph) -> list[Channels]:
-    """For each node, the channels of its output that the model's output depends on."""
+    """For each node, the channels of its output that an output of the model depends on."""
     read: list[Channels] = [()] * len(graph.nodes)
     if graph.output >= 0:
         read[graph.output] = whole(graph.output_shape)
+    for head in graph.heads:
+        read[head.output] = whole(graph.nodes[head.output].output_shape)
     for index in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[index]
         if not read[index]:
@@ -224,6 +266,24 @@ class _Builder:
         for index, op in enumerate(ops):
             x = self.op(op, (*where, index), x)
         return x
+
+    def heads(self, heads: "Mapping[str, AuxiliaryHead]", output: Value) -> tuple[Head, ...]:
+        return tuple(self._head(name, head, output) for name, head in heads.items())
+
+    def _head(self, name: str, head: "AuxiliaryHead", output: Value) -> Head:
+        self.where = ("auxiliary", name)
+        self.level = self.root.enter(name, self.where)
+        x = self.source(head.from_, output)
+        made = self.ops(head.body, (*self.where, "body"), x)
+        self.level = self.root
+        if made.shape != output.shape or made.node == x.node:
+            what = f"an auxiliary head gives what the model does, {output.shape}, and this one "
+            what += f"{made.shape}" if made.node != x.node else "does nothing"
+            fix = "end its body as the model ends, as with `out_features: $num_classes`"
+            body = at(self.tree, (*self.where, "body"))
+            mark = body.mark if body is not None else None
+            raise SpecError(Problem(what, mark, f"auxiliary.{name}", fix, "auxiliary"))
+        return Head(name, made.node, head.weight)
 
     def op(self, op: AnyOp, where: TreePath, x: Value) -> Value:
         outer = (self.where, self.level, self.structure, self.id)

@@ -32,13 +32,14 @@ PRIVATE = {
     "_compiled_call_impl", "_forward_hooks", "_forward_hooks_always_called",
     "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs",
     "_get_backward_hooks", "_get_backward_pre_hooks", "_get_name", "_inputs",
-    "_is_full_backward_hook", "_last_uses", "_load_from_state_dict",
+    "_is_full_backward_hook", "_load_from_state_dict",
     "_load_state_dict_post_hooks", "_load_state_dict_pre_hooks",
     "_maybe_warn_non_full_backward_hook", "_modules", "_named_members",
-    "_non_persistent_buffers_set", "_outputs", "_parameters", "_recompute",
+    "_non_persistent_buffers_set", "_outputs", "_parameters", "_plan", "_plans", "_recompute",
     "_register_load_state_dict_pre_hook", "_register_state_dict_hook",
     "_replicate_for_data_parallel", "_run", "_save_to_state_dict", "_slow_forward",
-    "_state_dict_hooks", "_state_dict_pre_hooks", "_steps", "_version", "_wrapped_call_impl",
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_steps", "_training_outputs", "_version",
+    "_wrapped_call_impl",
 }  # fmt: skip
 """Those that begin with an underscore, of `nifbuild.nn.step_graph` as well; and all names that
 begin with two."""

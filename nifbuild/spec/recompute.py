@@ -26,7 +26,7 @@ def check_recomputed(graph: Graph, selectors: Sequence[str], tree: Map) -> Itera
     """A problem for each selector that finds no block, with what is close.
 
     Args:
-        graph: The model's nodes.
+        graph: The model's nodes, without auxiliary heads.
         selectors: Of `train.gradient_checkpointing`.
         tree: The spec's values with their places.
     """

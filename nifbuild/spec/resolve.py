@@ -21,8 +21,9 @@ from nifbuild.errors import (
 )
 from nifbuild.spec.canonical import canonical_text
 from nifbuild.spec.check import check
+from nifbuild.spec.common_data import CommonData
 from nifbuild.spec.compose import compose
-from nifbuild.spec.data import CommonData, DataSpec
+from nifbuild.spec.data import DataSpec
 from nifbuild.spec.defaults import check_defaults, with_defaults
 from nifbuild.spec.document import RunSpec, SpecFile
 from nifbuild.spec.expand import expand_model
@@ -39,6 +40,8 @@ from nifbuild.spec.source import Node as TreeNode
 
 _AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
 """Sections that only help to write a spec; nothing of them remains in a resolved one."""
+_OF_OPS = ("model", "auxiliary")
+"""Sections that hold ops."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,14 @@ class Resolved:
         if problem.where is not None or keys[0] not in self.tree.entries:
             return problem
         return replace(problem, where=self.mark(*keys))
+
+    def without_auxiliary(self) -> "Resolved":
+        """The same model without auxiliary heads, as it is used once it is trained."""
+        if not self.graph.heads:
+            return self
+        spec = self.spec.model_copy(update={"auxiliary": None})
+        tree, source = self.tree.without("auxiliary"), self.source.without("auxiliary")
+        return Resolved(spec, self.graph.evaluated, tree, source)
 
     def adopt(self, num_classes: int) -> "Resolved":
         """The spec with the number of classes that its data turned out to have.
@@ -180,15 +191,15 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
         problems += found
 
     edits = Edits([p for p in patches if is_structural(p.patch)], blocks, bool(patches))
-    model, found = _model(source, blocks, scope, edits)
+    written, found = _written(source, blocks, scope, edits)
     problems += found
     # Sections with problems of their own are not checked twice.
     read = ("data",) if data is None else ()
-    rest = substitute(tree.without("model", *read), scope)
+    rest = substitute(tree.without(*_OF_OPS, *read), scope)
     filled = substitute(defaults, scope)
     assert isinstance(rest, Map) and isinstance(filled, Map)  # substitution keeps their kind
     defaults = filled
-    tree = rest.with_entry("model", model)
+    tree = _with_sections(rest, written)
     full, spec, graph, found = _typed(tree, defaults, lower_it=not problems)
     problems += found
     if problems or spec is None or graph is None:
@@ -197,8 +208,8 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     of_levels = [p for p in patches if edits.finds_only_levels(p, graph)]
     if of_levels:
         edits = Edits([p for p in patches if p in of_levels or edits.has(p)], blocks)
-        model, problems = _model(source, blocks, scope, edits)
-        tree = rest.with_entry("model", model)
+        written, problems = _written(source, blocks, scope, edits)
+        tree = _with_sections(rest, written)
         full, spec, graph = _valid(tree, defaults, problems)
     for patch in patches:
         if edits.has(patch):
@@ -218,9 +229,10 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
         raise SpecError(dict.fromkeys(problems))
 
     _check_output(spec, graph, tree, num_classes)
-    problems = told(check_recomputed(graph, spec.train.gradient_checkpointing, full))
+    problems = told(check_recomputed(graph.evaluated, spec.train.gradient_checkpointing, full))
     too_few = too_few_images(graph, spec.train.images_at_once, full)
     problems += [too_few] if too_few is not None else []
+    problems += _check_training(spec, full)
     if problems:
         raise SpecError(problems)
     return Resolved(spec, graph, full, source)
@@ -354,29 +366,39 @@ def _insists(node: TreeNode, data_place: Mark) -> bool:
     return node.mark.line == 0 or node.mark.file == data_place.file
 
 
-def _model(
+def _written(
     source: Map, blocks: Map, scope: dict[str, TreeNode], edits: Edits
-) -> tuple[TreeNode, list[Problem]]:
-    """The model written out; where it is absent, one op so that the rest is checked."""
+) -> tuple[dict[str, TreeNode], list[Problem]]:
+    """The sections that hold ops, written out; an absent model is one op so the rest is checked."""
     placeholder = Map({"op": Scalar("identity", source.mark)}, {"op": source.mark}, source.mark)
     node = source.get("model")
     if node is None:
         fix = "write `model:` with a list of ops, or `extends:` an architecture"
         problem = Problem("missing section `model`", source.mark, "model", fix, "missing-field")
-        return List((placeholder,), source.mark), [problem]
-    return expand_model(node, blocks, scope, edits)
+        return {"model": List((placeholder,), source.mark)}, [problem]
+    heads = source.get("auxiliary")
+    model, written_heads, problems = expand_model(node, heads, blocks, scope, edits)
+    found = {"model": model}
+    return found | ({} if written_heads is None else {"auxiliary": written_heads}), problems
+
+
+def _with_sections(tree: Map, sections: dict[str, TreeNode]) -> Map:
+    for name, section in sections.items():
+        tree = tree.with_entry(name, section)
+    return tree
 
 
 def _typed(
     tree: Map, defaults: Map, lower_it: bool = True
 ) -> tuple[Map, RunSpec | None, Graph | None, list[Problem]]:
-    full = tree.with_entry("model", with_defaults(tree.entries["model"], defaults))
+    held = {name: tree.entries[name] for name in _OF_OPS if name in tree.entries}
+    full = _with_sections(tree, {k: with_defaults(v, defaults) for k, v in held.items()})
     spec, problems = check(RunSpec, full)
     if spec is None or not lower_it:
         return full, spec, None, problems
     shape = Shape(spec.input.channels, spec.input.size)
     try:
-        return full, spec, lower(spec.model, shape, full), problems
+        return full, spec, lower(spec.model, shape, full, spec.auxiliary), problems
     except SpecError as error:
         return full, spec, None, list(error.problems)
 
@@ -391,7 +413,7 @@ def _valid(
 
 
 def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | None) -> None:
-    """A model that has data must end in one number for each class."""
+    """A model that has data must end in a number for each class, of the image or of each pixel."""
     if spec.data is None:
         return
     known = num_classes if num_classes is not None else spec.data.known_num_classes
@@ -400,11 +422,42 @@ def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | Non
     node = at(tree, last.where) if last is not None else None
     mark = node.mark if node is not None else tree.mark
     path = last.path if last is not None else "model"
-    if shape.is_image:
+    per_pixel = spec.data.per_pixel
+    what = ""
+    if per_pixel and not shape.is_image:
+        what = f"the model ends in a vector of {shape}, and the data has a class for each pixel"
+        fix = "end it with a conv of `out_channels: $num_classes` and `kernel_size: 1`, without "
+        fix += (
+            "pooling over the image, flatten and linear; or name data with a class for each image"
+        )
+    elif per_pixel and shape.size != spec.input.size:
+        what = f"the model ends in an image of {shape}, and the data has a class for each pixel of "
+        what += str(Shape(spec.input.channels, spec.input.size))
+        fix = "bring it back to the size of the input, with `upsample` or `conv_transpose`"
+    elif shape.is_image and not per_pixel:
         what = f"the model ends in an image of {shape}, and classes need a vector"
         fix = "end it with global_avg_pool, flatten, and linear with `out_features: $num_classes`"
-        raise SpecError(Problem(what, mark, path, fix, "output"))
-    if known is not None and shape.channels != known:
+        fix += "; or name data with a class for each pixel, such as `source: segmentation`"
+    elif known is not None and shape.channels != known:
         what = f"the model gives {shape.channels} outputs, and the data has {known} classes"
-        fix = "write `out_features: $num_classes`, with `num_classes` under `vars`"
+        field = "out_channels" if per_pixel else "out_features"
+        fix = f"write `{field}: $num_classes`, with `num_classes` under `vars`"
+    if what:
         raise SpecError(Problem(what, mark, path, fix, "output"))
+
+
+def _check_training(spec: RunSpec, tree: Map) -> Iterator[Problem]:
+    """What training asks for that its data has not."""
+    if spec.data is None:
+        return
+    found: dict[str, tuple[str, str]] = {}
+    if spec.data.per_pixel and spec.train.class_weights == "balanced":
+        what = "`balanced` counts images of each class, and here each pixel has a class"
+        found["class_weights"] = (what, "write the weights by name: class_weights: {NAME: 2.5}")
+    if spec.train.monitor == "miou" and not spec.data.per_pixel:
+        what = "a mean IoU is of data with a class for each pixel, and here each image has one"
+        found["monitor"] = (what, "write monitor: top1, or loss")
+    for field, (what, fix) in found.items():
+        place = at(tree, ("train", field))
+        mark = place.mark if place is not None else tree.mark
+        yield Problem(what, mark, f"train.{field}", fix, "training")

@@ -41,7 +41,8 @@ def json_schema() -> dict[str, Any]:
     definitions["Body"] = _body(definitions)
     definitions["Branches"] = _branches()
     schema["properties"]["model"] = _described(schema["properties"]["model"], "#/$defs/Body")
-    definitions["Block"]["properties"]["body"] = {"$ref": "#/$defs/Body"}
+    for name in ("Block", "AuxiliaryHead"):
+        definitions[name]["properties"]["body"] = {"$ref": "#/$defs/Body"}
     for name, field in (("Insertion", "before"), ("Insertion", "after"), ("Patch", "replace")):
         properties = definitions[name]["properties"]
         properties[field] = _described(properties[field], "#/$defs/Body")

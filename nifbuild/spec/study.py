@@ -119,7 +119,7 @@ class Variant:
     @property
     def has_sizes(self) -> bool:
         """Whether some of its filters are as large as the image, so that their size is measured."""
-        nodes = self.resolved.graph.nodes
+        nodes = self.resolved.graph.evaluated.nodes
         return any(node.op.dense_params(*node.input_shapes) is not None for node in nodes)
 
     def matches(self, labels: Labels) -> bool:

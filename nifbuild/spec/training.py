@@ -155,9 +155,9 @@ class TrainSpec(Spec):
     """Where the figures go besides the run's own `metrics.jsonl`. `wandb` needs an extra
     package."""
 
-    monitor: Literal["top1", "loss"] = "top1"
-    """The validation figure by which the best checkpoint is told: the highest accuracy, or the
-    lowest loss. The latest wins a tie."""
+    monitor: Literal["top1", "loss", "miou"] = "top1"
+    """The validation figure by which the best checkpoint is told: the highest accuracy, the lowest
+    loss or, where each pixel has a class, the highest mean IoU. The latest wins a tie."""
 
     early_stopping: EarlyStopping | None = None
     """Ends training once the monitored figure no longer improves; needs a validation split, as

@@ -195,7 +195,7 @@ class Trainer:
         if self.progress.best is None:
             return True
         figure, best = getattr(figures, self.spec.monitor), self.progress.best.figure
-        return bool(figure >= best if self.spec.monitor == "top1" else figure <= best)
+        return bool(figure <= best if self.spec.monitor == "loss" else figure >= best)
 
     def record(self, pace: Pace, figures: Figures | None, is_best: bool) -> None:
         """Writes the epoch's figures."""
@@ -212,6 +212,8 @@ class Trainer:
         }
         if figures is not None:
             evaluation = {"loss": figures.loss, "top1": figures.top1, "top5": figures.top5}
+            if figures.miou is not None:
+                evaluation["miou"] = figures.miou
             line |= {"split": self.validate_on, **evaluation, "best": is_best}
         if self.accelerator.is_main_process:
             self.directory.add_metrics(line)

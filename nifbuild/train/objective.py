@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nifbuild.errors import Problem, SpecError, listing, suggestion
 from nifbuild.nn import GlobalConv2d
+from nifbuild.spec.pixel_data import IGNORED
 
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
@@ -20,9 +21,10 @@ class Minimised(NamedTuple):
     """What a batch comes to.
 
     Attributes:
-        logits: [batch, classes], in float32.
-        loss: The mean over the batch.
-        penalty: What is added to it; 0 where nothing is.
+        logits: [batch, classes] or [batch, classes, height, width], in float32.
+        loss: The mean over the batch; of masks, over all pixels that have a class.
+        penalty: What is added to it: the weighted losses of auxiliary heads, and the spread of
+            filters; 0 where nothing is.
     """
 
     logits: Tensor
@@ -32,7 +34,7 @@ class Minimised(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """Cross-entropy and, where the spec asks for it, the spread of filters.
+    """Cross-entropy, also of auxiliary heads, and where asked for the spread of filters.
 
     The loop, the prediction of memory, its check and `nifbuild bench` all compute this one.
 
@@ -41,12 +43,14 @@ class Objective:
         class_weights: [classes]; None: all are 1.
         kernel_spread: The weight of the penalty.
         spread: What is penalised; None where nothing is.
+        head_weights: Of the losses of auxiliary heads, in the order of the model's outputs.
     """
 
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
     kernel_spread: float = 0.0
     spread: "KernelSpread | None" = None
+    head_weights: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -59,11 +63,12 @@ class Objective:
         """
         train = resolved.spec.train
         spread = KernelSpread(module, resolved) if train.kernel_spread else None
-        return cls(train.label_smoothing, class_weights, train.kernel_spread, spread)
+        weights = tuple(head.weight for head in resolved.graph.heads)
+        return cls(train.label_smoothing, class_weights, train.kernel_spread, spread, weights)
 
     def __call__(
         self,
-        model: Callable[[Tensor], Tensor],
+        model: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
         images: Tensor,
         targets: Tensor,
         autocast: Callable[[], AbstractContextManager[object]],
@@ -71,19 +76,36 @@ class Objective:
         """Runs a model on a batch; to be followed by `(loss + penalty).backward()`.
 
         Args:
-            model: Gives logits.
+            model: Gives logits; with auxiliary heads a tuple, of which theirs are the last.
             images: Its input.
-            targets: Classes [batch], or a probability for each [batch, classes].
+            targets: Classes [batch], or a probability for each [batch, classes]; or of each pixel
+                [batch, height, width], in bytes, where `IGNORED` counts for nothing.
             autocast: What the model runs in; the loss is computed in float32.
         """
         with autocast():
-            logits = model(images).float()
+            outputs = model(images)
+            logits, *of_heads = (
+                t.float() for t in (outputs if isinstance(outputs, tuple) else (outputs,))
+            )
         loss = self._loss(logits, targets)
         penalty = 0 if self.spread is None else self.kernel_spread * self.spread()
+        for weight, output in zip(self.head_weights, of_heads, strict=True):
+            penalty = penalty + weight * self._loss(output, targets)
         return Minimised(logits, loss, penalty)
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         weights, smoothing = self.class_weights, self.label_smoothing
+        if targets.ndim == 3:
+            targets = targets.long()
+            losses = F.cross_entropy(
+                logits,
+                targets,
+                weights,
+                ignore_index=IGNORED,
+                label_smoothing=smoothing,
+                reduction="none",
+            )
+            return losses.sum() / (targets != IGNORED).sum().clamp_min(1)
         if weights is None:
             return F.cross_entropy(logits, targets, label_smoothing=smoothing)
         # torch would divide by the weights of the batch: then images would weigh more in one of

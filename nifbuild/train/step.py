@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nifbuild.machine.device import Placement
 from nifbuild.machine.seeds import derive_seed, seed_device
+from nifbuild.spec.pixel_data import IGNORED
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.ema import Ema
 from nifbuild.train.objective import Objective
@@ -20,7 +21,7 @@ class Augmentation(Protocol):
     """Bytes to the model's input while training; see `nifbuild.data.Preprocess`."""
 
     def train(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Images and targets: classes, or a probability for each."""
+        """Images and targets: classes, or a probability for each; or classes of pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class TrainingStep:
 
         Returns:
             [2]: the mean loss of this process's images, without penalties; and the share of them
-            whose class, or the most probable one of a blend, was found.
+            whose class, or the most probable one of a blend, was found; or of the pixels.
         """
         spec, rank = self.spec, self.accelerator.process_index
         set_lr(self.optimizer, lr)
@@ -86,5 +87,8 @@ class TrainingStep:
 
 
 def _share_found(logits: Tensor, targets: Tensor) -> Tensor:
+    found = logits.detach().argmax(1)
+    if targets.ndim == 3:
+        return (found == targets).float().sum() / (targets != IGNORED).sum().clamp_min(1)
     wanted = targets if targets.ndim == 1 else targets.argmax(1)
-    return (logits.detach().argmax(1) == wanted).float().mean()
+    return (found == wanted).float().mean()

@@ -86,7 +86,8 @@ def tracked_figures(line: Mapping[str, Any]) -> dict[str, float]:
         "lr": "lr",
     }
     if "split" in line:
-        names |= {f"{name}/{line['split']}": name for name in ("loss", "top1", "top5")}
+        evaluated = ("loss", "top1", "top5", *(name for name in ("miou",) if name in line))
+        names |= {f"{name}/{line['split']}": name for name in evaluated}
     return {name: line[key] for name, key in names.items() if line[key] is not None}
 
 
@@ -105,8 +106,8 @@ def tell_result(
     accelerator: Accelerator, resolved: "Resolved", run: RunDirectory, result: Mapping[str, Any]
 ) -> None:
     """Tells them the final figures of a run: its `metrics.json`."""
-    names = ("top1", "top5", "loss", "calibration_error")
-    figures = {f"final/{name}": result[name] for name in names}
+    names = ("top1", "top5", "miou", "loss", "calibration_error")
+    figures = {f"final/{name}": result[name] for name in names if name in result}
     values = {
         name: value if isinstance(value, bool | int | float | str) else str(value)
         for name, value in settings(resolved.spec).items()

@@ -42,7 +42,7 @@ from nifbuild.report.show.units import shape_text
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.augment import Augment
-from nifbuild.spec.data import Limit
+from nifbuild.spec.common_data import Limit
 from nifbuild.spec.splits import final_split
 
 NAMES = {"trained": "trained", "initial": "at initialisation", "against": "other run"}

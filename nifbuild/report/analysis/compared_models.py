@@ -13,6 +13,7 @@ from nifbuild.runs.loaded import TrainedModel, load_run
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.ops.global_conv import GlobalConv
+from nifbuild.spec.resolve import load_spec
 from nifbuild.train.initial_weights import fresh_model, read_pretrained
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def initial_subject(
     Raises:
         RunError: The run is damaged.
     """
-    resolved = trained.resolved
+    resolved = load_spec(run.spec)  # with auxiliary heads, which what it started from may have
     try:
         pretrained = read_pretrained(resolved)
     except NifbuildError as error:

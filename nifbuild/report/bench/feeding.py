@@ -14,11 +14,11 @@ from torch import Tensor
 from nifbuild.data import ImageData, ImageSet, Preprocess
 from nifbuild.data.batches import epoch_batches, training_batches, training_images
 from nifbuild.data.crops import RandomCrops, central_box, scaled_size
-from nifbuild.data.decode import opened
+from nifbuild.data.decode import Decoder, opened
 from nifbuild.errors import Problem, SpecError
 from nifbuild.machine.device import accelerator_on
 from nifbuild.machine.progress import Reporter
-from nifbuild.report.bench.setting import Setting
+from nifbuild.report.bench.setting import Setting, require_image_classes
 from nifbuild.report.measure import OnTurn, Quartiles, WarmSampler, measure_in_turn, ratios
 from nifbuild.runs.opened_data import load_images, open_for
 from nifbuild.spec.resolve import Resolved, load_spec
@@ -139,6 +139,7 @@ class FeedRequest:
         if resolved.spec.data is None:
             what, fix = f"{resolved.name} has no images to decode", "name a spec with `data:`"
             raise SpecError(Problem(what, path="data", fix=fix, code="no-data"))
+        require_image_classes(resolved)
         batch = self.batch or resolved.spec.train.batch_size
         settings = [
             f"train.batch_size={batch}",
@@ -214,6 +215,7 @@ class Feeds:
         They are read in full, whatever part of them is wanted, and taken as they are stored.
         """
         decoder = self._set.decoder
+        assert isinstance(decoder, Decoder)  # as each image has a class
         wanted, kind = (decoder.width, decoder.height), decoder.interpolation.upper()
         resampling = Image.Resampling[kind]
         stretch, share = decoder.resize == "stretch", decoder.crop_share

@@ -19,7 +19,7 @@ from nifbuild.data.images import MemoryImages
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.machine.processes import own_cores
 from nifbuild.machine.progress import Reporter
-from nifbuild.report.bench.setting import Setting, first_line
+from nifbuild.report.bench.setting import Setting, first_line, require_image_classes
 from nifbuild.report.measure import OnTurn, Quartiles, ratios
 from nifbuild.runs.opened_data import open_for
 from nifbuild.spec.resolve import Resolved, load_spec
@@ -112,6 +112,7 @@ class OverheadRequest:
         if resolved.spec.data is None:
             what, fix = f"{resolved.name} has no data to train on", "name a spec with `data:`"
             raise SpecError(Problem(what, path="data", fix=fix, code="no-data"))
+        require_image_classes(resolved)
         batch = self.batch or resolved.spec.train.batch_size
         settings = [
             # One more to warm up, and one more as the last is followed by an evaluation.
@@ -161,6 +162,7 @@ class BareLoop:
         model = fresh_model(resolved).train()
         self.model = model.to(device=setting.device, memory_format=self.format)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, self.train.optimizer)
+        self.weights = (1.0, *(head.weight for head in resolved.graph.heads))
         self.steps = len(self.labels) // self.train.batch_size
 
     def epoch(self) -> float:
@@ -189,10 +191,14 @@ class BareLoop:
         for part, classes in zip(images.chunk(cuts), labels.chunk(cuts), strict=True):
             inputs, targets = self.preprocess.train(part, classes, seed=step)
             with self.setting.autocasting():
-                logits = self.model(inputs.contiguous(memory_format=self.format))
+                found = self.model(inputs.contiguous(memory_format=self.format))
             smoothing = self.train.label_smoothing
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
-            (loss / cuts).backward()
+            outputs = found if isinstance(found, tuple) else (found,)
+            losses = (
+                F.cross_entropy(y.float(), targets, label_smoothing=smoothing) for y in outputs
+            )
+            weighted = (w * each for w, each in zip(self.weights, losses, strict=True))
+            (sum(weighted, torch.zeros((), device=images.device)) / cuts).backward()
         set_lr(self.optimizer, self.train.optimizer.lr)
         self.optimizer.step()
         self.optimizer.zero_grad()

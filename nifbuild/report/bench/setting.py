@@ -8,8 +8,16 @@ from typing import Any
 
 import torch
 
-from nifbuild.errors import Mark, Problem, suggestion
+from nifbuild.errors import Mark, Problem, SpecError, suggestion
 from nifbuild.runs.environment import describe_environment
+from nifbuild.spec.resolve import Resolved
+
+
+def require_image_classes(resolved: Resolved) -> None:
+    """Raises SpecError where each pixel has a class: a bare loop for that is not written."""
+    if resolved.spec.data is not None and resolved.spec.data.per_pixel:
+        what = "this is measured of data with a class for each image, and here each pixel has one"
+        raise SpecError(Problem(what, path="data.source", fix="name other data", code="per-pixel"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ class NoiseStep:
         graph, self.setting = resolved.graph, setting
         self.model: nn.Module = build_model(resolved).to(setting.device, setting.stored_dtype)
         self.model.train()
+        self.objective = Objective(head_weights=tuple(head.weight for head in graph.heads))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         image = (graph.input_shape.channels, *graph.input_shape.size)
         self.images = torch.randn(batch, *image, device=setting.device, dtype=setting.stored_dtype)
@@ -96,7 +97,8 @@ class NoiseStep:
     def loss(self) -> Tensor:
         """Forward and loss."""
         batch = (self.images, self.labels)
-        return Objective()(self.model, *batch, self.setting.autocasting).loss
+        found = self.objective(self.model, *batch, self.setting.autocasting)
+        return found.loss + found.penalty
 
     def step(self) -> None:
         """All of it; begins and ends without gradients."""

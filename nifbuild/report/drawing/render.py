@@ -198,6 +198,6 @@ def save(
         RunError: If the file cannot be written.
     """
     require_writable(file, overwrite=overwrite)
-    model = blocks(resolved.graph, depth)
+    model = blocks(resolved.graph.evaluated, depth)
     with written_file(_OPTION, file, overwrite=overwrite) as aside:
         _FORMATS[file.suffix.lower()](resolved, model, aside)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nifbuild.compile import leave_out_auxiliary
 from nifbuild.errors import Problem, SpecError
 from nifbuild.evaluate.evaluator import chosen_split, evaluator_on
 from nifbuild.machine.options import AnyPath, Which
@@ -74,7 +75,9 @@ def open_source(
             resolved = load_spec(path, data=data, overrides=overrides)
         channels = resolved.spec.input.channels
         statistics = torch.zeros(channels), torch.ones(channels)
-        return Source(fresh_model(resolved).eval(), resolved, (), *statistics)
+        model = fresh_model(resolved).eval()
+        leave_out_auxiliary(model)
+        return Source(model, resolved.without_auxiliary(), (), *statistics)
     run = RunDirectory(path)
     if not run.spec.is_file():
         what = f"{path} is neither a run directory nor a YAML spec"
@@ -84,6 +87,7 @@ def open_source(
     trained = load_run(path, checkpoint=checkpoint)  # what the file tells of is what was trained
     resolved = trained.resolved
     if size is not None:
-        resolved = load_spec(run.spec, overrides=size_overrides(size, has_data=True))
+        overrides = size_overrides(size, has_data=True)
+        resolved = load_spec(run.spec, overrides=overrides).without_auxiliary()
     names, mean, std = trained.class_names, trained.mean, trained.std
     return Source(trained.model, resolved, names, mean, std, trained)

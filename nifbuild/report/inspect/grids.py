@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from nifbuild.errors import listing
 from nifbuild.report.inspect.folding import Folded, fold
 from nifbuild.report.inspect.inspection import Inspection, Row
 from nifbuild.report.inspect.targets import BOUND
@@ -137,6 +138,12 @@ def notes(inspection: Inspection) -> list[str]:
     found = [f"Multiply-adds: counted as 0, as flop counters do: {zero}."] if zero else []
     if inspection.uncounted:
         found.append(f"Not counted, for want of a rule: {', '.join(inspection.uncounted)}.")
+    if inspection.head_params:
+        names = listing([head.name for head in inspection.resolved.graph.heads])
+        found.append(
+            f"Auxiliary heads ({names}): {count_text(inspection.head_params)} of the parameters; "
+            "only training runs them, and the multiply-adds are without."
+        )
     if inspection.target.device == "cuda":
         found.append(
             "CUDA: without the driver's context and the workspaces of cuDNN, cuBLAS and cuFFT."

@@ -30,6 +30,7 @@ class Row:
         cost: Multiply-adds; None where there is no rule.
         saved: What it keeps for the backward pass, for the first batch size.
         mark: Where it was written.
+        head: The auxiliary head that it is a part of; None: it is a part of the model.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Row:
     cost: Cost | None
     saved: Saved
     mark: Mark | None
+    head: str | None = None
 
     @property
     def macs(self) -> int | None:
@@ -96,21 +98,26 @@ class Inspection:
         return sum(row.params for row in self.rows)
 
     @property
+    def head_params(self) -> int:
+        """Those of auxiliary heads, which only training runs."""
+        return sum(row.params for row in self.rows if row.head is not None)
+
+    @property
     def dense_params(self) -> int:
         """Parameters with a free weight for each tap of every filter."""
         return sum(row.dense_params for row in self.rows)
 
     @property
     def macs(self) -> int:
-        """Multiply-adds for one image, but for those of `uncounted` ops."""
-        return sum(row.macs or 0 for row in self.rows)
+        """Multiply-adds for one image, but for those of `uncounted` ops and of auxiliary heads."""
+        return sum(row.macs or 0 for row in self.rows if row.head is None)
 
     @property
     def macs_by_part(self) -> dict[str, int]:
         """The same by what they are for."""
         parts: dict[str, int] = {}
         for row in self.rows:
-            cost = row.cost or Cost()
+            cost = Cost() if row.cost is None or row.head is not None else row.cost
             for name, count in (*cost.per_image.items(), *cost.per_pass.items()):
                 parts[name] = parts.get(name, 0) + count
         return parts
@@ -137,6 +144,7 @@ class Inspection:
             "name": self.resolved.name,
             "params": self.params,
             "trainable_params": self.params,
+            "auxiliary_params": self.head_params,
             "equivalent_dense_params": self.dense_params,
             "macs": self.macs,
             "macs_by_part": self.macs_by_part,
@@ -196,6 +204,7 @@ def _row(resolved: Resolved, node: Node, model: nn.Module, saved: Saved) -> Row:
     if params is None:
         params = built.numel()
     shape = node.output_shape
+    head = resolved.graph.head_of(node.path)
     return Row(
         path=node.path,
         op=node.op.op,
@@ -206,4 +215,5 @@ def _row(resolved: Resolved, node: Node, model: nn.Module, saved: Saved) -> Row:
         cost=node.op.cost(*node.input_shapes),
         saved=saved,
         mark=resolved.mark(*node.where),
+        head=None if head is None else head.name,
     )

@@ -169,16 +169,18 @@ class _Step:
         images = torch.empty(sizes, memory_format=self.layout)
         assert isinstance(images, Weightless)
         images.per_image = True
+        output = self.resolved.graph.output_shape
         if blends(self.resolved):
-            num_classes = self.resolved.graph.output_shape.num_elements
-            return images, torch.empty(self.batch_size, num_classes)
+            return images, torch.empty(self.batch_size, output.num_elements)
+        if output.is_image:
+            return images, torch.empty(self.batch_size, *output.size, dtype=torch.uint8)
         return images, torch.empty(self.batch_size, dtype=torch.int64)
 
     def _minimised(self, model: nn.Module, images: Tensor, targets: Tensor) -> Minimised:
         """What training computes of a batch; notes what the model's parts save for that."""
         objective = Objective.of(model, self.resolved)
         with _saving(model, self.resolved, images) as saved:
-            found = objective(_flat(model), images, targets, self.target.autocast)
+            found = objective(model, images, targets, self.target.autocast)
         self.saved = saved
         return found
 
@@ -200,11 +202,6 @@ class _Step:
 def blends(resolved: Resolved) -> bool:
     """Whether training targets are shares of classes [batch, classes]."""
     return resolved.spec.data is not None and resolved.spec.data.augment.blends
-
-
-def _flat(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model with one axis of outputs, in case that it ends in an image."""
-    return lambda images: model(images).flatten(1)
 
 
 class _KeptTensors(DerivedTensors):

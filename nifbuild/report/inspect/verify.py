@@ -17,6 +17,7 @@ from nifbuild.report.inspect.inspection import Inspection
 from nifbuild.report.inspect.prediction import blends
 from nifbuild.report.inspect.targets import HALF
 from nifbuild.report.measure import profiled, running_peak
+from nifbuild.spec.pixel_data import IGNORED
 from nifbuild.spec.resolve import Resolved
 from nifbuild.train.ema import Ema
 from nifbuild.train.objective import Objective
@@ -135,8 +136,13 @@ class _Given:
 
 
 def _targets(resolved: Resolved, batch_size: int, device: torch.device) -> Tensor:
-    """Random ones, as training has them: classes or, where images are mixed, shares of each."""
-    num_classes = resolved.graph.output_shape.num_elements
+    """Random ones, as training has them: classes, of images or of pixels, or shares of each."""
+    output = resolved.graph.output_shape
+    if output.is_image:
+        sizes = (batch_size, *output.size)
+        masks = torch.randint(min(output.channels, IGNORED), sizes, device=device)
+        return masks.to(torch.uint8)
+    num_classes = output.num_elements
     if blends(resolved):
         return torch.rand(batch_size, num_classes, device=device).softmax(dim=1)
     return torch.randint(num_classes, (batch_size,), device=device)

@@ -63,10 +63,14 @@ class Recorded:
 
     @property
     def figures(self) -> Document:
-        """`split`, `top1`, `top5`, `loss`: the final ones, or those of the last epoch with some."""
+        """`split`, `top1`, `top5`, `loss`: the final ones, or those of the last epoch with some.
+
+        Where each pixel has a class, also `miou`.
+        """
         evaluated = [line for line in self.epochs if "top1" in line]
         found = self.result or (evaluated[-1] if evaluated else {})
-        return {key: found.get(key) for key in ("split", "top1", "top5", "loss")}
+        figures = {key: found.get(key) for key in ("split", "top1", "top5", "loss")}
+        return figures | ({"miou": found["miou"]} if "miou" in found else {})
 
     def document(self) -> Document:
         """As plain data."""

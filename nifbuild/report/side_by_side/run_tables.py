@@ -47,6 +47,8 @@ def figure_rows(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
         ("parameters", [_NONE if n is None else count_text(n) for n in params]),
         ("time", [_NONE if run.seconds is None else duration_text(run.seconds) for run in runs]),
     ]
+    if any("miou" in each for each in figures):
+        rows.insert(2, (f"mean IoU{on}", [_percent(each.get("miou")) for each in figures]))
     if not on and splits:
         rows.insert(2, ("split", [str(each["split"] or _NONE) for each in figures]))
     return rows
@@ -61,7 +63,8 @@ def print_runs(made: SideBySide) -> None:
     """A line for each run, with the settings in which it differs from others."""
     console = Console()
     rows = {name.split(" on ")[0]: cells for name, cells in figure_rows(made.runs)}
-    shown = {name: rows[name] for name in ("epochs", "top-1", "loss", "parameters", "time")}
+    names = ("epochs", "top-1", "mean IoU", "loss", "parameters", "time")
+    shown = {name: rows[name] for name in names if name in rows}
     headings = ["run", *shown]
     short = _short_keys(list(made.differences))
     last = len(headings) if short else 0
