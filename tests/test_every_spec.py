@@ -12,6 +12,7 @@ from PIL import Image
 from nifbuild import build_model, load_spec
 from nifbuild.ablate.cells import Store
 from nifbuild.ablate.plan import make_plan
+from nifbuild.ablate.search_plan import ends_plan
 from nifbuild.spec.ablation import load_study
 from nifbuild.spec.data_file import load_data_spec
 from nifbuild.spec.recipe import load_recipe
@@ -19,6 +20,8 @@ from nifbuild.spec.recipe import load_recipe
 ROOT = Path(__file__).parents[1] / "specs"
 SPECS = sorted(ROOT.rglob("*.yaml"))
 STUDIES = [path for path in SPECS if path.parent.name == "ablations"]
+SEARCHES = [path for path in STUDIES if path.stem == "search"]
+GRIDS = [path for path in STUDIES if path not in SEARCHES]
 DATA = [path for path in SPECS if path.parent.name == "data"]
 RECIPES = [path for path in SPECS if path.parent.name == "recipes"]
 MODELS = [path for path in SPECS if path not in (*STUDIES, *DATA, *RECIPES)]
@@ -124,7 +127,7 @@ def test_resnet18_nif_differs_in_thirteen_filters():
             assert node.op.kind == "implicit_frequency"
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.name)
 def test_studies_resolve_in_all_variants(path):
     study = load_study(path)
     assert len(study.variants) >= 4 and len(study.spec.seeds) >= 3 and study.reference
@@ -142,7 +145,7 @@ def write_cifar10(path):
 
 @pytest.mark.parametrize(
     "path",
-    [p if p.stem == "digits" else pytest.param(p, marks=pytest.mark.slow) for p in STUDIES],
+    [p if p.stem == "digits" else pytest.param(p, marks=pytest.mark.slow) for p in GRIDS],
     ids=lambda p: p.name,
 )
 def test_studies_are_planned(path, tmp_path, monkeypatch):
@@ -152,3 +155,13 @@ def test_studies_are_planned(path, tmp_path, monkeypatch):
     plan = make_plan(load_study(path), Store(tmp_path))
     assert plan.exceeded == () and len(plan.remaining) == plan.cells
     assert all(row.costs.params > 1000 < row.costs.train_peak_bytes for row in plan.rows)
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda p: p.name)
+def test_searches_work_at_all_ends_of_their_ranges(path, tmp_path):
+    search = load_study(path).spec.search
+    assert search is not None and search.trials >= 10 and len(search.space) >= 2
+    plan = ends_plan(load_study(path), Store(tmp_path))
+    assert plan.exceeded == () and len(plan.rows) >= 2
+    assert len({row.variant.text(0) for row in plan.rows}) == len(plan.rows)
+    assert all(row.train_images for row in plan.rows)  # there is a validation split, too

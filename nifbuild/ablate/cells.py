@@ -8,7 +8,9 @@
             log.txt         what all attempts said, one after another
             result.json     the figures; there once the cell is done
             failure.json    why the last attempt came to nothing
+            trial.json      of a search: its figures on validation, and whether it was pruned
             .lock           names the process that runs the cell; there while it does
+        trials.json         of a search: the values of each trial
         looks.json          which seeds were planned when results were shown
         report/             what `nifbuild ablate report` wrote
 

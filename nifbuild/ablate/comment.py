@@ -1,6 +1,6 @@
 """The report as a comment on a pull request: verdict first, one table, the rest folded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nifbuild.ablate.gate import GateResult, GateVerdict, overall, tally
 from nifbuild.ablate.results import Results, failed_name
@@ -63,8 +63,13 @@ def status_text(results: Results, gates: Sequence[GateResult]) -> str:
     return text + (f", {failed} failed." if failed else ".")
 
 
-def notes(results: Results) -> list[str]:
-    """What the figures mean, and what they were computed with."""
+def notes(results: Results, name: Callable[[str], str] = markdown_text) -> list[str]:
+    """What the figures mean, and what they were computed with.
+
+    Args:
+        results: Of the study.
+        name: Makes harmless what comes from outside.
+    """
     found = [
         "top-1: mean over seeds on the split that the specs report, in percent, ± standard "
         "deviation, number of seeds in parentheses.",
@@ -79,7 +84,7 @@ def notes(results: Results) -> list[str]:
         "Parameters and peak memory of a training step: predicted, as by `nifbuild inspect`.",
         "Filter size: the smallest odd window with 95 % of a filter's mass, on the grid that its "
         "layer sees; median over filters, then over layers with filters as large as the image; "
-        "mean over seeds" + _sizes_before(results),
+        "mean over seeds" + _sizes_before(results, name),
     ]
     environments = [r["environment"] for v in results.variants for r in v.results.values()]
     on = {
@@ -87,7 +92,7 @@ def notes(results: Results) -> list[str]:
         f"({e['device_name']}), {e['threads']} thread{'s' if e['threads'] > 1 else ''}"
         for e in environments
     }
-    found += [f"Computed with {markdown_text(text)}." for text in sorted(on)]
+    found += [f"Computed with {name(text)}." for text in sorted(on)]
     if results.left_out:
         found.append(
             f"Left out: {results.left_out} results of other versions, other code or other data."
@@ -97,12 +102,12 @@ def notes(results: Results) -> list[str]:
     return found
 
 
-def _sizes_before(results: Results) -> str:
+def _sizes_before(results: Results, name: Callable[[str], str]) -> str:
     texts = []
     for variant in results.variants:
         before = list(variant.values("effective_size_at_init").values())
         if before:
-            texts.append(f"{markdown_text(variant.name)} {sum(before) / len(before):.3g} px")
+            texts.append(f"{name(variant.name)} {sum(before) / len(before):.3g} px")
     return f". Before training: {'; '.join(texts)}." if texts else "."
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from nifbuild.errors import Problem, RunError
 
 Document = dict[str, Any]
-State = Literal["done", "failed", "running", "missing", "damaged", "stale"]
+State = Literal["done", "pruned", "failed", "running", "missing", "damaged", "stale"]
 
 _MOST = 1e12  # seconds, images: what is more is no measurement, and its sums may overflow
 _MOST_LOSS = 1e39  # of logits in float32
@@ -102,6 +102,30 @@ class FailureForm(Form):
 
     reason: str
     time: str
+
+
+class TrialForm(Form):
+    """`trial.json`: what a trial of a search came to."""
+
+    spec_hash: str
+    origin: dict[str, str | None]
+    state: Literal["done", "pruned"]
+    metric: str
+    epoch: Count
+    value: float
+    figures: dict[str, float]
+
+
+class _Drawn(Form):
+    known: Count
+    values: dict[str, Any]
+
+
+class TrialsForm(Form):
+    """`trials.json`: the values of all trials that have been drawn."""
+
+    of: dict[str, Any]
+    trials: list[_Drawn]
 
 
 def read_document(path: Path, form: type[Form]) -> Document | None:

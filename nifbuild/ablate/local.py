@@ -30,7 +30,7 @@ class LocalEngine:
     def __init__(
         self, workers: int, timeout: float | None = None, gpus: Sequence[str] | None = None
     ) -> None:
-        self._workers = workers
+        self.workers = workers
         self._timeout = timeout
         self._threads = threads_for(workers)
         self._gpus = visible_gpus() if gpus is None else gpus
@@ -39,7 +39,7 @@ class LocalEngine:
     @property
     def free(self) -> bool:
         """Whether another cell can be started."""
-        return len(self._slots) < self._workers
+        return len(self._slots) < self.workers
 
     @property
     def running(self) -> list[CellDirectory]:
@@ -48,7 +48,7 @@ class LocalEngine:
 
     def start(self, cell: CellDirectory) -> None:
         """Starts a cell."""
-        slot = next(i for i in range(self._workers) if i not in self._slots)
+        slot = next(i for i in range(self.workers) if i not in self._slots)
         gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
         self._slots[slot] = CellProcess(cell, threads=self._threads, gpu=gpu, timeout=self._timeout)
 
@@ -62,6 +62,12 @@ class LocalEngine:
                 del self._slots[slot]
                 found.append((process.cell, outcome))
         return found
+
+    def stop_cell(self, cell: CellDirectory) -> None:
+        """Asks one cell to save a checkpoint and end."""
+        for process in self._slots.values():
+            if process.cell is cell:
+                process.stop()
 
     def stop(self) -> None:
         """Asks all cells to save a checkpoint and end."""

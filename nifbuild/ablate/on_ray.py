@@ -88,6 +88,11 @@ class RayEngine:
         return True
 
     @property
+    def workers(self) -> None:
+        """Cells at once: nobody knows."""
+        return None
+
+    @property
     def running(self) -> list[CellDirectory]:
         """The cells that Ray has."""
         return list(self._tasks.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nifbuild.ablate.cells import UNKNOWN, Origin
-from nifbuild.errors import SpecError
+from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.data import HubData
 from nifbuild.spec.ops import installed
 from nifbuild.spec.study import Study
@@ -34,19 +34,22 @@ def versions() -> dict[str, str]:
     return {"nifbuild": VERSION, "torch": torch, "code": code}
 
 
-def origins(study: Study, *, fetch: bool) -> dict[str, Origin]:
+def origins(
+    study: Study, *, fetch: bool, opened: "dict[str, Catalog | None] | None" = None
+) -> dict[str, Origin]:
     """By the names of variants; each source of data is opened once, and specs are checked with it.
 
     Args:
         study: Which.
         fetch: Whether all data has to be there, and is downloaded if need be. Otherwise what is
             not at hand is unknown: results can be read where there is no data.
+        opened: What an earlier call has opened, which is not opened again; more is added.
 
     Raises:
         SpecError: A spec does not suit its data.
         RunError: The data is broken.
     """
-    catalogs: dict[str, Catalog | None] = {}
+    catalogs = {} if opened is None else opened
     found = {}
     for variant in study.variants:
         resolved = variant.resolved
@@ -55,6 +58,8 @@ def origins(study: Study, *, fetch: bool) -> dict[str, Origin]:
         with resolved.placing():
             if name not in catalogs:
                 catalogs[name] = _opened(resolved, fetch=fetch)
+            if study.space is not None and (catalog := catalogs[name]) is not None:
+                _require_validation(catalog)
             data_hash, init_hash = _fingerprints(resolved, catalogs[name], fetch=fetch)
         found[variant.name] = Origin(data=data_hash, init=init_hash, **versions())
     return found
@@ -73,6 +78,14 @@ def _opened(resolved: "Resolved", *, fetch: bool) -> "Catalog | None":
         if fetch or not missing:
             raise
     return None
+
+
+def _require_validation(catalog: "Catalog") -> None:
+    if "validation" not in catalog.sizes:
+        what = "a search needs a validation split to judge trials by, and the data has none"
+        fix = "set some training images apart, as in set: {data.validation: 0.1}\n"
+        fix += "test images must not decide which values are best: that would flatter the result"
+        raise SpecError(Problem(what, path="data.validation", fix=fix, code="no-validation"))
 
 
 def _fingerprints(

@@ -29,7 +29,7 @@ _PRELOADED = [
     "sklearn.datasets",
 ]
 
-State = Literal["done", "failed", "busy", "interrupted"]
+State = Literal["done", "pruned", "failed", "busy", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Outcome:
     """How an attempt ended.
 
     Attributes:
-        state: `busy`: another process runs the cell.
-        reason: Of a failure.
+        state: `busy`: another process runs the cell; `pruned`: a search has ended it early.
+        reason: Of a failure, or why it was pruned.
     """
 
     state: State

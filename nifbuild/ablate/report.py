@@ -13,13 +13,17 @@ from nifbuild.ablate.comment import report_markdown
 from nifbuild.ablate.gate import GateResult, check_gates, overall
 from nifbuild.ablate.interim_looks import note_look, read_looks
 from nifbuild.ablate.junit import junit_xml
+from nifbuild.ablate.report_page import PAGE, report_html
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
+from nifbuild.ablate.search_report import SEARCH_PLOTS, SearchReport
+from nifbuild.ablate.study_tables import print_report
 from nifbuild.report.output_file import MAKER, require_folder, written_folder
 from nifbuild.runs.documents import as_json
 from nifbuild.spec.study import Study
 
 _OPTION = "--out"
-_FILES = ("report.md", REPORT_JSON, "junit.xml", *(question.file for question in QUESTIONS))
+_PLOTS = (*(question.file for question in QUESTIONS), *SEARCH_PLOTS)
+_FILES = ("report.md", PAGE, REPORT_JSON, "junit.xml", *_PLOTS)
 _NAMES = "|".join(map(re.escape, _FILES))
 
 
@@ -40,6 +44,24 @@ class Report:
     def markdown(self) -> str:
         """As a comment on a pull request."""
         return report_markdown(self.results, self.gates)
+
+    def show(self) -> None:
+        """On stdout, for people."""
+        print_report(self.results, self.gates)
+
+    def write(self, folder: Path) -> list[str]:
+        """Writes all forms of it; their names."""
+        texts = {
+            "report.md": self.markdown(),
+            REPORT_JSON: as_json(self.document()).decode(),
+            "junit.xml": junit_xml(self.results, self.gates),
+        }
+        plots = write_plots(self.results, folder)
+        pictures = {plot.name: plot.read_bytes() for plot in plots}
+        texts[PAGE] = report_html(self.results, self.gates, pictures)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return [*texts, *pictures]
 
 
 def make_report(study: Study, store: Store, main: Path | None = None) -> Report:
@@ -66,11 +88,13 @@ def require_writable(folder: Path, *, overwrite: bool) -> None:
     require_folder(_OPTION, folder, _NAMES, overwrite=overwrite)
 
 
-def write_report(report: Report, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Writes report.md, report.json, junit.xml and the plots, or nothing; their paths.
+def write_report(
+    report: Report | SearchReport, folder: Path, *, overwrite: bool = False
+) -> list[Path]:
+    """Writes report.md, report.html, report.json, junit.xml and the plots, or nothing; their paths.
 
     Args:
-        report: What to tell.
+        report: What to tell; of a search there is no junit.xml.
         folder: A directory; made if need be.
         overwrite: In place of the report that was there before.
 
@@ -78,12 +102,5 @@ def write_report(report: Report, folder: Path, *, overwrite: bool = False) -> li
         RunError: A file cannot be written.
     """
     with written_folder(_OPTION, folder, _NAMES, overwrite=overwrite) as aside:
-        texts = {
-            "report.md": report.markdown(),
-            REPORT_JSON: as_json(report.document()).decode(),
-            "junit.xml": junit_xml(report.results, report.gates),
-        }
-        for name, text in texts.items():
-            (aside / name).write_text(text, encoding="utf-8")
-        plots = write_plots(report.results, aside)
-    return [folder / name for name in (*texts, *(plot.name for plot in plots))]
+        names = report.write(aside)
+    return [folder / name for name in names]

@@ -32,6 +32,10 @@ class Engine(Protocol):
         """Whether another cell can be started."""
 
     @property
+    def workers(self) -> int | None:
+        """Cells at once; None: as many as there is room for, which nobody knows."""
+
+    @property
     def running(self) -> list[CellDirectory]:
         """The cells that have been started and have not ended."""
 
@@ -192,9 +196,9 @@ def run_tasks(tasks: Sequence[Task], engine: Engine, progress: Progress) -> Summ
     summary.found = [task for task in tasks if task.directory.result() is not None]
     waiting = [task for task in tasks if task not in summary.found]
     by_path = {task.directory.path: task for task in tasks}
-    progress.begin(len(tasks), len(summary.found))
+    progress.begin(len(tasks), len(summary.found), engine.workers)
     try:
-        with _signals() as received:
+        with stop_requests() as received:
             while waiting or engine.running:
                 if received and waiting:
                     waiting = []
@@ -210,7 +214,7 @@ def run_tasks(tasks: Sequence[Task], engine: Engine, progress: Progress) -> Summ
                         _note(task, outcome, summary, progress)
                 progress.show([by_path[cell.path] for cell in engine.running])
             if received:
-                raise InterruptedRun(_interrupted(received[0]), received[0])
+                raise InterruptedRun(interruption(received[0]), received[0])
     finally:
         engine.close()
         progress.close()
@@ -250,7 +254,7 @@ def _note(task: Task, outcome: Outcome, summary: Summary, progress: Progress) ->
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def stop_requests() -> Iterator[list[int]]:
     """Collects the signals that ask to stop; a second Ctrl-C ends the process at once."""
     received: list[int] = []
 
@@ -266,7 +270,8 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _interrupted(number: int) -> Problem:
+def interruption(number: int) -> Problem:
+    """What to say of a signal that stopped a study."""
     name = signal.Signals(number).name
     fix = "the same command goes on where it stopped"
     return Problem(f"interrupted by {name}", fix=fix, code="interrupted")

@@ -23,8 +23,8 @@ def validate(
     """Check specs: structure, values and shapes. All problems at once, each with its place.
 
     A file that holds nothing but a `data` section is checked as data, one that only says how to
-    train as a recipe, and one with a `matrix` as a study, in all its variants. Exit code 2 if
-    anything is wrong.
+    train as a recipe, one with a `matrix` as a study, in all its variants, and one with a `search`
+    at the ends of its ranges. Exit code 2 if anything is wrong.
     """
     with loading():
         from nifbuild.errors import Problem, SpecError
@@ -39,6 +39,9 @@ def validate(
         try:
             if is_study(path):
                 study = load_study(path)
+                if study.spec.search is not None:
+                    lines.append(f"{path}: ok, a search of {study.spec.search.trials} trials")
+                    continue
                 cells = len(study.variants) * len(study.spec.seeds)
                 lines.append(
                     f"{path}: ok, a study of {len(study.variants)} variants, {cells} cells"

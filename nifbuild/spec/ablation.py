@@ -3,14 +3,16 @@
 Each of them, with one seed, is a cell: one training run.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.spec.check import check
 from nifbuild.spec.compose import compose, merge, with_value
-from nifbuild.spec.resolve import resolve_tree
+from nifbuild.spec.resolve import Resolved, resolve_tree
+from nifbuild.spec.search import SearchSpec
+from nifbuild.spec.search_space import SearchSpace, search_problems
 from nifbuild.spec.shipped import spec_path
 from nifbuild.spec.source import Map, Node, Scalar, at, load, plain
 from nifbuild.spec.study import Labels, Study, StudySpec, Variant, label_of, label_text
@@ -23,11 +25,13 @@ def is_study(path: str | Path) -> bool:
     Raises:
         SpecError: It cannot be read.
     """
-    return bool({"matrix", "base"} & load(spec_path(path)).entries.keys())
+    return bool({"matrix", "search", "base"} & load(spec_path(path)).entries.keys())
 
 
 def load_study(path: str | Path) -> Study:
     """Reads and checks a study, and resolves all its variants; imports no torch.
+
+    A search has none yet: the ends of its ranges, and all of its choices, are resolved for a check.
 
     Raises:
         SpecError: With all problems found, each with its place.
@@ -37,16 +41,33 @@ def load_study(path: str | Path) -> Study:
     spec, problems = check(StudySpec, tree)
     if spec is None:
         raise SpecError(problems)
+    if spec.search is not None:
+        return _load_search(path, tree, spec, spec.search)
     reader = LabelReader(tree, spec)
     combinations, reference = reader.combinations(), reader.reference()
     if reader.problems:
         raise SpecError(reader.problems)
-    variants = _resolve_all(_common(path, tree, spec), tree, spec, combinations)
+    common = _common(path, tree, spec)
+    variants = _resolve_all(
+        combinations,
+        lambda index: resolve_tree(_composed(common, tree, spec, combinations[index])),
+    )
     study = Study(path, spec.name or path.stem, spec, variants, reference)
     reader.check_references(study)
     if reader.problems:
         raise SpecError(reader.problems)
     return study
+
+
+def _load_search(path: Path, tree: Map, spec: StudySpec, search: SearchSpec) -> Study:
+    problems = search_problems(tree, len(spec.seeds))
+    if problems:
+        raise SpecError(problems)
+    space = SearchSpace(search, _common(path, tree, spec), tree)
+    corners = search.corners
+    labels = [{axis: label_of(value) for axis, value in values.items()} for values in corners]
+    _resolve_all(labels, lambda index: space.resolved(corners[index]))
+    return Study(path, spec.name or path.stem, spec, (), {}, space)
 
 
 def _common(path: Path, tree: Map, spec: StudySpec) -> Map:
@@ -80,13 +101,14 @@ def _named_here(problem: Problem, tree: Map, named: Mapping[str, str]) -> Proble
 
 
 def _resolve_all(
-    common: Map, tree: Map, spec: StudySpec, combinations: Sequence[dict[str, str]]
+    combinations: Sequence[Labels], resolved: Callable[[int], Resolved]
 ) -> tuple[Variant, ...]:
+    """The variants of these labels; `resolved` gives the spec of each, by its number."""
     variants = []
     found: dict[Problem, list[str]] = {}
-    for labels in combinations:
+    for index, labels in enumerate(combinations):
         try:
-            variants.append(Variant(labels, resolve_tree(_composed(common, tree, spec, labels))))
+            variants.append(Variant(labels, resolved(index)))
         except SpecError as error:
             for problem in error.problems:
                 found.setdefault(problem, []).append(label_text(labels))

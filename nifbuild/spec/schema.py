@@ -66,6 +66,7 @@ def study_schema() -> dict[str, Any]:
         "additionalProperties": fragment,
     }
     schema["properties"]["matrix"]["additionalProperties"] = axis
+    schema["oneOf"] = [{"required": ["matrix"]}, {"required": ["search"]}]
     schema["$defs"] = {**schema.get("$defs", {}), **definitions}
     schema["$schema"] = spec.pop("$schema")
     schema["title"] = "nifbuild study"

@@ -1,18 +1,20 @@
 """What YAML may say in a study, and what a study is once it is resolved."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from nifbuild.spec.base import Spec, text_like
+from nifbuild.spec.base import Spec, finding, text_like
 from nifbuild.spec.canonical import canonical_text
 from nifbuild.spec.gates import GateSpec
 from nifbuild.spec.resolve import Resolved
+from nifbuild.spec.search import SearchSpec
+from nifbuild.spec.search_space import SearchSpace
 
 MAX_VARIANTS = 1000
 """Most combinations that a study may have."""
@@ -50,11 +52,15 @@ class StudySpec(Spec):
     set: dict[str, Any] = {}
     """For all runs: values by path, such as `train.epochs: 10`."""
 
-    matrix: Annotated[dict[str, Any], Field(min_length=1)]
+    matrix: Annotated[dict[str, Any], Field(min_length=1)] = {}
     """The axes. A path with a list of values: `vars.width: [32, 64]`. Or a name with labels, each
     with a fragment of a spec that is merged into the base: `filters: {standard: {}, implicit:
     {patch: [...]}}`. Every combination is a variant; fragments are merged in the order of the axes.
     """
+
+    search: SearchSpec | None = None
+    """Instead of a `matrix`: values are drawn from ranges, trial by trial, by what earlier trials
+    came to. Needs the extra `nifbuild[search]`."""
 
     exclude: tuple[dict[str, Label], ...] = ()
     """Combinations to leave out: labels by axis; an axis that is not named stands for all its
@@ -73,6 +79,17 @@ class StudySpec(Spec):
 
     gates: tuple[GateSpec, ...] = ()
     """What must hold, for `nifbuild ablate gate`."""
+
+    @model_validator(mode="after")
+    def _grid_or_search(self) -> Self:
+        if self.matrix and self.search is not None:
+            what = "a study has a `matrix` or a `search`, and this one has both"
+            raise finding(what, "make two studies of it", at=("search",))
+        if not self.matrix and self.search is None:
+            fix = "write what is varied: matrix: {vars.width: [32, 64]}\n"
+            fix += "or search: {trials: 20, space: {vars.width: {low: 8, high: 64}}}"
+            raise finding("a study has a `matrix` or a `search`, and this one has neither", fix)
+        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +135,9 @@ class Study:
         path: Its file.
         name: Its name.
         spec: What the file says.
-        variants: All combinations.
+        variants: All combinations; of a search, the trials that have been drawn so far.
         reference: The labels of the baseline, by axis; empty: there is none.
+        space: Of a search, what its trials are drawn from; None: it is none.
     """
 
     path: Path
@@ -127,11 +145,26 @@ class Study:
     spec: StudySpec
     variants: tuple[Variant, ...]
     reference: Labels
+    space: SearchSpace | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
         """What is varied."""
-        return tuple(self.spec.matrix)
+        return tuple(self.spec.matrix if self.space is None else self.space.spec.space)
+
+    def trial(self, values: Mapping[str, Any]) -> Variant:
+        """Of a search, the variant with these values, by path.
+
+        Raises:
+            SpecError: They do not go together.
+        """
+        assert self.space is not None
+        labels = {path: label_of(value) for path, value in values.items()}
+        return Variant(labels, self.space.resolved(values))
+
+    def with_variants(self, variants: Iterable[Variant]) -> "Study":
+        """The same study with other variants."""
+        return replace(self, variants=tuple(variants))
 
     def is_baseline(self, variant: Variant) -> bool:
         """Whether others are compared with it."""

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 
 from nifbuild.errors import Mark, Problem, suggestion
 from nifbuild.spec.check import dotted
-from nifbuild.spec.document import SpecFile
 from nifbuild.spec.gates import GateSpec
+from nifbuild.spec.search_space import NOT_IN_STUDIES, section_problems
 from nifbuild.spec.source import List, Map, Node, Scalar, at, plain
 from nifbuild.spec.study import MAX_VARIANTS, Study, StudySpec, label_of
 
 _WITHOUT_SIZES = "has no filters as large as the image, whose size could be measured"
-_NOT_IN_FRAGMENTS = ("extends", "name", "version")
 
 
 class LabelReader:
@@ -39,13 +38,8 @@ class LabelReader:
         forms = "a path has a list of values, a name has labels: {small: {...}, large: {...}}"
         if isinstance(node, List):
             labels = [label_of(plain(item)) for item in node.items]
-            sections = [name for name in SpecFile.model_fields if name not in _NOT_IN_FRAGMENTS]
-            section = axis.split(".")[0]
-            if section not in sections:
-                listed = f"a path starts with one of: {', '.join(sections)}\n{forms}"
-                fix = suggestion(section, sections, listed)
-                what = f"'{axis}' has a list of values, and is no path of a spec"
-                self.problems.append(Problem(what, mark, dotted(path), fix, "study"))
+            what = f"'{axis}' has a list of values, and is no path of a spec"
+            self.problems += section_problems(axis, path, mark, what, forms)
             if axis == "train.seed":
                 self._problem("train.seed is no axis: it pairs the runs", path, "use `seeds`")
             if len(set(labels)) < len(labels):
@@ -69,7 +63,7 @@ class LabelReader:
                 fix = "write {} for no change, or sections of a spec: {patch: [...]}"
                 self._problem("a label has a fragment of a spec", path, fix)
                 continue
-            for key in _NOT_IN_FRAGMENTS:
+            for key in NOT_IN_STUDIES:
                 if key in fragment.entries:
                     self._problem(f"`{key}` has no place in a fragment", (*path, key))
 

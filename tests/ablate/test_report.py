@@ -1,5 +1,6 @@
 """What a report looks like: Markdown, JSON, JUnit XML, plots, tables."""
 
+import base64
 import errno
 import json
 import re
@@ -16,6 +17,7 @@ from nifbuild.ablate.accuracy_plots import QUESTIONS, plot
 from nifbuild.ablate.comment import report_markdown
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.junit import junit_xml
+from nifbuild.ablate.report_page import report_html
 from nifbuild.ablate.results import Failed, Results, load_results
 from nifbuild.ablate.study_tables import accuracy_text, difference_text, results_grid
 from nifbuild.spec.gates import GateSpec
@@ -45,7 +47,13 @@ def test_report_writes_all_forms(finished, tmp_path):
     assert done.exit_code == 0, done.output
     assert "failed: filters=broken, seed 0: bn2.running_var: the loss is nan" in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"report.md", "report.json", "junit.xml", *(q.file for q in QUESTIONS)}
+    assert names == {
+        "report.md",
+        "report.html",
+        "report.json",
+        "junit.xml",
+        *(q.file for q in QUESTIONS),
+    }
     read = json.loads((tmp_path / "report.json").read_text())
     assert read == document("report", study, "--dir", folder)
     assert read["verdict"] == "inconclusive" and (read["done"], read["total"]) == (4, 6)
@@ -92,6 +100,7 @@ def test_nothing_run_yet(tmp_path):
     assert said["verdict"] == "inconclusive" and said["done"] == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "report.md",
+        "report.html",
         "report.json",
         "junit.xml",
     }
@@ -261,3 +270,33 @@ def test_plan_estimates_time_from_what_is_done(finished, tmp_path):
     assert (
         "at the speed of the cells that are done" in ablate("plan", study, "--dir", folder).stdout
     )
+
+
+def test_the_page_holds_all_of_it(found):
+    gate = GateSpec(metric="params", max="1M")
+    gates = [GateResult(gate, {"filters": "implicit"}, "filters=implicit", "fail", "2 M <more>")]
+    page = report_html(found, gates, {"top1_params.png": b"picture"})
+    root = ElementTree.fromstring(re.sub(r"<(meta|img)([^>]*)>", r"<\1\2/>", page[15:]))
+    texts = ["".join(cell.itertext()) for cell in root.iter("td")]
+    for figure in ("93.00 ± 3.61 (3)", "90.00 ± 1.41 (2, 1 failed)", "fail", "2 M <more>"):
+        assert figure in texts
+    (image,) = root.iter("img")
+    assert image.get("src") == "data:image/png;base64,cGljdHVyZQ=="
+    (title,) = (heading.text for heading in root.iter("h1"))
+    assert title == "Ablation study: fails"
+    assert [h.text for h in root.iter("h2")] == [
+        "Gates", "Accuracy and parameters", "Failed cells", "How this was measured"
+    ]  # fmt: skip
+    everything = "".join(root.itertext())
+    assert "no <memory> | left" in everything and "\x1b" not in page and "```" in everything
+    assert "filters=implicit 7 px" in everything and 'src="http' not in page
+
+
+def test_a_page_is_written_with_the_plots_in_it(finished, tmp_path):
+    study, folder, _ = finished
+    assert ablate("report", study, "--dir", folder, "--out", tmp_path).exit_code == 0
+    page = (tmp_path / "report.html").read_text()
+    for question in QUESTIONS:
+        picture = base64.b64encode((tmp_path / question.file).read_bytes()).decode()
+        assert page.count(picture) == 1
+    assert "filters=broken, seed 0" in page and "Ablation study: inconclusive" in page

@@ -34,6 +34,9 @@ def gate(
         from nifbuild.errors import BudgetError, SpecError
 
     found, store = open_study(study, directory)
+    if found.space is not None:
+        fix = "compare its best values with others in a study with a `matrix`, over several seeds"
+        raise SpecError(f"{study} is a search, which has no gates", fix=fix)
     if not found.spec.gates:
         raise SpecError(f"{study} has no gates", fix="write them under `gates:`")
     made = make_report(found, store, main)

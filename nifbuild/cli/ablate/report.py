@@ -27,14 +27,17 @@ def report(
 ) -> None:
     """Show what is done of a study, and write it down.
 
-    Writes report.md (fit for a comment on a pull request), report.json, junit.xml and plots.
+    Writes report.md (fit for a comment on a pull request), report.html (one page with all plots in
+    it), report.json, junit.xml and plots. Of a search, it names the best trial.
     """
     with loading():
-        from nifbuild.ablate.report import make_report, require_writable, write_report
-        from nifbuild.ablate.study_tables import print_report
+        from nifbuild.ablate.report import Report, make_report, require_writable, write_report
+        from nifbuild.ablate.search_report import SearchReport, make_search_report
         from nifbuild.errors import SpecError
 
     found, store = open_study(study, directory)
+    if found.space is not None and main is not None:
+        raise SpecError("--main is for gates, which a search has none of", fix="leave it out")
     folder = out or store.path / "report"
     overwrite = overwrite or out is None
     unwritable = None
@@ -45,7 +48,11 @@ def report(
         unwritable = error.problems[0]
         if out is not None or unwritable.code != "write":
             raise
-    made = make_report(found, store, main)
+    made: Report | SearchReport
+    if found.space is None:
+        made = make_report(found, store, main)
+    else:
+        made = make_search_report(found, store)
     written = []
     try:
         if unwritable is None:
@@ -56,7 +63,7 @@ def report(
         elif markdown:
             typer.echo(made.markdown(), nl=False)
         else:
-            print_report(made.results, made.gates)
+            made.show()
     if unwritable is not None:
         say(f"warning: {unwritable.what}", err=True)
     elif not json_output and not markdown:

@@ -70,11 +70,16 @@ def run(
     Interrupt it at any time: the same command goes on where it stopped. A cell that fails keeps its
     log, the others go on, and the next run tries it again. Cells whose figures are damaged, or of
     other data, code or versions than those here, are run again. Several runs may share one
-    directory. Exit code 1 if a cell failed.
+    directory, but not of a search, whose trials depend on each other: the same command with the
+    same --workers gives the same trials, however often it is interrupted. Exit code 1 if a cell
+    failed.
     """
     with loading():
+        from nifbuild.ablate.local import LocalEngine
         from nifbuild.ablate.plan import make_plan
-        from nifbuild.ablate.run import chosen_engine, parse_shard, prepare, run_tasks
+        from nifbuild.ablate.run import Summary, chosen_engine, parse_shard, prepare, run_tasks
+        from nifbuild.ablate.search_plan import ends_plan
+        from nifbuild.ablate.search_run import require_one_machine, run_search
         from nifbuild.ablate.study_progress import progress_on_stderr
         from nifbuild.errors import BudgetError, RunError
 
@@ -83,13 +88,21 @@ def run(
     )
     part = (1, 1) if shard is None else parse_shard(shard)
     found, store = open_study(study, directory)
-    plan = make_plan(found, store)
+    if found.space is not None:
+        require_one_machine(engine, shard)
+        plan = ends_plan(found, store)
+    else:
+        plan = make_plan(found, store)
     if plan.exceeded:
         raise BudgetError(plan.exceeded)
-    for warning in plan.collected.warnings():
-        typer.echo(f"warning: {warning}, and run again", err=True)
-    tasks = prepare(found, store, part, plan.collected.origins)
-    summary = run_tasks(tasks, start_engine(), progress_on_stderr(quiet))
+    progress = progress_on_stderr(quiet)
+    if found.space is not None:
+        summary: Summary = run_search(found, store, LocalEngine(workers or 1, timeout), progress)
+    else:
+        for warning in plan.collected.warnings():
+            typer.echo(f"warning: {warning}, and run again", err=True)
+        tasks = prepare(found, store, part, plan.collected.origins)
+        summary = run_tasks(tasks, start_engine(), progress)
     if json_output:
         print_document(summary.document(str(store.path)))
     else:

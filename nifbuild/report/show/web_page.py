@@ -17,7 +17,8 @@ _STYLE = """
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; color: var(--ink);
   background: var(--paper); font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
-p, li { max-width: 46rem; } a { color: var(--link); }
+p, li { max-width: 46rem; } p, li, h3 { overflow-wrap: anywhere; } h3 { font-size: 1rem; }
+a { color: var(--link); }
 .faint, figcaption, caption { color: var(--faint); font-size: .875rem; }
 .verdicts { padding-left: 1.2rem; font-size: 1.05rem; } .verdicts li { margin: .35rem 0; }
 figure { margin: 1rem 0; } figcaption { max-width: 46rem; margin-top: .4rem; }

@@ -1,0 +1,73 @@
+"""The report of a study as one page."""
+
+from collections.abc import Mapping, Sequence
+
+from nifbuild.ablate.accuracy_plots import QUESTIONS
+from nifbuild.ablate.comment import notes, status_text, verdict_text
+from nifbuild.ablate.gate import GateResult
+from nifbuild.ablate.results import Results, failed_name
+from nifbuild.ablate.study_tables import gates_grid, results_grid
+from nifbuild.errors import shown
+from nifbuild.report.show.tables import Grid
+from nifbuild.report.show.web_page import escaped, page, section, table
+
+PAGE = "report.html"
+"""The file."""
+
+_CAPTION = (
+    "Mean and standard deviation over seeds; a variant that the question does not apply to is a "
+    "line across."
+)
+
+
+def report_html(
+    results: Results, gates: Sequence[GateResult], pictures: Mapping[str, bytes]
+) -> str:
+    """The page.
+
+    Args:
+        results: Of the study.
+        gates: Of it.
+        pictures: Its plots, PNG files by name.
+    """
+    parts = [listed(results.warnings), grid_table(results_grid(results))]
+    if gates:
+        parts.append(headed("Gates", grid_table(gates_grid(gates))))
+    parts += [
+        section(question.title, [pictures[question.file]], _CAPTION)
+        for question in QUESTIONS
+        if question.file in pictures
+    ]
+    failed = [(variant, one) for variant in results.variants for one in variant.failed]
+    if failed:
+        told = [
+            f"<h3>{escaped(failed_name(variant, one))}</h3>\n<p>{escaped(one.reason)}</p>\n"
+            + log_block(one.log, one.log_tail)
+            for variant, one in failed
+        ]
+        parts.append(headed("Failed cells", "\n".join(told)))
+    parts.append(headed("How this was measured", listed(notes(results, shown))))
+    title = f"Ablation {results.name}: {verdict_text(results, gates)}"
+    return page(title, status_text(results, gates), "\n".join(filter(None, parts)))
+
+
+def grid_table(grid: Grid) -> str:
+    """A table of the terminal, for a page."""
+    return table(grid.headings, grid.rows, grid.title)
+
+
+def headed(heading: str, content: str) -> str:
+    """Content, as HTML, under a heading."""
+    return f"<section>\n<h2>{escaped(heading)}</h2>\n{content}\n</section>"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts as a list; Markdown's marks of code in them are left out."""
+    items = "\n".join(f"<li>{escaped(text.replace('`', ''))}</li>" for text in texts)
+    return f"<ul>\n{items}\n</ul>" if texts else ""
+
+
+def log_block(path: str, tail: str) -> str:
+    """The end of a log."""
+    lines = "\n".join(escaped(line) for line in tail.splitlines())
+    return f'<p class="faint">{escaped(path)}</p>\n<div class="wide"><pre>{lines}</pre></div>'

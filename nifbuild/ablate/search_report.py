@@ -1,0 +1,283 @@
+"""The report of a search: the best trial, a table of all, and plots."""
+
+import io
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from nifbuild.ablate.cells import Store
+from nifbuild.ablate.forms import Document
+from nifbuild.ablate.report_page import PAGE, grid_table, headed, listed, log_block
+from nifbuild.ablate.results import REPORT_JSON
+from nifbuild.ablate.search_plots import ended_trials, plot_parameters, plot_trials
+from nifbuild.ablate.trials import (
+    TrialResult,
+    is_better,
+    metric_name,
+    metric_text,
+    read_trials,
+    search_of,
+    trial_results,
+)
+from nifbuild.machine.terminal import Console
+from nifbuild.report.output_file import MAKER
+from nifbuild.report.show.markdown import code_block, folded_section, markdown, markdown_text
+from nifbuild.report.show.plots import SCREEN
+from nifbuild.report.show.tables import NARROW, Grid, print_grids, terminal_width
+from nifbuild.report.show.units import percent_text
+from nifbuild.report.show.web_page import escaped, page, section
+from nifbuild.runs.documents import as_json
+from nifbuild.spec.study import Study, label_of
+
+SEARCH_PLOTS = {
+    "trials.png": (
+        "Figures of the trials",
+        "Each trial that has ended, in the order in which they were drawn: on the validation "
+        "split, at the checkpoint that was selected; a trial that was pruned where it was then.",
+    ),
+    "parameters.png": (
+        "Figures against what was drawn",
+        "The same figures against each value. Other values differ, too, from one mark to the next: "
+        "what is seen here is no effect of one value alone.",
+    ),
+}
+"""Heading and caption of each picture, by its file."""
+
+_NOTES = (
+    "The figure is that of the validation split, which the search has chosen by, so that the best "
+    "one flatters itself, the more the more trials there are. The test figure beside it has chosen "
+    "nothing; whether it is better than another's, a study over several seeds has to show.",
+    "A trial that was pruned has the figure of its last epoch. One that failed counted as worse "
+    "than all others when later ones were drawn.",
+)
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What a search has shown so far.
+
+    Attributes:
+        study: Which.
+        trials: All that have been drawn, in order.
+        warnings: What was found and does not count, in words.
+    """
+
+    study: Study
+    trials: tuple[TrialResult, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """What trials are judged by."""
+        return search_of(self.study).metric
+
+    @property
+    def best(self) -> TrialResult | None:
+        """Of those that were trained to the end, the best one; of equals, the first."""
+        best: TrialResult | None = None
+        for trial in self.trials:
+            if trial.state == "done" and trial.ended is not None:
+                other = None if best is None else best.ended
+                if other is None or is_better(self.metric, trial.ended.value, other.value):
+                    best = trial
+        return best
+
+    def count(self, state: str) -> int:
+        """How many trials are in this state."""
+        return sum(trial.state == state for trial in self.trials)
+
+    @property
+    def status(self) -> str:
+        """`12 of 20 trials ended: 8 to the end, 3 pruned, 1 failed`."""
+        counts = [self.count(state) for state in ("done", "pruned", "failed")]
+        words = (f"{counts[0]} to the end", f"{counts[1]} pruned", f"{counts[2]} failed")
+        total = max(search_of(self.study).trials, len(self.trials))
+        told = [word for word, count in zip(words, counts, strict=True) if count]
+        return f"{sum(counts)} of {total} trials ended" + (f": {', '.join(told)}" if told else "")
+
+    def document(self) -> Document:
+        """As plain data."""
+        best = self.best
+        return {
+            "generator": MAKER,
+            "study": self.study.name,
+            "search": search_of(self.study).model_dump(mode="json"),
+            "total": search_of(self.study).trials,
+            "done": self.count("done"),
+            "pruned": self.count("pruned"),
+            "failed": self.count("failed"),
+            "best": None if best is None else best.document(),
+            "warnings": list(self.warnings),
+            "trials": [trial.document() for trial in self.trials],
+        }
+
+    def markdown(self) -> str:
+        """As a comment on a pull request."""
+        return search_markdown(self)
+
+    def show(self) -> None:
+        """On stdout, for people."""
+        print_search_report(self)
+
+    def write(self, folder: Path) -> list[str]:
+        """Writes report.md, report.html, report.json and the plots; their names."""
+        pictures = _pictures(self)
+        texts = {
+            "report.md": self.markdown(),
+            PAGE: search_html(self, pictures),
+            REPORT_JSON: as_json(self.document()).decode(),
+        }
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        for name, content in pictures.items():
+            (folder / name).write_bytes(content)
+        return [*texts, *pictures]
+
+    def best_lines(self) -> list[str]:
+        """The best trial, and how to train it again; of none, that there is none."""
+        best = self.best
+        if best is None or best.ended is None or best.result is None or best.directory is None:
+            return ["No trial has been trained to its end yet."]
+        values = ", ".join(f"{path}={label_of(value)}" for path, value in best.values.items())
+        test = best.result
+        return [
+            f"Best: trial {best.number}, {best.ended.text(self.metric)} "
+            f"(epoch {best.ended.epoch}); {test['split']} top-1 {percent_text(test['top1'])}",
+            f"With {values}",
+            f"Its spec: {shlex.quote(str(best.directory.spec))}",
+        ]
+
+
+def make_search_report(study: Study, store: Store) -> SearchReport:
+    """Reads what is done of a search.
+
+    Raises:
+        SpecError: A spec does not suit its data, or what was drawn is of another search.
+        RunError: A file is damaged, or may not be read.
+    """
+    results, collected = trial_results(study, store, read_trials(study, store))
+    return SearchReport(study, tuple(results), tuple(collected.warnings()))
+
+
+def trials_grid(report: SearchReport, width: int = 120) -> Grid:
+    """All trials.
+
+    Args:
+        report: Of the search.
+        width: Columns that there are; where they are few, paths are told by their last word.
+    """
+    paths = tuple(search_of(report.study).space)
+    rows = []
+    for trial in report.trials:
+        ended, result = trial.ended, trial.result
+        mark = " (best)" if trial is report.best else ""
+        rows.append(
+            (
+                str(trial.number),
+                *(label_of(trial.values[path]) for path in paths),
+                f"{trial.state}{mark}",
+                "-" if ended is None else str(ended.epoch),
+                "-" if ended is None else metric_text(report.metric, ended.value),
+                "-" if result is None else percent_text(result["top1"]),
+            )
+        )
+    figure = f"validation {metric_name(report.metric)}"
+    named = paths if width >= NARROW else tuple(path.rpartition(".")[2] for path in paths)
+    headings = ("trial", *named, "state", "epoch", figure, "test top-1")
+    return Grid("", headings, 2 + len(paths), tuple(rows), 1 + len(paths))
+
+
+def _failed(report: SearchReport) -> list[TrialResult]:
+    return [trial for trial in report.trials if trial.state == "failed"]
+
+
+def _failure(trial: TrialResult) -> tuple[str, str]:
+    """Name and reason."""
+    values = ", ".join(f"{path}={label_of(value)}" for path, value in trial.values.items())
+    return f"trial {trial.number}, {values}", trial.reason
+
+
+def print_search_report(report: SearchReport) -> None:
+    """The trials, the best one, what failed, on stdout."""
+    print_grids([trials_grid(report, terminal_width())] if report.trials else [])
+    console = Console(soft_wrap=True)
+    for line in [f"{report.status}.", *report.best_lines()]:
+        console.print(Text(line))
+    for trial in _failed(report):
+        name, reason = _failure(trial)
+        log = "" if trial.directory is None else f" ({trial.directory.log})"
+        console.print(Text("failed: ", style="red").append(f"{name}: {reason}{log}", "default"))
+    for warning in report.warnings:
+        console.print(Text(warning, style="yellow"))
+
+
+def search_markdown(report: SearchReport) -> str:
+    """All of a report as GitHub's Markdown."""
+    parts = [f"## Search {markdown_text(report.study.name)}", f"{report.status}."]
+    parts.append("\n".join(f"- {markdown_text(line)}" for line in report.best_lines()))
+    if report.warnings:
+        parts.append("\n".join(f"- {markdown_text(warning)}" for warning in report.warnings))
+    if report.trials:
+        parts.append(markdown([trials_grid(report)]))
+    if failed := _failed(report):
+        blocks = []
+        for trial in failed:
+            name, reason = _failure(trial)
+            blocks.append(f"**{markdown_text(name)}**: {markdown_text(reason)}")
+            if trial.directory is not None:
+                blocks.append(code_block(trial.directory.log_tail()))
+        parts.append(folded_section(f"Failed trials ({len(failed)})", "\n\n".join(blocks)))
+    notes = "\n".join(f"- {note}" for note in _notes(report))
+    parts += [folded_section("How this was measured", notes), f"<!-- {MAKER} -->"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _notes(report: SearchReport) -> list[str]:
+    search = search_of(report.study)
+    space = [f"{path}: {parameter}" for path, parameter in search.space.items()]
+    drawn = f"Drawn by {search.sampler} with seed {search.seed}; pruner: {search.pruner.name}."
+    return [drawn, *map(markdown_text, space), *_NOTES]
+
+
+def search_html(report: SearchReport, pictures: Mapping[str, bytes]) -> str:
+    """The page.
+
+    Args:
+        report: What to tell.
+        pictures: PNG files by name.
+    """
+    parts = [listed(report.best_lines()), listed(report.warnings)]
+    parts += [
+        section(heading, [pictures[name]], caption)
+        for name, (heading, caption) in SEARCH_PLOTS.items()
+        if name in pictures
+    ]
+    if report.trials:
+        parts.append(headed("All trials", grid_table(trials_grid(report))))
+    told = []
+    for trial in _failed(report):
+        name, reason = _failure(trial)
+        told.append(f"<h3>{escaped(name)}</h3>\n<p>{escaped(reason)}</p>")
+        if trial.directory is not None:
+            told.append(log_block(str(trial.directory.log), trial.directory.log_tail()))
+    if told:
+        parts.append(headed("Failed trials", "\n".join(told)))
+    parts.append(headed("How this was measured", listed(_notes(report))))
+    return page(f"Search {report.study.name}", report.status, "\n".join(filter(None, parts)))
+
+
+def _pictures(report: SearchReport) -> dict[str, bytes]:
+    """The plots as PNG files by name; none where no trial has ended."""
+    if not ended_trials(report.trials):
+        return {}
+    search, found = search_of(report.study), {}
+    plots: tuple[Any, ...] = (plot_trials, plot_parameters)
+    for name, plot in zip(SEARCH_PLOTS, plots, strict=True):
+        file = io.BytesIO()
+        SCREEN.save(plot(search, report.trials), file, format="png", metadata={"Software": MAKER})
+        found[name] = file.getvalue()
+    return found
