@@ -299,7 +299,8 @@ def test_plots_show_each_trial(searched):
         assert sorted(found) == [pytest.approx(pair) for pair in sorted(expected)]
 
 
-def test_the_plan_shows_the_space_and_what_it_costs(searched, tmp_path):
+def test_the_plan_shows_the_space_and_what_it_costs(searched, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # in a narrow terminal examples are left out
     study = write_study(tmp_path, SEARCH)
     done = ablate("plan", study, "--dir", tmp_path / "cells")
     assert done.exit_code == 0, done.output
