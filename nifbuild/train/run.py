@@ -208,9 +208,8 @@ def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterato
     height, width = resolved.spec.input.size
     channels = {1: "gray ", 3: ""}.get(resolved.spec.input.channels, "")
     processes = accelerator.num_processes
-    where = f"{accelerator.device}, {spec.precision}" + (
-        f", {processes} processes" if processes > 1 else ""
-    )
+    device = accelerator.device if processes == 1 else accelerator.device.type
+    where = f"{device}, {spec.precision}" + (f", {processes} processes" if processes > 1 else "")
     yield f"{resolved.name}: {params:,} parameters, on {channels}images of {height}x{width}"
     sizes = ", ".join(f"{len(images):,} {role}" for role, images in data.splits.items())
     mean, std = ("/".join(f"{v:.3f}" for v in values.tolist()) for values in (data.mean, data.std))
