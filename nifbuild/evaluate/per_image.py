@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,6 @@ class ImageFigures:
 
     Attributes:
         place: Of the image in its split.
-        name: Its path, or the number of its row in the source.
         label: Its class.
         predicted: The most probable class.
         confidence: The probability of that one.
@@ -24,7 +24,6 @@ class ImageFigures:
     """
 
     place: int
-    name: str
     label: int
     predicted: int
     confidence: float
@@ -47,6 +46,7 @@ class PerImage:
     def begin(self, images: ImageSet, class_names: Sequence[str]) -> None:
         """These images are about to be evaluated."""
         self._parts.clear()
+        vars(self).pop("figures", None)  # of images before
         self._images, self.class_names = images, class_names
 
     def add(self, logits: Tensor, labels: Tensor, index: Tensor) -> None:
@@ -56,20 +56,12 @@ class PerImage:
         losses = F.cross_entropy(logits, labels, reduction="none")
         self._parts.append(torch.stack([index, labels, predicted, confidence, losses], dim=1))
 
-    @property
+    @cached_property
     def figures(self) -> list[ImageFigures]:
-        """Of each image, in the order of the split."""
-        assert self._images is not None  # it has begun
+        """Of each image, in the order of the split, once all have been heard."""
         rows = torch.cat(self._parts).tolist()
         return [
-            ImageFigures(
-                int(place),
-                self._images.source.path(int(place)),
-                int(label),
-                int(predicted),
-                confidence,
-                loss,
-            )
+            ImageFigures(int(place), int(label), int(predicted), confidence, loss)
             for place, label, predicted, confidence, loss in sorted(rows)
         ]
 
@@ -77,6 +69,11 @@ class PerImage:
         """The mistakes of the largest loss, at most so many."""
         mistakes = [image for image in self.figures if not image.is_right]
         return sorted(mistakes, key=lambda image: -image.loss)[:number]
+
+    def name(self, place: int) -> str:
+        """The path of an image of the split, or the number of its row in the source."""
+        assert self._images is not None  # it has begun
+        return self._images.source.path(place)
 
     def pixels(self, place: int) -> Tensor:
         """An image of the split as bytes, [channels, height, width]."""

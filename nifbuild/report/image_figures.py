@@ -58,7 +58,7 @@ def _rows(found: PerImage) -> Iterator[Sequence[object]]:
     names = found.class_names
     for image in found.figures:
         classes = names[image.label], names[image.predicted]
-        yield [image.name, *classes, image.confidence, image.loss, int(image.is_right)]
+        yield [found.name(image.place), *classes, image.confidence, image.loss, int(image.is_right)]
 
 
 @SCREEN.applied()
