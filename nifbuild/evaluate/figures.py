@@ -10,11 +10,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassConfusionMatrix,
-    MulticlassJaccardIndex,
-)
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from nifbuild.errors import Problem, RunError
 from nifbuild.spec.pixel_data import IGNORED
@@ -157,9 +153,8 @@ class _Seen:
 
     def __init__(self, num_classes: int) -> None:
         self.metrics, self.calibration = _metrics(num_classes), Calibration()
-        self.iou: MulticlassJaccardIndex | None = None
+        self.of_pixels = False
         self.loss_sum = torch.zeros((), dtype=torch.float64)
-        self.num_classes = num_classes
         self.images = self.count = 0
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
@@ -168,15 +163,11 @@ class _Seen:
         if labels.ndim == 1:
             self._add(logits, labels)
             return
-        if self.iou is None:
-            shared: dict[str, Any] = {"sync_on_compute": False, "validate_args": False}
-            self.iou = MulticlassJaccardIndex(self.num_classes, average="none", **shared)
+        self.of_pixels = True
         for image, mask in zip(logits, labels.long(), strict=True):
             has_class = mask != IGNORED
             if has_class.any():
-                pixels = image.movedim(0, -1)[has_class]
-                self._add(pixels, mask[has_class])
-                self.iou.update(pixels, mask[has_class])
+                self._add(image.movedim(0, -1)[has_class], mask[has_class])
 
     def _add(self, logits: Tensor, labels: Tensor) -> None:
         self.loss_sum += F.cross_entropy(logits.double(), labels, reduction="sum")
@@ -191,30 +182,22 @@ class _Seen:
             RunError: No pixel has a class.
         """
         if not self.count:
-            what, fix = (
-                "no pixel has a class: all are ignored",
-                "look at the masks, and ignore_index",
-            )
+            what = "no pixel has a class: all are ignored"
+            fix = "look at the masks, and ignore_index"
             raise RunError(Problem(what, path="data", fix=fix, code="no-pixels"))
         loss = self.loss_sum.item() / self.count
         found = _figures(self.metrics, loss, self.calibration.compute(), self.count)
-        if self.iou is None:
+        if not self.of_pixels:
             return found
-        pixels = _pixel_figures(self.iou, found.confusion, self.count)
+        pixels = _pixel_figures(found.confusion, self.count)
         return replace(found, num_samples=self.images, pixels=pixels)
 
 
-def _pixel_figures(
-    iou: MulticlassJaccardIndex, confusion: tuple[tuple[int, ...], ...], count: int
-) -> PixelFigures:
-    unions = [
-        sum(row) + sum(other[place] for other in confusion) - row[place]
-        for place, row in enumerate(confusion)
-    ]
-    class_iou = tuple(
-        _exact_share(share, union) if union else None
-        for share, union in zip(iou.compute(), unions, strict=True)
-    )
+def _pixel_figures(confusion: tuple[tuple[int, ...], ...], count: int) -> PixelFigures:
+    taken = [sum(column) for column in zip(*confusion, strict=True)]
+    both = [row[place] for place, row in enumerate(confusion)]
+    unions = [sum(row) + t - b for row, t, b in zip(confusion, taken, both, strict=True)]
+    class_iou = tuple(b / union if union else None for b, union in zip(both, unions, strict=True))
     known = [share for share in class_iou if share is not None]
     return PixelFigures(count, class_iou, sum(known) / len(known))
 
