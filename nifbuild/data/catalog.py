@@ -17,7 +17,6 @@ from nifbuild.data.columns import (
     read_labels,
 )
 from nifbuild.data.decode import Decoder, UnreadableImageError
-from nifbuild.data.distant_mark import CLASS_NAMES
 from nifbuild.data.fingerprint import fingerprint
 from nifbuild.data.images import (
     AnyDecoder,
@@ -37,7 +36,7 @@ from nifbuild.data.splits import choose_splits, limited, random_stream, set_asid
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.common_data import CommonData
 from nifbuild.spec.data import DataSpec, Table
-from nifbuild.spec.pixel_data import IGNORED, PixelData, SegmentationData
+from nifbuild.spec.pixel_data import DistantMarkData, PixelData, SegmentationData
 from nifbuild.spec.splits import Role
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def open_data(spec: DataSpec) -> "Catalog":
         if name not in roles.values():
             left_out.add(name, "split that nothing uses")
     tables = {role: found[split] for role, split in roles.items()}
-    if spec.per_pixel:
+    if isinstance(spec, PixelData):
         return _with_masks(spec, tables, left_out)
     columns: dict[Role, tuple[str, str]] = {}
     for role, split in roles.items():
@@ -92,13 +91,15 @@ def open_data(spec: DataSpec) -> "Catalog":
 
 
 def _with_masks(
-    spec: DataSpec, tables: "dict[Role, datasets.Dataset]", left_out: LeftOut
+    spec: DistantMarkData | SegmentationData,
+    tables: "dict[Role, datasets.Dataset]",
+    left_out: LeftOut,
 ) -> "Catalog":
     """Data whose rows have an image and a mask; what is set aside is not in proportion to classes.
 
     Each pixel has a class, and the label of all images is 0.
     """
-    class_names = spec.class_names if isinstance(spec, SegmentationData) else CLASS_NAMES
+    class_names = spec.class_names
     labels = {role: np.zeros(len(table), dtype=np.int64) for role, table in tables.items()}
     hashed = fingerprint(class_names, tables, dict.fromkeys(tables, "image"), labels)
     masks = fingerprint(class_names, tables, dict.fromkeys(tables, "mask"), labels)
@@ -166,8 +167,8 @@ class Catalog:
         fixed = _fixed_statistics(spec, channels)  # fails before the long work
         decoder: AnyDecoder = Decoder.of(spec, channels, size)
         if isinstance(spec, PixelData):
-            index = spec.ignore_index if isinstance(spec, SegmentationData) else IGNORED
-            decoder = WithMask.of(Decoder.of(spec, channels, size), self.num_classes, index)
+            image = Decoder.of(spec, channels, size)
+            decoder = WithMask.of(image, self.num_classes, spec.ignored)
         held = self._held(decoder.channels * size[0] * size[1])
         threads = min(cores, MOST_WORKERS if spec.workers == "auto" else spec.workers)
         loading = _Loading(decoder, spec, threads, _Counter(progress, sum(self.sizes.values())))

@@ -12,8 +12,6 @@ from nifbuild.spec.pixel_data import IGNORED, DistantMarkData
 if TYPE_CHECKING:
     import datasets
 
-CLASS_NAMES = ("black", "white")
-
 
 def distant_mark(spec: DistantMarkData) -> "datasets.Dataset":
     """All images of the source, undivided, with the columns `image` and `mask`."""
@@ -31,7 +29,7 @@ def distant_mark(spec: DistantMarkData) -> "datasets.Dataset":
 def draw_marks(
     spec: DistantMarkData,
 ) -> tuple[UInt8[np.ndarray, "images height width"], UInt8[np.ndarray, "images height width"]]:
-    """The images, 0 or 255, and of each pixel the number of its class in `CLASS_NAMES`."""
+    """The images, 0 or 255, and of each pixel the number of its class."""
     stream = random_stream(spec.seed, "images")
     white = stream.randint(0, 2, (spec.images, *spec.size)).astype(np.uint8)
     masks = np.full_like(white, IGNORED)

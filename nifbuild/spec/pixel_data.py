@@ -20,6 +20,21 @@ class PixelData(CommonData):
 
     per_pixel: ClassVar[bool] = True
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers."""
+        raise NotImplementedError
+
+    @property
+    def known_num_classes(self) -> int:
+        """As many as have names."""
+        return len(self.class_names)
+
+    @property
+    def ignored(self) -> int:
+        """The value, in masks as they are stored, of pixels that have no class."""
+        return IGNORED
+
     @model_validator(mode="after")
     def _changes_fit_masks(self) -> Self:
         default = type(self.augment)()
@@ -80,9 +95,9 @@ class DistantMarkData(PixelData):
         return self
 
     @property
-    def known_num_classes(self) -> int:
-        """Black and white."""
-        return 2
+    def class_names(self) -> tuple[str, ...]:
+        """What a pixel can be."""
+        return ("black", "white")
 
 
 class SegmentationData(NamedSplits, PixelData):
@@ -115,6 +130,6 @@ class SegmentationData(NamedSplits, PixelData):
         )
 
     @property
-    def known_num_classes(self) -> int:
-        """As many as are named."""
-        return len(self.class_names)
+    def ignored(self) -> int:
+        """As it is written."""
+        return self.ignore_index
