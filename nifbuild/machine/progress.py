@@ -173,7 +173,7 @@ class _Live(Reporter):
 
 
 def epoch_text(line: dict[str, Any], epochs: int) -> str:
-    """An epoch's line of `metrics.jsonl` for people; within 80 columns."""
+    """An epoch's line of `metrics.jsonl` for people: accuracies, and losses in brackets."""
     parts = [f"epoch {line['epoch']}/{epochs}"]
     loss, top1 = f"loss {line['train_loss']:.3f}", line["train_top1"]
     parts.append(loss if top1 is None else f"train {top1:.1%} ({loss})")
