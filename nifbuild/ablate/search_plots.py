@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from nifbuild.ablate.trials import TrialResult, is_better, metric_name
+from nifbuild.ablate.trials import TrialResult, metric_name
 from nifbuild.report.show.plots import (
     BLUE,
     GREY,
@@ -19,6 +19,7 @@ from nifbuild.report.show.plots import (
 )
 from nifbuild.spec.search import Choices, SearchSpec
 from nifbuild.spec.study import label_of
+from nifbuild.spec.training import gain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def plot_trials(search: SearchSpec, trials: Sequence[TrialResult]) -> "Figure":
     for trial in ended_trials(trials):
         assert trial.ended is not None
         value = trial.ended.value
-        if trial.state == "done" and (best is None or is_better(search.metric, value, best)):
+        if trial.state == "done" and (best is None or gain(search.metric, value, best) > 0):
             best = value
         if best is not None:
             steps.append((trial.number, _shown(search, best)))

@@ -16,7 +16,6 @@ from nifbuild.ablate.results import REPORT_JSON
 from nifbuild.ablate.search_plots import ended_trials, plot_parameters, plot_trials
 from nifbuild.ablate.trials import (
     TrialResult,
-    is_better,
     metric_name,
     metric_text,
     read_trials,
@@ -32,6 +31,7 @@ from nifbuild.report.show.units import percent_text
 from nifbuild.report.show.web_page import escaped, page, section
 from nifbuild.runs.documents import as_json
 from nifbuild.spec.study import Study, label_of
+from nifbuild.spec.training import gain
 
 SEARCH_PLOTS = {
     "trials.png": (
@@ -82,7 +82,7 @@ class SearchReport:
         for trial in self.trials:
             if trial.state == "done" and trial.ended is not None:
                 other = None if best is None else best.ended
-                if other is None or is_better(self.metric, trial.ended.value, other.value):
+                if other is None or gain(self.metric, trial.ended.value, other.value) > 0:
                     best = trial
         return best
 

@@ -181,11 +181,6 @@ def ended_of_result(
     return Ended("done", epoch, figures[epoch], figures)
 
 
-def is_better(metric: str, one: float, other: float) -> bool:
-    """Whether a figure is better than another one."""
-    return one < other if metric == "loss" else one > other
-
-
 def metric_name(metric: str) -> str:
     """A metric as people call it."""
     return {"top1": "top-1"}.get(metric, metric)

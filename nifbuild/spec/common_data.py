@@ -5,10 +5,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from nifbuild.spec.augment import Augment
-from nifbuild.spec.base import PositiveInt, Spec
+from nifbuild.spec.base import PositiveInt, Share, Spec
 from nifbuild.spec.splits import Splits
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[int, Field(ge=1, le=2**16)]
 
 

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
-from nifbuild.spec.base import NonNegativeFloat, PositiveFloat, PositiveInt, Spec, by_name
+from nifbuild.spec.base import NonNegativeFloat, PositiveFloat, PositiveInt, Share, Spec, by_name
 from nifbuild.spec.select import MAX_SELECTORS, Selector
 
 if TYPE_CHECKING:
     import torch
-
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OwnSettings(Spec):

@@ -8,10 +8,11 @@ from nifbuild.spec.base import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Share,
     Spec,
     text_like,
 )
-from nifbuild.spec.optimizers import AdamW, Cosine, OptimizerSpec, ScheduleSpec, Share
+from nifbuild.spec.optimizers import AdamW, Cosine, OptimizerSpec, ScheduleSpec
 from nifbuild.spec.select import MAX_SELECTORS, Selector
 
 MAX_BATCH = 10**7
@@ -195,3 +196,8 @@ class TrainSpec(Spec):
                 f"schedule.warmup_epochs ({warmup:g}) is more than epochs ({self.epochs})"
             )
         return self
+
+
+def gain(metric: str, figure: float, other: float) -> float:
+    """By how much a figure is better than another one; a loss is the better the lower it is."""
+    return other - figure if metric == "loss" else figure - other

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from nifbuild.errors import Problem, SpecError
-from nifbuild.spec.training import TrainSpec
+from nifbuild.spec.training import TrainSpec, gain
 
 if TYPE_CHECKING:
     from nifbuild.runs.checkpoint import Progress
@@ -30,8 +30,8 @@ def is_improvement(spec: TrainSpec, figure: float, progress: "Progress") -> bool
         return False
     if progress.improved is None:
         return True
-    gain = figure - progress.improved.figure
-    return (-gain if spec.monitor == "loss" else gain) > spec.early_stopping.min_delta
+    better_by = gain(spec.monitor, figure, progress.improved.figure)
+    return better_by > spec.early_stopping.min_delta
 
 
 def should_stop(spec: TrainSpec, progress: "Progress") -> bool:

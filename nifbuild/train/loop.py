@@ -21,7 +21,7 @@ from nifbuild.machine.signals import Interrupt
 from nifbuild.runs.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.intact import fingerprints, require_saved
-from nifbuild.spec.training import TrainSpec
+from nifbuild.spec.training import TrainSpec, gain
 from nifbuild.train.divergence import Diverged, require_finite
 from nifbuild.train.early_stopping import is_improvement, should_stop
 from nifbuild.train.meters import Pace, StepFigures, Timed
@@ -195,7 +195,7 @@ class Trainer:
         if self.progress.best is None:
             return True
         figure, best = getattr(figures, self.spec.monitor), self.progress.best.figure
-        return bool(figure <= best if self.spec.monitor == "loss" else figure >= best)
+        return gain(self.spec.monitor, figure, best) >= 0
 
     def record(self, pace: Pace, figures: Figures | None, is_best: bool) -> None:
         """Writes the epoch's figures."""

@@ -86,8 +86,8 @@ def tracked_figures(line: Mapping[str, Any]) -> dict[str, float]:
         "lr": "lr",
     }
     if "split" in line:
-        evaluated = ("loss", "top1", "top5", *(name for name in ("miou",) if name in line))
-        names |= {f"{name}/{line['split']}": name for name in evaluated}
+        evaluated = ("loss", "top1", "top5", "miou")
+        names |= {f"{name}/{line['split']}": name for name in evaluated if name in line}
     return {name: line[key] for name, key in names.items() if line[key] is not None}
 
 
