@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nifbuild.ablate.results import Results, VariantResults
 from nifbuild.ablate.statistics import Summary, summarize
-from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.plots import COLORS, MARKERS, SCREEN, guides, in_plot, new_figure
 from nifbuild.report.show.point_labels import place_labels
 
@@ -60,17 +58,15 @@ QUESTIONS = (
 )
 
 
-def write_plots(results: Results, folder: Path) -> list[Path]:
-    """Draws the questions that the results have an answer to; nothing where no cell is done."""
-    written = []
+def drawn(results: Results) -> dict[str, bytes]:
+    """The questions that the results have an answer to, as PNG files by name."""
+    found = {}
     for question in QUESTIONS:
         points = [p for v in results.variants if (p := _point(question, v)) is not None]
         if not points:
             continue
-        path = folder / question.file
-        SCREEN.save(plot(results, question), path, metadata={"Software": MAKER})
-        written.append(path)
-    return written
+        found[question.file] = SCREEN.png(plot(results, question))
+    return found
 
 
 def _point(question: Question, variant: VariantResults) -> tuple[Summary, Summary] | None:

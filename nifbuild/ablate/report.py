@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nifbuild.ablate.accuracy_plots import QUESTIONS, write_plots
+from nifbuild.ablate.accuracy_plots import QUESTIONS, drawn
 from nifbuild.ablate.cells import Store
 from nifbuild.ablate.collect import collect
 from nifbuild.ablate.comment import report_markdown
@@ -56,11 +56,12 @@ class Report:
             REPORT_JSON: as_json(self.document()).decode(),
             "junit.xml": junit_xml(self.results, self.gates),
         }
-        plots = write_plots(self.results, folder)
-        pictures = {plot.name: plot.read_bytes() for plot in plots}
+        pictures = drawn(self.results)
         texts[PAGE] = report_html(self.results, self.gates, pictures)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
+        for name, picture in pictures.items():
+            (folder / name).write_bytes(picture)
         return [*texts, *pictures]
 
 

@@ -9,7 +9,7 @@ from nifbuild.ablate.results import Results, failed_name
 from nifbuild.ablate.study_tables import gates_grid, results_grid
 from nifbuild.errors import shown
 from nifbuild.report.show.tables import Grid
-from nifbuild.report.show.web_page import escaped, page, section, table
+from nifbuild.report.show.web_page import escaped, headed, listed, page, section, table
 
 PAGE = "report.html"
 """The file."""
@@ -54,17 +54,6 @@ def report_html(
 def grid_table(grid: Grid) -> str:
     """A table of the terminal, for a page."""
     return table(grid.headings, grid.rows, grid.title)
-
-
-def headed(heading: str, content: str) -> str:
-    """Content, as HTML, under a heading."""
-    return f"<section>\n<h2>{escaped(heading)}</h2>\n{content}\n</section>"
-
-
-def listed(texts: Sequence[str]) -> str:
-    """Texts as a list; Markdown's marks of code in them are left out."""
-    items = "\n".join(f"<li>{escaped(text.replace('`', ''))}</li>" for text in texts)
-    return f"<ul>\n{items}\n</ul>" if texts else ""
 
 
 def log_block(path: str, tail: str) -> str:

@@ -1,6 +1,5 @@
 """The report of a search: the best trial, a table of all, and plots."""
 
-import io
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from nifbuild.ablate.cells import Store
 from nifbuild.ablate.forms import Document
-from nifbuild.ablate.report_page import PAGE, grid_table, headed, listed, log_block
+from nifbuild.ablate.report_page import PAGE, grid_table, log_block
 from nifbuild.ablate.results import REPORT_JSON
 from nifbuild.ablate.search_plots import ended_trials, plot_parameters, plot_trials
 from nifbuild.ablate.trials import (
@@ -28,7 +27,7 @@ from nifbuild.report.show.markdown import code_block, folded_section, markdown, 
 from nifbuild.report.show.plots import SCREEN
 from nifbuild.report.show.tables import NARROW, Grid, print_grids, terminal_width
 from nifbuild.report.show.units import percent_text
-from nifbuild.report.show.web_page import escaped, page, section
+from nifbuild.report.show.web_page import escaped, headed, listed, page, section
 from nifbuild.runs.documents import as_json
 from nifbuild.spec.study import Study, label_of
 from nifbuild.spec.training import gain
@@ -277,7 +276,5 @@ def _pictures(report: SearchReport) -> dict[str, bytes]:
     search, found = search_of(report.study), {}
     plots: tuple[Any, ...] = (plot_trials, plot_parameters)
     for name, plot in zip(SEARCH_PLOTS, plots, strict=True):
-        file = io.BytesIO()
-        SCREEN.save(plot(search, report.trials), file, format="png", metadata={"Software": MAKER})
-        found[name] = file.getvalue()
+        found[name] = SCREEN.png(plot(search, report.trials))
     return found

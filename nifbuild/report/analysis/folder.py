@@ -1,6 +1,5 @@
 """The files of an analysis: figures as JSON, plots, and the page."""
 
-import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,7 +12,7 @@ from nifbuild.report.analysis.plot_images import (
     plot_gallery,
     plot_receptive_fields,
 )
-from nifbuild.report.output_file import MAKER, require_folder, written_folder
+from nifbuild.report.output_file import require_folder, written_folder
 from nifbuild.report.show.plots import PAPER
 from nifbuild.runs.documents import as_json
 
@@ -49,7 +48,7 @@ def write_analysis(analysis: Analysis, out: Path, *, overwrite: bool = False) ->
     Raises:
         RunError: The disk is full, or the like.
     """
-    pictures = {name: [_png(f) for f in figures] for name, figures in draw(analysis).items()}
+    pictures = {name: [PAPER.png(f) for f in figures] for name, figures in draw(analysis).items()}
     with written_folder("--out", out, _NAMES, overwrite=overwrite) as folder:
         (folder / _DOCUMENT).write_bytes(as_json(analysis.document()))
         for name, pngs in pictures.items():
@@ -75,9 +74,3 @@ def draw(analysis: Analysis) -> dict[str, list[Figure]]:
     if analysis.trained.receptive_fields:
         plots["receptive_fields"] = [plot_receptive_fields(analysis)]
     return plots
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    PAPER.save(figure, buffer, format="png", metadata={"Software": MAKER})
-    return buffer.getvalue()

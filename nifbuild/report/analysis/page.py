@@ -6,7 +6,7 @@ from nifbuild.report.analysis.analysis import NAMES, Analysis, ModelFigures
 from nifbuild.report.analysis.filters import FilterFigures
 from nifbuild.report.analysis.verdict import verdicts
 from nifbuild.report.show.units import percent_text, shape_text
-from nifbuild.report.show.web_page import escaped, page, section, table
+from nifbuild.report.show.web_page import headed, listed, page, section, table
 
 _CAPTIONS = {
     "sizes": (
@@ -73,22 +73,12 @@ def page_html(analysis: Analysis, pictures: Mapping[str, Sequence[bytes]]) -> st
     return page(
         f"Filters of {analysis.name}",
         facts,
-        f"""{_list("verdicts", verdicts(analysis))}
-{_list("faint", analysis.notes)}
+        f"""{listed(verdicts(analysis), "verdicts")}
+{listed(analysis.notes, "faint")}
 {sections}
-<section>
-<h2>Layer by layer</h2>
-{_table(analysis)}
-</section>""",
+{headed("Layer by layer", _table(analysis))}""",
         "All figures are in analysis.json.",
     )
-
-
-def _list(kind: str, sentences: Sequence[str]) -> str:
-    if not sentences:
-        return ""
-    items = "\n".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
-    return f'<ul class="{kind}">\n{items}\n</ul>'
 
 
 def _table(analysis: Analysis) -> str:

@@ -5,6 +5,7 @@ cividis, which colour-blind readers can tell apart; lines differ by dashes and m
 Matplotlib is loaded by what draws, not by this module.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from nifbuild.errors import shown
+from nifbuild.report.output_file import MAKER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,6 +75,12 @@ class PlotStyle:
         """Writes a figure; options as of matplotlib's `savefig`."""
         with self.applied():
             figure.savefig(file, dpi=self.dpi, **options)
+
+    def png(self, figure: "Figure") -> bytes:
+        """A figure as a PNG file that says what has made it."""
+        buffer = io.BytesIO()
+        self.save(figure, buffer, format="png", metadata={"Software": MAKER})
+        return buffer.getvalue()
 
     def _parameters(self) -> Any:  # matplotlib types the keys as literals, all three hundred
         line = self.points / 11.5

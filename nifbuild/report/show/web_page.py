@@ -85,6 +85,18 @@ def section(heading: str, pictures: Sequence[bytes], caption: str) -> str:
 """
 
 
+def headed(heading: str, content: str) -> str:
+    """Content, as HTML, under a heading."""
+    return f"<section>\n<h2>{escaped(heading)}</h2>\n{content}\n</section>"
+
+
+def listed(sentences: Sequence[str], kind: str = "") -> str:
+    """Sentences as a list of a kind that the page has a look for; Markdown's marks of code go."""
+    items = "\n".join(f"<li>{escaped(text.replace('`', ''))}</li>" for text in sentences)
+    look = f' class="{kind}"' if kind else ""
+    return f"<ul{look}>\n{items}\n</ul>" if sentences else ""
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
     """A table of texts, of which the first column is names."""
     head = "".join(f"<th>{escaped(text)}</th>" for text in headings)

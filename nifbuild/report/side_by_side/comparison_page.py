@@ -1,11 +1,10 @@
 """Runs side by side as a page, or their curves as a picture."""
 
-import io
 from pathlib import Path
 
-from nifbuild.report.output_file import MAKER, written_file
+from nifbuild.report.output_file import written_file
 from nifbuild.report.show.plots import SCREEN
-from nifbuild.report.show.web_page import page, section, table
+from nifbuild.report.show.web_page import headed, page, section, table
 from nifbuild.report.side_by_side.curves import plot_curves
 from nifbuild.report.side_by_side.recorded import SideBySide
 from nifbuild.report.side_by_side.run_tables import difference_rows, figure_rows, labels
@@ -28,9 +27,7 @@ def write_comparison(made: SideBySide, path: Path, *, overwrite: bool = False) -
         if path.suffix.lower() != ".html":
             SCREEN.save(figure, file)
             return
-        picture = io.BytesIO()
-        SCREEN.save(figure, picture, format="png", metadata={"Software": MAKER})
-        file.write_text(comparison_html(made, picture.getvalue()), encoding="utf-8")
+        file.write_text(comparison_html(made, SCREEN.png(figure)), encoding="utf-8")
 
 
 def comparison_html(made: SideBySide, curves: bytes) -> str:
@@ -46,10 +43,7 @@ def comparison_html(made: SideBySide, curves: bytes) -> str:
         section("Curves", [curves], CAPTION),
     ]
     if rows := difference_rows(made):
-        parts.append(
-            "<section>\n<h2>Settings that differ</h2>\n"
-            + table(["", *names], [[name, *cells] for name, cells in rows])
-            + "\n</section>"
-        )
+        settings = table(["", *names], [[name, *cells] for name, cells in rows])
+        parts.append(headed("Settings that differ", settings))
     title = "Runs side by side" if len(names) > 1 else names[0]
     return page(title, ", ".join(str(run.path) for run in made.runs), "\n".join(parts))
