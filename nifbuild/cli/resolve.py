@@ -25,13 +25,13 @@ def resolve(
 ) -> None:
     """Print the spec written out: nothing left to extend, substitute, repeat or patch."""
     with loading():
-        from nifbuild.spec.origins import origins
         from nifbuild.spec.resolve import load_spec
+        from nifbuild.spec.value_origins import value_origins
 
     resolved = load_spec(spec, data=data, overrides=overrides)
     if path is None:
         typer.echo(resolved.text, nl=False)
         return
-    for origin in origins(resolved, path):
+    for origin in value_origins(resolved, path):
         for line in str(origin).splitlines():
             say(line)

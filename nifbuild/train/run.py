@@ -204,7 +204,7 @@ def train_run(
 def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterator[str]:
     """What is about to be trained, for people."""
     accelerator, spec = trainer.accelerator, trainer.spec
-    params = sum(weight.numel() for weight in trainer.module.parameters())
+    params = _num_weights(trainer.module)
     height, width = resolved.spec.input.size
     channels = {1: "gray ", 3: ""}.get(resolved.spec.input.channels, "")
     processes = accelerator.num_processes
@@ -215,6 +215,10 @@ def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterato
     mean, std = ("/".join(f"{v:.3f}" for v in values.tolist()) for values in (data.mean, data.std))
     yield f"{len(data.class_names):,} classes; images: {sizes}; mean {mean}, std {std}"
     yield f"{where}; {trainer.steps_per_epoch:,} steps in an epoch; run: {trainer.directory.path}"
+
+
+def _num_weights(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def _open_directory(
@@ -353,7 +357,7 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
         "stopped_early": progress.epoch < spec.epochs,
         "train_loss": last.get("train_loss"),
         "train_top1": last.get("train_top1"),
-        "params": sum(weight.numel() for weight in model.parameters()),
+        "params": _num_weights(model),
         "train_images_per_second": last.get("train_images_per_second"),
         "data_wait_share": last.get("data_wait_share"),
         "images_per_second": round(figures.num_samples / seconds, 1),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -146,3 +147,13 @@ def test_what_cannot_be_written_is_told(capsys):
 def test_python_users_hear_of_wrong_values_too(call, told):
     with pytest.raises(SpecError, match="(?s)" + told):
         call()
+
+
+def test_inspect_knows_the_optimizers_of_specs():
+    """Their names stand at the option, too: the command line starts without the models of specs."""
+    from nifbuild.spec.optimizers import OPTIMIZERS
+
+    (choices, _) = get_args(
+        get_args(inspect.signature(nifbuild.inspect).parameters["optimizer"].annotation)[0]
+    )
+    assert get_args(choices) == tuple(OPTIMIZERS)

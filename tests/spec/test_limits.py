@@ -12,8 +12,8 @@ from nifbuild.errors import MAX_PROBLEMS, SpecError, shown
 from nifbuild.spec.budget import parse_bytes, parse_count
 from nifbuild.spec.document import SpecFile
 from nifbuild.spec.image_size import parse_size
-from nifbuild.spec.origins import origins
 from nifbuild.spec.resolve import load_spec
+from nifbuild.spec.value_origins import value_origins
 
 HEAD = "version: 1\ninput: {channels: 1, size: [8, 8]}\n"
 MODEL = "model: [{id: c, op: conv}, global_avg_pool, flatten, {op: linear, out_features: 10}]\n"
@@ -177,7 +177,7 @@ def test_drawn_images_have_bounds(problems):
 
 def test_a_place_asked_for_has_bounds(resolve):
     with pytest.raises(SpecError, match="no value"):
-        origins(resolve(HEAD + MODEL), f"model[{'9' * 5000}]")
+        value_origins(resolve(HEAD + MODEL), f"model[{'9' * 5000}]")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,9 @@ def run(
         raise BudgetError(plan.exceeded)
     progress = progress_on_stderr(quiet)
     if found.space is not None:
-        summary: Summary = run_search(found, store, LocalEngine(workers or 1, timeout), progress)
+        local = start_engine()
+        assert isinstance(local, LocalEngine)  # no other one was asked for
+        summary: Summary = run_search(found, store, local, progress)
     else:
         for warning in plan.collected.warnings():
             typer.echo(f"warning: {warning}, and run again", err=True)

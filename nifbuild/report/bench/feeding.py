@@ -15,10 +15,9 @@ from nifbuild.data import ImageData, ImageSet, Preprocess
 from nifbuild.data.batches import epoch_batches, training_batches, training_images
 from nifbuild.data.crops import RandomCrops, central_box, scaled_size
 from nifbuild.data.decode import Decoder, opened
-from nifbuild.errors import Problem, SpecError
 from nifbuild.machine.device import accelerator_on
 from nifbuild.machine.progress import Reporter
-from nifbuild.report.bench.setting import Setting, require_image_classes
+from nifbuild.report.bench.setting import Setting, require_images
 from nifbuild.report.measure import OnTurn, Quartiles, WarmSampler, measure_in_turn, ratios
 from nifbuild.runs.opened_data import load_images, open_for
 from nifbuild.spec.resolve import Resolved, load_spec
@@ -136,10 +135,7 @@ class FeedRequest:
 
     def _load(self) -> Resolved:
         resolved = load_spec(self.spec)
-        if resolved.spec.data is None:
-            what, fix = f"{resolved.name} has no images to decode", "name a spec with `data:`"
-            raise SpecError(Problem(what, path="data", fix=fix, code="no-data"))
-        require_image_classes(resolved)
+        require_images(resolved, "no images to decode")
         batch = self.batch or resolved.spec.train.batch_size
         settings = [
             f"train.batch_size={batch}",

@@ -16,10 +16,10 @@ from nifbuild.data import Preprocess
 from nifbuild.data.batches import training_images
 from nifbuild.data.decode import colours
 from nifbuild.data.images import MemoryImages
-from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.errors import RunError
 from nifbuild.machine.processes import own_cores
 from nifbuild.machine.progress import Reporter
-from nifbuild.report.bench.setting import Setting, first_line, require_image_classes
+from nifbuild.report.bench.setting import Setting, first_line, require_images
 from nifbuild.report.measure import OnTurn, Quartiles, ratios
 from nifbuild.runs.opened_data import open_for
 from nifbuild.spec.resolve import Resolved, load_spec
@@ -109,10 +109,7 @@ class OverheadRequest:
 
     def _load(self) -> Resolved:
         resolved = load_spec(self.spec)
-        if resolved.spec.data is None:
-            what, fix = f"{resolved.name} has no data to train on", "name a spec with `data:`"
-            raise SpecError(Problem(what, path="data", fix=fix, code="no-data"))
-        require_image_classes(resolved)
+        require_images(resolved, "no data to train on")
         batch = self.batch or resolved.spec.train.batch_size
         settings = [
             # One more to warm up, and one more as the last is followed by an evaluation.

@@ -13,9 +13,17 @@ from nifbuild.runs.environment import describe_environment
 from nifbuild.spec.resolve import Resolved
 
 
-def require_image_classes(resolved: Resolved) -> None:
-    """Raises SpecError where each pixel has a class: a bare loop for that is not written."""
-    if resolved.spec.data is not None and resolved.spec.data.per_pixel:
+def require_images(resolved: Resolved, lacking: str) -> None:
+    """Raises SpecError unless there are images with a class each: bare loops are for these.
+
+    Args:
+        resolved: The spec.
+        lacking: What is missing in one without data, such as `no data to train on`.
+    """
+    if resolved.spec.data is None:
+        what, fix = f"{resolved.name} has {lacking}", "name a spec with `data:`"
+        raise SpecError(Problem(what, path="data", fix=fix, code="no-data"))
+    if resolved.spec.data.per_pixel:
         what = "this is measured of data with a class for each image, and here each pixel has one"
         raise SpecError(Problem(what, path="data.source", fix="name other data", code="per-pixel"))
 

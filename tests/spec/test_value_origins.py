@@ -3,7 +3,7 @@
 import pytest
 
 from nifbuild.errors import SpecError
-from nifbuild.spec.origins import origins
+from nifbuild.spec.value_origins import value_origins
 
 BASE = """\
 version: 1
@@ -39,7 +39,7 @@ def places(write, resolve):
     base = write(BASE, "base.yaml")
 
     def find(path, **options):
-        found = origins(resolve(SPEC, **options), path)
+        found = value_origins(resolve(SPEC, **options), path)
         return {
             o.path: (o.value, [str(m).replace(f"{base.parent}/", "") for m in o.places])
             for o in found
@@ -90,14 +90,14 @@ def test_sections_and_modules_have_all_their_fields(places):
 
 def test_as_text(write, resolve):
     base = write(BASE, "base.yaml")
-    (origin,) = origins(resolve(SPEC, overrides=["vars.width=5"]), "a.r.c.out_channels")
+    (origin,) = value_origins(resolve(SPEC, overrides=["vars.width=5"]), "a.r.c.out_channels")
     assert str(origin).replace(f"{base.parent}/", "").splitlines() == [
         "a.r.c.out_channels: 10",
         "  base.yaml:11:48: body: [{id: c, op: conv, out_channels: $channels, kernel_size: $size}]",
         "  base.yaml:13:33: - {id: a, op: unit, channels: $width * 2}",
         "  --set vars.width=5",
     ]
-    (origin,) = origins(resolve(SPEC), "train.compile")
+    (origin,) = value_origins(resolve(SPEC), "train.compile")
     assert str(origin) == "train.compile: false\n  the default"
 
 
@@ -116,5 +116,5 @@ def test_as_text(write, resolve):
 def test_unknown_paths(write, resolve, path, message):
     write(BASE, "base.yaml")
     with pytest.raises(SpecError) as caught:
-        origins(resolve(SPEC), path)
+        value_origins(resolve(SPEC), path)
     assert message in str(caught.value) and str(caught.value).startswith("--explain")

@@ -34,7 +34,7 @@ class Origin:
         return "\n  ".join([f"{self.path}: {_shown(self.value)}", *lines])
 
 
-def origins(resolved: Resolved, path: str) -> list[Origin]:
+def value_origins(resolved: Resolved, path: str) -> list[Origin]:
     """Where the value at `path`, or each field of the mapping there, was written.
 
     Args:
