@@ -47,7 +47,8 @@ def save_confusion(result: Mapping[str, Any], path: Path, *, overwrite: bool = F
         if path.suffix.lower() == ".csv":
             write_table(file, _rows(result))
         else:
-            SCREEN.save(plot_confusion(result), file)
+            # Beside few classes the layout leaves too little room for what is around them.
+            SCREEN.save(plot_confusion(result), file, bbox_inches="tight")
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[object]]:
