@@ -6,11 +6,14 @@ subject need not pay for it.
 
 import multiprocessing
 import os
+import signal
 import socket
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from nifbuild.machine.launch import stop_signals
 
 PRELOADED = [
     "nifbuild.ablate.worker",
@@ -84,6 +87,8 @@ def _call(
 ) -> None:
     import torch
 
+    # The server that forks may have been started by an ablation, which blocks them at its start.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())
     os.environ |= {name: str(value) for name, value in environment.items()}
     os.chdir(folder)
     torch.set_num_threads(1)
