@@ -3,6 +3,7 @@
 from typing import Protocol, TypedDict, get_args, runtime_checkable
 
 from nifbuild.geometry import Boundary, Downsample, Mixing
+from nifbuild.nn.backend import Backend
 from nifbuild.nn.spectral_convolution import Memory
 
 
@@ -20,6 +21,7 @@ class GlobalConvArguments(TypedDict, total=False):
     downsample: Downsample
     boundary: Boundary
     memory: Memory
+    backend: Backend
 
 
 @runtime_checkable
@@ -59,6 +61,7 @@ def check_arguments(conv: Settings, rank: int | None) -> None:
         ("downsample", Downsample),
         ("boundary", Boundary),
         ("memory", Memory),
+        ("backend", Backend),
     ):
         check_choice(name, getattr(conv, name), choices)
     if rank is not None and conv.mixing != "low_rank":

@@ -75,7 +75,7 @@ def frequency_grid(
         and then those of the vertical one. The grid is cached, so it is not to be written to.
     """
     arguments = (height, width, coordinates, harmonics, dtype, device)
-    return _constant(("grid", *arguments), lambda: (_make_grid(*arguments),))[0]
+    return constant(("grid", *arguments), lambda: (_make_grid(*arguments),))[0]
 
 
 def _make_grid(
@@ -105,9 +105,7 @@ def num_coordinates(coordinates: Coordinates, harmonics: int = 1) -> int:
     return 4 * harmonics if coordinates == "periodic" else 2
 
 
-def _constant(
-    key: tuple[object, ...], make: Callable[[], tuple[Tensor, ...]]
-) -> tuple[Tensor, ...]:
+def constant(key: tuple[object, ...], make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """Tensors that depend on `key` alone, made once."""
     if is_recorded() or in_torch_func():
         return make()  # what is made there may not outlive it
@@ -192,7 +190,7 @@ def _matrices(
     if size[0] * size[1] * spectrum > MAX_MATRIX_ELEMENTS:
         return None
     sizes, dtype = (size[0], size[1]), transform_dtype(x.dtype)
-    forward, inverse = _constant(
+    forward, inverse = constant(
         ("transform", sizes, period, dtype), lambda: _transform_matrices(sizes, period, dtype)
     )
     return forward, inverse

@@ -19,11 +19,12 @@ from nifbuild.geometry import (
     window_outputs,
 )
 from nifbuild.nn.arguments import check_arguments
+from nifbuild.nn.backend import Backend, Choice, choices, convolution
 from nifbuild.nn.derived import Behind, DerivedTensors, behind_spectra
 from nifbuild.nn.fourier import band, full_precision, result_dtype, transform_dtype
 from nifbuild.nn.frame import lay_kernel
 from nifbuild.nn.pointwise import as_matrices, called, is_matrix
-from nifbuild.nn.spectral_convolution import Memory, spectral_convolution
+from nifbuild.nn.spectral_convolution import Memory
 from nifbuild.nn.tracing import as_leaf, fixed_sizes, is_recorded, takes_single_steps
 
 
@@ -90,7 +91,12 @@ class GlobalConv2d(nn.Module):
         boundary: How the image continues beyond its border: `circular` (as published), `zeros`,
             `reflect` (without the border pixel again) or `replicate`.
         memory: What the backward pass finds. `recompute`: the input, which it transforms again.
-            `save`: the input's spectrum, which costs memory and saves a transform.
+            `save`: the input's spectrum, which costs memory and saves a transform; of `backend`
+            `fft` alone.
+        backend: How it is computed on a CUDA device: by Fourier transforms (`fft`), by one kernel
+            that reads and writes each pixel once (`fused`, for one filter per channel, circular or
+            zero borders, and periods of at most 64 pixels), or by whichever is measured to be
+            faster and agrees (`auto`). On a CPU it is `fft`.
 
     Shapes:
         Input [batch, in_channels, H, W], or without batch; output
@@ -117,6 +123,7 @@ class GlobalConv2d(nn.Module):
         downsample: Downsample = "slice",
         boundary: Boundary = "circular",
         memory: Memory = "recompute",
+        backend: Backend = "auto",
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -130,6 +137,7 @@ class GlobalConv2d(nn.Module):
         self.downsample: Downsample = downsample
         self.boundary: Boundary = boundary
         self.memory: Memory = memory
+        self.backend: Backend = backend
         self.rank = rank if rank is not None else min(in_channels, out_channels)
         check_arguments(self, rank)
 
@@ -319,7 +327,7 @@ class GlobalConv2d(nn.Module):
         dtype, result = kernel_f.real.dtype, result_dtype(x)
         bias = None if self.bias is None else self.bias.to(dtype)
         if is_matrix(self.pointwise_in) and is_matrix(self.pointwise):
-            return spectral_convolution(
+            return convolution(
                 x,
                 kernel_f,
                 frame,
@@ -328,11 +336,25 @@ class GlobalConv2d(nn.Module):
                 bias=bias,
                 memory=self.memory,
                 dtype=result,
+                backend=self.backend,
             )
         with full_precision(x.device):
             x = called(self.pointwise_in, x).to(dtype)
-            y = called(self.pointwise, spectral_convolution(x, kernel_f, frame, memory=self.memory))
+            y = convolution(x, kernel_f, frame, memory=self.memory, backend=self.backend)
+            y = called(self.pointwise, y)
             return (y if bias is None else y + bias[:, None, None]).to(result)
+
+    def backend_report(self) -> list[Choice]:
+        """What `backend="auto"` has chosen for images like those that this layer takes, and why.
+
+        One entry for each size, batch, dtype and device that layers with as many filters have met.
+        """
+        return [
+            choice
+            for choice in choices()
+            if choice.channels == self.num_filters
+            and choice.frame == self.frame(choice.frame[0].size, choice.frame[1].size)
+        ]
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Forgets the spectra kept for inference: they may depend on any attribute."""
@@ -366,6 +388,7 @@ class GlobalConv2d(nn.Module):
             ("downsample", "slice"),
             ("boundary", "circular"),
             ("memory", "recompute"),
+            ("backend", "auto"),
         ):
             if getattr(self, name) != default:
                 text += f", {name}={getattr(self, name)!r}"

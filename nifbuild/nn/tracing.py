@@ -30,6 +30,18 @@ def takes_cpu_ways(x: Tensor) -> bool:
     return x.device.type == "cpu" and not _as_on_gpu.get()
 
 
+def on_gpu(x: Tensor) -> bool:
+    """Whether what a CUDA device can do is done, or is looked at as if it were."""
+    return x.device.type == "cuda" or (not torch.compiler.is_compiling() and _as_on_gpu.get())
+
+
+def has_values(x: Tensor) -> bool:
+    """Whether something can be computed from a tensor now: it is not one of shapes alone."""
+    if torch.compiler.is_compiling():
+        return False
+    return type(x) in (Tensor, nn.Parameter) and not x.is_meta
+
+
 def in_jit_trace() -> bool:
     """Whether `torch.jit.trace` records what is done."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]

@@ -44,8 +44,11 @@ ContendersOption = Annotated[
     typer.Option(
         "--contender",
         metavar="NAME",
-        help="published, depthwise-image, depthwise-K or full-K, with any odd K. Repeatable.",
-        show_default="published, depthwise 3, 7, 31 and image, full-3",
+        help="published, depthwise-image, depthwise-K or full-K, with any odd K; on a CUDA device "
+        "also fft and fused, the layer's two ways, and -channels-last behind those with a K. "
+        "Repeatable.",
+        show_default="published, depthwise 3, 7, 31 and image, full-3; on a CUDA device "
+        "fft, fused, depthwise 3 and 7 in both layouts, depthwise 31",
     ),
 ]
 MixingOption = Annotated[
@@ -186,7 +189,12 @@ def bench(
     with loading():
         import torch
 
-        from nifbuild.report.bench.contenders import DEFAULT_CONTENDERS, contenders_named
+        from nifbuild.report.bench.contenders import (
+            CUDA_CONTENDERS,
+            DEFAULT_CONTENDERS,
+            FUSED,
+            contenders_named,
+        )
         from nifbuild.report.bench.feeding import FeedRequest
         from nifbuild.report.bench.growth import GrowthReport, GrowthRequest
         from nifbuild.report.bench.layers import (
@@ -228,6 +236,9 @@ def bench(
     )
     wanted_shapes = shapes_of(shapes, batch_size, problems)
     wanted_contenders = contenders_named(contenders, problems)
+    on_cuda = setting.device.type == "cuda"
+    if FUSED in wanted_contenders and not on_cuda:
+        problems.append(option_problem("--contender fused", "needs a CUDA device", "leave it out"))
     pixels = None if size is None else noting_size(size, problems)
     file = None if plot is None else Path(plot)
     if file is not None:
@@ -250,7 +261,7 @@ def bench(
         request = LayersRequest(
             setting,
             wanted_shapes or default_shapes(batch_size),
-            wanted_contenders or DEFAULT_CONTENDERS,
+            wanted_contenders or (CUDA_CONTENDERS if on_cuda else DEFAULT_CONTENDERS),
             mixing or "depthwise",
         )
     measured = request.measure(report)

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from nifbuild.errors import Mark, Problem, suggestion
 from nifbuild.nn import ImplicitFrequencyConv2d
+from nifbuild.nn.backend import Backend
 
 Mixing = Literal["depthwise", "separable"]
 
 THIS_LAYER: Final = "implicit_frequency"
 """Name of the layer itself."""
+_LAST: Final = "-channels-last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,15 @@ class Contender:
         name: As on the command line and in the JSON document.
         kind: What it is.
         size: Of an ordinary convolution's square kernel; None: the largest odd one in the image.
+        backend: The way that the layer goes on a CUDA device.
+        channels_last: Whether its activations are laid out so that channels lie together.
     """
 
     name: str
     kind: Literal["implicit_frequency", "published", "depthwise", "full"]
     size: int | None = None
+    backend: Backend = "auto"
+    channels_last: bool = False
 
     def kernel_size(self, shape: InputShape) -> tuple[int, int] | None:
         """Height and width of an ordinary convolution's kernel; None for the others."""
@@ -110,7 +116,9 @@ class Contender:
         """For tables."""
         kernel = self.kernel_size(shape)
         if kernel is None:
-            return "this layer" if self.kind == THIS_LAYER else self.name
+            return "this layer" if self.name == THIS_LAYER else self.name
+        if self.channels_last:
+            return f"{kernel[0]}x{kernel[1]} ch. last"
         return f"{self.kind if self.size else 'image'} {kernel[0]}x{kernel[1]}"
 
     def build(self, shape: InputShape, mixing: Mixing = "depthwise") -> nn.Module:
@@ -123,7 +131,7 @@ class Contender:
         """
         channels, kernel = shape.channels, self.kernel_size(shape)
         if self.kind == THIS_LAYER:
-            return ImplicitFrequencyConv2d(channels, channels, mixing=mixing)
+            return ImplicitFrequencyConv2d(channels, channels, mixing=mixing, backend=self.backend)
         if kernel is None:
             spatial: nn.Module = PublishedFormula(channels)
         else:
@@ -140,12 +148,15 @@ class Contender:
         return nn.Sequential(spatial, nn.Conv2d(channels, channels, 1, bias=False))
 
 
-def depthwise(size: int) -> Contender:
+def depthwise(size: int, *, channels_last: bool = False) -> Contender:
     """An ordinary depthwise convolution with a square kernel of this odd size."""
-    return Contender(f"depthwise-{size}", "depthwise", size)
+    name = f"depthwise-{size}" + _LAST * channels_last
+    return Contender(name, "depthwise", size, channels_last=channels_last)
 
 
 LAYER = Contender(THIS_LAYER, THIS_LAYER)
+FFT = Contender("fft", THIS_LAYER, backend="fft")
+FUSED = Contender("fused", THIS_LAYER, backend="fused")
 PUBLISHED = Contender("published", "published")
 IMAGE_SIZE = Contender("depthwise-image", "depthwise")
 DEFAULT_CONTENDERS = (
@@ -156,21 +167,29 @@ DEFAULT_CONTENDERS = (
     IMAGE_SIZE,
     Contender("full-3", "full", 3),
 )
+CUDA_CONTENDERS = (
+    FFT,
+    FUSED,
+    *(depthwise(size, channels_last=last) for size in (3, 7) for last in (False, True)),
+    depthwise(31),
+)
+"""On a CUDA device: the layer's two ways, and what cuDNN does in both layouts."""
 
 
 def parse_contender(name: str) -> Contender | None:
-    """The contender of that name: `published`, `depthwise-image`, `depthwise-K` or `full-K`.
+    """The contender of that name; None where there is none.
 
-    K is odd. None where there is no such contender.
+    `published`, `fft`, `fused`, `depthwise-image`, `depthwise-K`, `full-K` with an odd K, or one of
+    the last two with `-channels-last`.
     """
-    for contender in (PUBLISHED, IMAGE_SIZE):
+    for contender in (PUBLISHED, FFT, FUSED, IMAGE_SIZE):
         if name == contender.name:
             return contender
-    match = re.fullmatch(r"(depthwise|full)-(?!0)(\d{0,3}[13579])", name)
+    match = re.fullmatch(rf"(depthwise|full)-(?!0)(\d{{0,3}}[13579])({_LAST})?", name)
     if match is None:
         return None
     kind: Literal["depthwise", "full"] = "depthwise" if match[1] == "depthwise" else "full"
-    return Contender(name, kind, int(match[2]))
+    return Contender(name, kind, int(match[2]), channels_last=match[3] is not None)
 
 
 def contenders_named(names: Sequence[str], problems: list[Problem]) -> list[Contender]:
@@ -181,7 +200,8 @@ def contenders_named(names: Sequence[str], problems: list[Problem]) -> list[Cont
         if contender is None:
             known = [contender.name for contender in DEFAULT_CONTENDERS]
             listed = (
-                "contenders: published, depthwise-image, and depthwise-K or full-K with an odd K"
+                "contenders: published, fft, fused, depthwise-image, and depthwise-K or full-K "
+                "with an odd K, also with -channels-last behind"
             )
             what, fix = f"unknown contender '{name}'", suggestion(name, known, listed)
             mark = Mark(f"--contender {name}")

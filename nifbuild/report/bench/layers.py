@@ -205,13 +205,17 @@ def measure_shape(
     Raises:
         RuntimeError: PyTorch cannot run the layer itself here.
     """
-    activations = Activations(shape, setting)
+    layouts = {False: Activations(shape, setting)}
+    if any(contender.channels_last for contender in contenders):
+        layouts[True] = Activations(shape, setting, channels_last=True)
+    activations = layouts[False]
     ready: dict[str, _Ready] = {}
     failures: list[Failure] = []
     for contender in (LAYER, *contenders):
         on_turn(f"warm-up and memory: {contender.name}")
         try:
-            one = Prepared(contender.build(shape, mixing), activations, setting)
+            module = contender.build(shape, mixing)
+            one = Prepared(module, layouts[contender.channels_last], setting)
             ready[contender.name] = _Ready.of(contender, one)
         except RuntimeError as error:  # out of memory, or a dtype that an operation does not have
             if contender is LAYER:

@@ -13,13 +13,16 @@ from nifbuild.report.bench.setting import Setting
 class Activations:
     """An input that wants a gradient, and the gradients of outputs of its shape.
 
-    The contenders of one shape share it, so that each finds the memory in the same state.
+    The contenders of one shape and layout share it, so that each finds the memory in the same
+    state.
     """
 
-    def __init__(self, shape: InputShape, setting: Setting) -> None:
+    def __init__(self, shape: InputShape, setting: Setting, *, channels_last: bool = False) -> None:
         self.device = setting.device
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         size = (shape.batch, shape.channels, shape.height, shape.width)
-        self.x = torch.randn(size, device=self.device, dtype=setting.stored_dtype)
+        x = torch.randn(size, device=self.device, dtype=setting.stored_dtype)
+        self.x = x.contiguous(memory_format=self.layout)
         self.copied = torch.empty_like(self.x)
         self.x.requires_grad_()
         self._upstream: dict[torch.dtype, Tensor] = {}
@@ -52,6 +55,10 @@ class Prepared:
 
     def __post_init__(self) -> None:
         self.module.to(self.setting.device, self.setting.stored_dtype).train()
+        for module in self.module.modules():
+            if isinstance(module, nn.Conv2d):
+                weight = module.weight.detach().contiguous(memory_format=self.activations.layout)
+                module.weight = nn.Parameter(weight)
         self.inference = copy.deepcopy(self.module).eval()
 
     def infer(self) -> Tensor:

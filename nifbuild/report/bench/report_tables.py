@@ -58,8 +58,7 @@ def _layers(report: LayersReport) -> list[RenderableType]:
     if len(report.shapes) > 1:
         parts += [_overall(report), Text()]
     lines = [
-        "published: the paper's formula, written naively",
-        "image: depthwise, with the largest odd kernel that is not larger than the image",
+        *_names(report),
         "fwd: eval mode, no gradients; fwd+bwd: training mode, all gradients",
         f"ratio: time over this layer's in the same repeat, {_MEDIAN}",
         "floors: time over that of one read and one write of the activations",
@@ -70,6 +69,18 @@ def _layers(report: LayersReport) -> list[RenderableType]:
     if report.mixing == "separable":
         lines.insert(0, "all but full have a 1x1 convolution as well")
     return [*parts, legend(*lines)]
+
+
+def _names(report: LayersReport) -> list[str]:
+    explained = {
+        "published": "published: the paper's formula, written naively",
+        "depthwise-image": "image: depthwise, with the largest odd kernel that is not larger than "
+        "the image",
+        "fft": "fft, fused: this layer by a chain of transforms, by one kernel",
+        "depthwise-7-channels-last": "ch. last: depthwise, with channels lying together in memory",
+    }
+    names = {figures.name for shape in report.shapes for figures in shape.contenders}
+    return [text for name, text in explained.items() if name in names]
 
 
 def _shape(shape: ShapeFigures) -> list[RenderableType]:

@@ -47,6 +47,11 @@ class GlobalConv(ConvFields):
     """What training keeps for the backward pass. recompute: the input. save: also its spectrum,
     which takes twice the memory and a little less time."""
 
+    backend: Literal["auto", "fft", "fused"] = "auto"
+    """How a CUDA device computes it. fft: Fourier transforms. fused: one kernel, which reads and
+    writes each pixel once; for one filter per channel, circular or zero borders, and periods of at
+    most 64 pixels. auto: whichever is measured to be faster and agrees. A CPU takes fft."""
+
     def effective_mixing(self, x: Shape) -> Mixing:
         """The mixing for an input of shape `x`."""
         if self.mixing != "auto":
@@ -135,6 +140,7 @@ class GlobalConv(ConvFields):
             "downsample": self.downsample,
             "boundary": self.padding_mode,
             "memory": self.memory,
+            "backend": self.backend,
         }
 
 

@@ -1,0 +1,494 @@
+"""Which way a convolution with filters as large as the image is computed: chosen by measuring.
+
+There are two: a chain of Fourier transforms (`nifbuild.nn.spectral_convolution`), anywhere and
+for anything, and a fused kernel (`nifbuild.nn.fused`), on a CUDA device, with one filter for each
+channel and periods of at most 64 pixels. On a CPU it is always the chain.
+"""
+
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+from torch.nn import functional
+
+from nifbuild.geometry import Axis, Frame
+from nifbuild.nn.fourier import full_precision
+from nifbuild.nn.spectral_convolution import (
+    Memory,
+    _mix,
+    _mix_gradient,
+    _SpectralConvolution,
+    spectral_convolution,
+)
+from nifbuild.nn.tracing import has_values, is_batched, is_recorded, on_gpu, takes_single_steps
+
+Backend = Literal["auto", "fft", "fused"]
+
+MAX_PERIOD = 64
+BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-9}
+"""How far the two ways may differ, relative to the norm; float32 where TF32 is not allowed."""
+TF32_BOUND = 2.0**-9
+_MEASURED_VALUES = 2**25
+"""How much of a batch is measured with, so that the first step fits where later ones do."""
+
+
+class Choice(NamedTuple):
+    """What was chosen for a kind of convolution on a device.
+
+    Attributes:
+        backend: The way.
+        why: The reason, for people.
+        frame: Where outputs lie; of images of `channels` channels, in batches of `batch`.
+        batch: See `frame`.
+        channels: See `frame`.
+        dtype: Of the result.
+        device: As torch writes it.
+        trains: Whether gradients were measured, too.
+        fft_ms: Median time of the chain of transforms; None if it was not measured.
+        fused_ms: The same for the kernel.
+        difference: Between the results, relative to the norm of the chain's.
+    """
+
+    backend: Literal["fft", "fused"]
+    why: str
+    frame: Frame
+    batch: int
+    channels: int
+    dtype: torch.dtype
+    device: str
+    trains: bool
+    fft_ms: float | None = None
+    fused_ms: float | None = None
+    difference: float | None = None
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """The functions of `nifbuild.nn.fused` that a choice is about."""
+
+    def filter_images(
+        self, x: Tensor, kernel_f: Tensor, bias: Tensor | None, frame: Frame, dtype: torch.dtype
+    ) -> Tensor:
+        """See there."""
+
+    def both_gradients(
+        self, x: Tensor, grad: Tensor, kernel_f: Tensor, frame: Frame, *, needs_x: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        """See there."""
+
+
+_CHOICES: dict[tuple[object, ...], Choice] = {}
+
+
+def choices() -> list[Choice]:
+    """All that was chosen since the process started, in order."""
+    return [*_CHOICES.values()]
+
+
+def convolution(
+    x: Float[Tensor, "batch in_channels height width"],
+    kernel_f: Complex[Tensor, "..."],
+    frame: Frame,
+    *,
+    mix_in: Float[Tensor, "groups rank_per_group in_per_group"] | None = None,
+    mix_out: Float[Tensor, "groups out_per_group filters_per_group"] | None = None,
+    bias: Float[Tensor, " out_channels"] | None = None,
+    memory: Memory = "recompute",
+    dtype: torch.dtype | None = None,
+    backend: Backend = "auto",
+) -> Float[Tensor, "batch out_channels out_height out_width"]:
+    """`spectral_convolution`, by whichever way suits.
+
+    The fused way filters in products of 10 bits' precision where the result is in half precision,
+    and then mixes channels in the result's own dtype, as an ordinary 1x1 convolution does under
+    autocast. `memory` makes no difference to it: it keeps the input alone.
+
+    Args:
+        x: As for `spectral_convolution`, like all that is not named here.
+        kernel_f: See there.
+        frame: See there.
+        mix_in: See there.
+        mix_out: See there.
+        bias: See there.
+        memory: See there.
+        dtype: See there.
+        backend: `fft` and `fused` are the two ways, where the second one is possible; on a CPU
+            it is `fft`. `auto` measures both the first time that it meets a shape, dtype and
+            device, and keeps the fused one if it agrees with the other and is faster. With torch's
+            deterministic algorithms it goes by agreement alone, as two measurements may differ.
+
+    Raises:
+        ValueError: With `backend="fused"` on a CUDA device, if the kernel cannot do it.
+    """
+    dtype = dtype or x.dtype
+    weights = (kernel_f, mix_in, mix_out, bias)
+    if backend != "fft" and on_gpu(x) and not takes_single_steps(x, *weights):
+        obstacle = fused_obstacle(x, kernel_f, frame, dtype, mix_in)
+        if obstacle is None:
+            trains = torch.is_grad_enabled() and any(
+                t is not None and t.requires_grad for t in (x, *weights)
+            )
+            if backend == "fused" or _chosen(x, kernel_f, frame, dtype, trains) == "fused":
+                y: Tensor = _FusedConvolution.apply(x, *weights, frame, memory, dtype)
+                return y
+        elif backend == "fused":
+            raise ValueError(f"`backend` (='fused') is not possible: {obstacle}; use 'auto'")
+    return spectral_convolution(
+        x, kernel_f, frame, mix_in=mix_in, mix_out=mix_out, bias=bias, memory=memory, dtype=dtype
+    )
+
+
+def fused_obstacle(
+    x: Tensor, kernel_f: Tensor, frame: Frame, dtype: torch.dtype, mix_in: Tensor | None = None
+) -> str | None:
+    """Why the kernel cannot do a convolution; None if it can."""
+    channels = x.shape[1] if mix_in is None else mix_in.shape[0] * mix_in.shape[1]
+    if kernel_f.ndim != 3 or kernel_f.shape[0] != channels:
+        return "it has one filter for each channel, not for pairs of channels"
+    if any(axis.continued for axis in frame):
+        return f"a border of {frame[0].boundary} pixels is written out first"
+    longest = max(axis.period for axis in frame)
+    if longest > MAX_PERIOD:
+        return f"a period of {longest} pixels is over {MAX_PERIOD}"
+    if dtype not in BOUNDS or x.dtype not in BOUNDS:
+        return f"images of {x.dtype} are computed in float64"
+    return None
+
+
+def _chosen(
+    x: Tensor, kernel_f: Tensor, frame: Frame, dtype: torch.dtype, trains: bool
+) -> Literal["fft", "fused"]:
+    """The way that was chosen for such images, or is now."""
+    if not has_values(x):
+        return "fused"  # predicted for a GPU, where it nearly always is
+    if x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        return "fft"  # looked at as if on a GPU
+    channels = kernel_f.shape[0]
+    key = (frame, x.shape[0], channels, x.dtype, dtype, x.device, trains)
+    found = _CHOICES.get(key)
+    if found is None:
+        if is_recorded() or x.shape[0] == 0:
+            return "fft"  # nothing can be measured now
+        with torch.inference_mode(False), torch.no_grad():
+            images = x.detach()[: max(1, _MEASURED_VALUES // max(1, x[0].numel()))]
+            if images.shape[1] != channels:  # they are mixed first
+                images = images.new_empty(len(images), channels, *images.shape[2:]).normal_()
+            found = choose(images, kernel_f.detach(), frame, dtype, trains=trains)
+        _CHOICES[key] = found._replace(batch=x.shape[0])
+    return found.backend
+
+
+def choose(
+    x: Tensor,
+    kernel_f: Tensor,
+    frame: Frame,
+    dtype: torch.dtype,
+    *,
+    trains: bool,
+    kernel: Kernel | None = None,
+    repeats: int = 5,
+) -> Choice:
+    """Runs both ways on the images, and takes the fused one if it agrees and is faster.
+
+    Args:
+        x: Images.
+        kernel_f: One filter for each channel.
+        frame: Where outputs lie.
+        dtype: Of the result.
+        trains: Whether gradients count, too.
+        kernel: In place of the fused one.
+        repeats: How often each is timed.
+
+    Warns:
+        RuntimeWarning: The kernel fails, in its compiler say.
+    """
+    facts = (frame, x.shape[0], kernel_f.shape[0], dtype, str(x.device), trains)
+
+    def fft(grad: Tensor | None) -> tuple[Tensor, ...]:
+        if grad is None:
+            return (spectral_convolution(x, kernel_f, frame, dtype=dtype),)
+        with torch.enable_grad():
+            leaves = [x.detach().requires_grad_(), kernel_f.detach().requires_grad_()]
+            y = spectral_convolution(leaves[0], leaves[1], frame, dtype=dtype)
+            return (y.detach(), *torch.autograd.grad(y, leaves, grad))
+
+    def fused(own: Kernel) -> tuple[Tensor, ...]:
+        y = own.filter_images(x, kernel_f, None, frame, dtype)
+        if grad is None:
+            return (y,)
+        grad_x, grad_kernel = own.both_gradients(x, grad, kernel_f, frame, needs_x=True)
+        assert grad_x is not None  # as it was asked for
+        return y, grad_x, grad_kernel
+
+    expected = fft(None)
+    grad = expected[0] if trains else None
+    expected = fft(grad)
+    try:
+        own = kernel or _fused()
+        found = fused(own)
+        _synchronize(x)
+    except Exception as error:  # of any kind: a compiler's, a driver's, no Triton
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        warnings.warn(
+            f"the fused convolution fails here, and Fourier transforms are used ({what})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return Choice("fft", f"the fused one fails: {what}", *facts)
+    difference = max(map(_difference, found, expected))
+    if not difference <= _bound(dtype):
+        why = f"the fused one differs by {difference:.1e}, more than {_bound(dtype):.1e}"
+        return Choice("fft", why, *facts, difference=difference)
+    if torch.are_deterministic_algorithms_enabled():
+        why = "the fused one agrees; times do not count in deterministic runs"
+        return Choice("fused", why, *facts, difference=difference)
+    fft_ms = _median_ms(lambda: fft(grad), x, repeats)
+    fused_ms = _median_ms(lambda: fused(own), x, repeats)
+    faster: Literal["fft", "fused"] = "fused" if fused_ms < fft_ms else "fft"
+    why = f"the faster one: {fused_ms:.3g} ms fused, {fft_ms:.3g} ms by transforms"
+    return Choice(faster, why, *facts, fft_ms, fused_ms, difference)
+
+
+def _fused() -> Kernel:
+    from nifbuild.nn import fused
+
+    return fused
+
+
+def _bound(dtype: torch.dtype) -> float:
+    allowed = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return TF32_BOUND if allowed else BOUNDS[dtype]
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    norm = torch.linalg.vector_norm
+    values = [t if t.is_complex() else t.float() for t in (found, expected)]
+    scale = float(norm(values[1]))
+    return float(norm(values[0] - values[1])) / scale if scale else float(norm(values[0]))
+
+
+def _median_ms(way: Callable[[], object], x: Tensor, repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        _synchronize(x)
+        started = time.perf_counter()
+        way()
+        _synchronize(x)
+        times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def _synchronize(x: Tensor) -> None:
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)
+
+
+class _FusedConvolution(torch.autograd.Function):
+    """The fused kernel between 1x1 convolutions; for their gradients it filters again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        kernel_f: Tensor,
+        mix_in: Tensor | None,
+        mix_out: Tensor | None,
+        bias: Tensor | None,
+        frame: Frame,
+        memory: Memory,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        ctx.save_for_backward(x, None, kernel_f, mix_in, mix_out, bias)
+        ctx.frame, ctx.x_dtype, ctx.in_channels, ctx.dtype = frame, x.dtype, x.shape[1], dtype
+        with full_precision(x.device):
+            own_bias = bias if mix_out is None else None
+            y = _filtered(_mixed(x, mix_in, dtype), kernel_f, own_bias, frame, dtype)
+            y = _mixed(y, mix_out, dtype)
+            if bias is not None and mix_out is not None:
+                y += bias[:, None, None].to(dtype)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled() or is_batched(grad):
+            return _SpectralConvolution.backward(ctx, grad)
+        x, _, kernel_f, mix_in, mix_out, bias = ctx.saved_tensors
+        needs_x, needs_kernel, needs_in, needs_out, needs_bias = ctx.needs_input_grad[:5]
+        frame, dtype = ctx.frame, ctx.dtype
+        grad_x = grad_kernel = grad_in = grad_out = None
+        with full_precision(x.device):
+            grad_bias = grad.sum((0, 2, 3), dtype=bias.dtype) if needs_bias else None
+            v = _mixed(x, mix_in, dtype)
+            if mix_out is not None:
+                if needs_out:
+                    y = _filtered(v, kernel_f, None, frame, dtype)
+                    grad_out = _mixed_gradient(y, grad, mix_out)
+                grad = _mixed(grad, mix_out.mT, dtype)
+            grad_v = None
+            if needs_kernel:
+                grad_v, grad_kernel = _gradients(v, grad, kernel_f, frame, needs_x or needs_in)
+            elif needs_x or needs_in:
+                grad_v = _filtered_gradient(grad, kernel_f, frame, v.dtype)
+            if grad_v is not None and mix_in is not None and needs_in:
+                grad_in = _mixed_gradient(x.to(dtype), grad_v, mix_in)
+            if grad_v is not None and needs_x:
+                back = grad_v if mix_in is None else _mixed(grad_v, mix_in.mT, dtype)
+                grad_x = back.to(x.dtype)
+        return grad_x, grad_kernel, grad_in, grad_out, grad_bias, None, None, None
+
+
+def _mixed(x: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """A grouped 1x1 convolution in `dtype`; without a weight, the images as they are."""
+    if weight is None:
+        return x
+    if dtype == torch.float32:
+        return _mix(x.to(dtype), weight)
+    kernel = weight.reshape(-1, weight.shape[2], 1, 1).to(dtype)
+    return functional.conv2d(x.to(dtype), kernel, groups=len(weight))
+
+
+def _mixed_gradient(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of its weight."""
+    if grad.dtype == torch.float32:
+        return _mix_gradient(x.float(), grad, len(weight))
+    kernel = weight.reshape(-1, weight.shape[2], 1, 1).to(grad.dtype)
+    found = torch.ops.aten.convolution_backward(
+        grad, x, kernel, None, [1, 1], [0, 0], [1, 1], False, [0, 0], len(weight),
+        [False, True, False],
+    )[1]  # fmt: skip
+    gradient: Tensor = found.reshape(weight.shape).to(weight.dtype)
+    return gradient
+
+
+# As operators of torch, the compiler takes them for what they are, and prediction of memory gets
+# the shapes of what they make. Called directly they cost less time.
+
+
+def _filtered(
+    x: Tensor, kernel_f: Tensor, bias: Tensor | None, frame: Frame, dtype: torch.dtype
+) -> Tensor:
+    if has_values(x):
+        return _fused().filter_images(x, kernel_f, bias, frame, dtype)
+    y: Tensor = _filter_op(x, kernel_f, bias, *_numbers(frame), dtype)
+    return y
+
+
+def _filtered_gradient(grad: Tensor, kernel_f: Tensor, frame: Frame, dtype: torch.dtype) -> Tensor:
+    if has_values(grad):
+        from nifbuild.nn.fused import filter_gradient
+
+        return filter_gradient(grad, kernel_f, frame, dtype)
+    grad_x: Tensor = _filter_gradient_op(grad, kernel_f, *_numbers(frame), dtype)
+    return grad_x
+
+
+def _gradients(
+    x: Tensor, grad: Tensor, kernel_f: Tensor, frame: Frame, needs_x: bool
+) -> tuple[Tensor | None, Tensor]:
+    if has_values(x):
+        return _fused().both_gradients(x, grad, kernel_f, frame, needs_x=needs_x)
+    grad_x, grad_kernel = _gradients_op(x, grad, kernel_f, *_numbers(frame), needs_x)
+    return (grad_x if needs_x else None), grad_kernel
+
+
+def _numbers(frame: Frame) -> tuple[list[int], str, str]:
+    """A frame, as operators of torch take it."""
+    numbers = [number for axis in frame for number in axis[:-1]]
+    return numbers, frame[0].boundary, frame[1].boundary
+
+
+def _frame(numbers: list[int], vertical: str, horizontal: str) -> Frame:
+    half = len(numbers) // 2
+    rows: Any = (*numbers[:half], vertical)
+    columns: Any = (*numbers[half:], horizontal)
+    return Axis(*rows), Axis(*columns)
+
+
+@torch.library.custom_op("nifbuild::filter_images", mutates_args=())
+def _filter_op(
+    x: Tensor,
+    kernel_f: Tensor,
+    bias: Tensor | None,
+    numbers: list[int],
+    vertical: str,
+    horizontal: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    frame = _frame(numbers, vertical, horizontal)
+    return _fused().filter_images(x, kernel_f, bias, frame, dtype)
+
+
+@_filter_op.register_fake
+def _(
+    x: Tensor,
+    kernel_f: Tensor,
+    bias: Tensor | None,
+    numbers: list[int],
+    vertical: str,
+    horizontal: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    sizes = (axis.num_outputs for axis in _frame(numbers, vertical, horizontal))
+    return x.new_empty(x.shape[0], x.shape[1], *sizes, dtype=dtype)
+
+
+@torch.library.custom_op("nifbuild::filter_gradient", mutates_args=())
+def _filter_gradient_op(
+    grad: Tensor,
+    kernel_f: Tensor,
+    numbers: list[int],
+    vertical: str,
+    horizontal: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    from nifbuild.nn.fused import filter_gradient
+
+    return filter_gradient(grad, kernel_f, _frame(numbers, vertical, horizontal), dtype)
+
+
+@_filter_gradient_op.register_fake
+def _(
+    grad: Tensor,
+    kernel_f: Tensor,
+    numbers: list[int],
+    vertical: str,
+    horizontal: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    sizes = (axis.size for axis in _frame(numbers, vertical, horizontal))
+    return grad.new_empty(grad.shape[0], grad.shape[1], *sizes, dtype=dtype)
+
+
+@torch.library.custom_op("nifbuild::filter_gradients", mutates_args=())
+def _gradients_op(
+    x: Tensor,
+    grad: Tensor,
+    kernel_f: Tensor,
+    numbers: list[int],
+    vertical: str,
+    horizontal: str,
+    needs_x: bool,
+) -> tuple[Tensor, Tensor]:
+    frame = _frame(numbers, vertical, horizontal)
+    grad_x, grad_kernel = _fused().both_gradients(x, grad, kernel_f, frame, needs_x=needs_x)
+    return (x.new_empty(0) if grad_x is None else grad_x), grad_kernel
+
+
+@_gradients_op.register_fake
+def _(
+    x: Tensor,
+    grad: Tensor,
+    kernel_f: Tensor,
+    numbers: list[int],
+    vertical: str,
+    horizontal: str,
+    needs_x: bool,
+) -> tuple[Tensor, Tensor]:
+    like = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return (like if needs_x else x.new_empty(0)), torch.empty_like(kernel_f)
