@@ -18,8 +18,8 @@ def resolve(
         typer.Option(
             "--explain",
             metavar="PATH",
-            help="Show where a value was written instead: train.epochs, layer1.0.conv1.stride, "
-            "or a whole section or module.",
+            help="Show where a value was written instead: train.epochs, layer1.0.conv1.stride, a "
+            "variable or block; or a whole section, module, or level of modules such as layer1.",
         ),
     ] = None,
 ) -> None:

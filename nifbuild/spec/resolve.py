@@ -4,9 +4,9 @@ This is the whole way from text to nodes, in order; each stage stands in a modul
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from nifbuild.errors import (
@@ -53,12 +53,14 @@ class Resolved:
         graph: The model's nodes with their shapes.
         tree: The values with the places where they were written, those under `defaults` included.
         source: The composed tree that this was resolved from.
+        scope: The variables, with what the data knows of them.
     """
 
     spec: RunSpec
     graph: Graph
     tree: Map
     source: Map
+    scope: Mapping[str, TreeNode] = field(repr=False)
 
     def __repr__(self) -> str:
         """One line: specs have hundreds of fields."""
@@ -108,7 +110,7 @@ class Resolved:
             return self
         spec = self.spec.model_copy(update={"auxiliary": None})
         tree, source = self.tree.without("auxiliary"), self.source.without("auxiliary")
-        return Resolved(spec, self.graph.evaluated, tree, source)
+        return Resolved(spec, self.graph.evaluated, tree, source, self.scope)
 
     def adopt(self, num_classes: int) -> "Resolved":
         """The spec with the number of classes that its data turned out to have.
@@ -235,7 +237,7 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     problems += _check_training(spec, full)
     if problems:
         raise SpecError(problems)
-    return Resolved(spec, graph, full, source)
+    return Resolved(spec, graph, full, source, scope)
 
 
 def _reading_order(problem: Problem) -> tuple[str, int, int]:
@@ -328,12 +330,15 @@ def _adopted(
         if _insists(assumed, place) and plain(assumed) != known:
             claimed = at(source, ("data", "num_classes")) if num_classes is None else None
             problems.append(_class_conflict(assumed, known, claimed))
-        scope = {**scope, "num_classes": Scalar(known, place)}
+        said = at(source, ("data", "num_classes"))
+        scope = {**scope, "num_classes": Scalar(known, place if said is None else said.mark)}
     images = tree.get("input") or Map({}, {}, place)
     if isinstance(images, Scalar):  # it may be a variable that holds a mapping
         images = substitute(images, scope)
     if data.size is not None and isinstance(images, Map):  # else the check of `input` tells of it
-        size = List(tuple(Scalar(extent, place) for extent in data.size), place)
+        said = at(source, ("data", "size"))
+        mark = place if said is None else said.mark
+        size = List(tuple(Scalar(extent, mark) for extent in data.size), mark)
         assumed = images.get("size")
         if assumed is not None and _insists(assumed, place):
             given = plain(substitute(assumed, scope))
@@ -457,7 +462,7 @@ def _check_training(spec: RunSpec, tree: Map) -> Iterator[Problem]:
     if spec.train.monitor == "miou" and not spec.data.per_pixel:
         what = "a mean IoU is of data with a class for each pixel, and here each image has one"
         found["monitor"] = (what, "write monitor: top1, or loss")
-    for field, (what, fix) in found.items():
-        place = at(tree, ("train", field))
+    for key, (what, fix) in found.items():
+        place = at(tree, ("train", key))
         mark = place.mark if place is not None else tree.mark
-        yield Problem(what, mark, f"train.{field}", fix, "training")
+        yield Problem(what, mark, f"train.{key}", fix, "training")
