@@ -25,10 +25,10 @@ def resolve(
 ) -> None:
     """Print the spec written out: nothing left to extend, substitute, repeat or patch."""
     with loading():
-        from nifbuild.spec.resolve import load_spec
+        from nifbuild.data.counted_classes import load_counted
         from nifbuild.spec.value_origins import value_origins
 
-    resolved = load_spec(spec, data=data, overrides=overrides)
+    resolved = load_counted(spec, data=data, overrides=overrides)
     if path is None:
         typer.echo(resolved.text, nl=False)
         return
