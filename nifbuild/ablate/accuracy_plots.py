@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from nifbuild.ablate.results import Results, VariantResults
 from nifbuild.ablate.statistics import Summary, summarize
-from nifbuild.report.show.plots import COLORS, MARKERS, SCREEN, guides, in_plot, new_figure
+from nifbuild.report.show.plots import (
+    COLORS,
+    MARKERS,
+    SCREEN,
+    guides,
+    in_plot,
+    new_figure,
+    plain_log_axis,
+)
 from nifbuild.report.show.point_labels import place_labels
 
 if TYPE_CHECKING:
@@ -147,15 +155,14 @@ def _lines_across(axes: "Axes", results: Results, variants: Sequence[VariantResu
 
 def _scale(axes: "Axes", values: Sequence[float]) -> None:
     """A logarithmic axis where values differ so much that they would crowd on another one."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if min(values) > 0 and max(values) / min(values) > _WIDE:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        plain_log_axis(axes.xaxis, _number)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(7))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
 
 
 def _number(value: float) -> str:
