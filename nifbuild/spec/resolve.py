@@ -260,7 +260,7 @@ def _unknown_sections(source: Map) -> Iterator[Problem]:
     for key in source.entries:
         if key not in names:
             listed = f"sections: {', '.join(names)}"
-            fix = suggestion(key, names, listed)
+            fix = suggestion(key.partition(".")[0], names, listed)  # a path, where a study sets one
             mark = source.key_marks[key]
             yield Problem(f"unknown section '{key}'", mark, key, fix, "unknown-field")
 
