@@ -159,6 +159,7 @@ def test_an_op_may_import_what_it_builds():
         ["--help"],
         ["--version"],
         ["validate", "specs/resnet18_nif.yaml"],
+        ["validate", "specs/resnet18_nif.yaml", "--data", "specs"],  # as folders of classes
         ["schema"],
         ["resolve", "specs/resnet18.yaml"],
         ["resolve", "specs/resnet18.yaml", "--explain", "conv1.stride"],

@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 from nifbuild.ablate.results import Results, VariantResults
 from nifbuild.ablate.statistics import Summary, summarize
-from nifbuild.report.show.plots import COLORS, MARKERS, SCREEN, guides, in_plot, new_figure
-from nifbuild.report.show.point_labels import place_labels
+from nifbuild.report.show.plots import (
+    COLORS,
+    MARKERS,
+    SCREEN,
+    guides,
+    in_plot,
+    new_figure,
+    plain_log_axis,
+)
+from nifbuild.report.show.point_labels import place_labels, place_on_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +104,7 @@ def plot(results: Results, question: Question) -> "Figure":
             places.append((x.mean, y.mean * 100))
             colors.append(color)
     across = [v for v in results.variants if question.value(v) is None]
-    _lines_across(axes, results, across)
+    lines = _lines_across(axes, results, across)
     _scale(axes, [x for x, _ in places])
     axes.set_title(question.title)
     axes.set_xlabel(question.label)
@@ -105,6 +113,8 @@ def plot(results: Results, question: Question) -> "Figure":
     axes.set_ylabel(f"top-1 accuracy (%){spread}")
     guides(axes)
     axes.margins(0.18, 0.15)
+    axes.set_xlim(axes.get_xlim())
+    place_on_lines(axes, *lines)
     place_labels(axes, names, places, colors)
     return figure
 
@@ -123,39 +133,31 @@ def _draw(axes: "Axes", x: Summary, y: Summary, color: str, marker: str) -> None
     )
 
 
-def _lines_across(axes: "Axes", results: Results, variants: Sequence[VariantResults]) -> None:
-    lines = []
+def _lines_across(
+    axes: "Axes", results: Results, variants: Sequence[VariantResults]
+) -> tuple[list[str], list[float], list[str]]:
+    """Draws a line for each variant; gives their names, heights and colours."""
+    names, heights, colors = [], [], []
     for variant in variants:
         found = summarize(list(variant.values("top1").values()))
         if found is not None:
-            lines.append((found.mean * 100, variant))
-    lines.sort(key=lambda line: line[0])
-    for index, (height, variant) in enumerate(lines):
-        color, _ = _style(results, variant)
-        axes.axhline(height, color=color, linestyle="--", linewidth=1.2)
-        # Names of lines that may be close together stand side by side.
-        axes.annotate(
-            short_name(variant),
-            (0.01 + 0.33 * (index % 3), height),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(0, 2),
-            textcoords="offset points",
-            color=color,
-            fontsize=8,
-        )
+            names.append(short_name(variant))
+            heights.append(found.mean * 100)
+            colors.append(_style(results, variant)[0])
+            axes.axhline(heights[-1], color=colors[-1], linestyle="--", linewidth=1.2)
+    return names, heights, colors
 
 
 def _scale(axes: "Axes", values: Sequence[float]) -> None:
     """A logarithmic axis where values differ so much that they would crowd on another one."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if min(values) > 0 and max(values) / min(values) > _WIDE:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        plain_log_axis(axes.xaxis, _number)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(7))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
 
 
 def _number(value: float) -> str:

@@ -30,6 +30,14 @@ def graph(
             show_default="as many as stay legible",
         ),
     ] = None,
+    columns: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Columns that a tall picture is cut into, at most.",
+            show_default="as few as make it no taller than wide",
+        ),
+    ] = None,
     data: DataOption = None,
     overrides: SetOption = (),
 ) -> None:
@@ -38,12 +46,12 @@ def graph(
     Equal blocks in a row are drawn once, with their number.
     """
     with loading():
+        from nifbuild.data.counted_classes import load_counted
         from nifbuild.report.drawing.render import require_writable, save
-        from nifbuild.spec.resolve import load_spec
 
     if out is not None:
         require_writable(out, overwrite=overwrite)
-    resolved = load_spec(spec, data=data, overrides=overrides)
+    resolved = load_counted(spec, data=data, overrides=overrides)
     file = out or Path(f"{resolved.name}.svg")
-    save(resolved, file, depth, overwrite=overwrite)
+    save(resolved, file, depth, columns=columns, overwrite=overwrite)
     say(f"wrote {file}", err=True)

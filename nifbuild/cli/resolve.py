@@ -18,17 +18,17 @@ def resolve(
         typer.Option(
             "--explain",
             metavar="PATH",
-            help="Show where a value was written instead: train.epochs, layer1.0.conv1.stride, "
-            "or a whole section or module.",
+            help="Show where a value was written instead: train.epochs, layer1.0.conv1.stride, a "
+            "variable or block; or a whole section, module, or level of modules such as layer1.",
         ),
     ] = None,
 ) -> None:
     """Print the spec written out: nothing left to extend, substitute, repeat or patch."""
     with loading():
-        from nifbuild.spec.resolve import load_spec
+        from nifbuild.data.counted_classes import load_counted
         from nifbuild.spec.value_origins import value_origins
 
-    resolved = load_spec(spec, data=data, overrides=overrides)
+    resolved = load_counted(spec, data=data, overrides=overrides)
     if path is None:
         typer.echo(resolved.text, nl=False)
         return

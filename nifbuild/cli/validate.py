@@ -24,14 +24,15 @@ def validate(
 
     A file that holds nothing but a `data` section is checked as data, one that only says how to
     train as a recipe, one with a `matrix` as a study, in all its variants, and one with a `search`
-    at the ends of its ranges. Exit code 2 if anything is wrong.
+    at the ends of its ranges. Of images in folders that are there, the classes are counted. Exit
+    code 2 if anything is wrong.
     """
     with loading():
-        from nifbuild.errors import Problem, SpecError
+        from nifbuild.data.counted_classes import load_counted
+        from nifbuild.errors import Problem, RunError, SpecError
         from nifbuild.spec.ablation import is_study, load_study
         from nifbuild.spec.data_file import load_data_spec
         from nifbuild.spec.recipe import load_recipe
-        from nifbuild.spec.resolve import load_spec
 
     problems: list[Problem] = []
     lines = []
@@ -55,13 +56,13 @@ def validate(
             if recipe is not None:
                 lines.append(f"{path}: ok, a recipe of {recipe.epochs} epochs")
                 continue
-            resolved = load_spec(path, data=data, overrides=overrides)
+            resolved = load_counted(path, data=data, overrides=overrides)
             graph = resolved.graph
             lines.append(
                 f"{path}: ok, {len(graph.nodes)} modules, {graph.input_shape} -> "
                 f"{graph.output_shape}"
             )
-        except SpecError as error:
+        except (SpecError, RunError) as error:
             problems += error.problems
     if form == "text":
         for line in lines:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from nifbuild.data.class_names import look_alikes
+from nifbuild.data.class_names import check_num_classes, look_alikes
 from nifbuild.data.columns import (
     check_paths,
     find_column,
@@ -78,7 +78,7 @@ def open_data(spec: DataSpec) -> "Catalog":
     class_names, labels = number_classes(
         [read_labels(found[split], columns[role][1], split, role) for role, split in roles.items()]
     )
-    _check_num_classes(spec, class_names)
+    check_num_classes(spec, class_names)
     images = {role: image for role, (image, _) in columns.items()}
     hashed = fingerprint(class_names, tables, images, labels)
     sources = {}
@@ -324,19 +324,6 @@ def _divided(spec: CommonData, sources: dict[Role, Source]) -> dict[Role, Source
         for role, limit in limits.items()
         if role in parts
     }
-
-
-def _check_num_classes(spec: CommonData, class_names: tuple[str, ...]) -> None:
-    if spec.num_classes not in (None, len(class_names)):
-        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
-        raise SpecError(
-            Problem(
-                f"the data has {len(class_names)} classes ({shown}), not {spec.num_classes}",
-                path="data.num_classes",
-                fix=f"write `num_classes: {len(class_names)}`, or leave it out",
-                code="num-classes",
-            )
-        )
 
 
 def _fixed_statistics(

@@ -1,7 +1,10 @@
-"""Names of classes that people cannot tell apart, or hardly."""
+"""Names of classes: how many there are, and which of them people can hardly tell apart."""
 
 import unicodedata
 from collections.abc import Sequence
+
+from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.spec.common_data import CommonData
 
 
 def composed(name: str) -> str:
@@ -27,3 +30,30 @@ def look_alikes(class_names: Sequence[str]) -> str:
     first = " and ".join(f"'{name}'" for name in alike[0])
     more = f", and {len(alike) - 1:,} more pairs" if len(alike) > 1 else ""
     return f"classes that differ in case, spaces or Unicode form only: {first}{more}"
+
+
+def check_num_classes(spec: CommonData, class_names: tuple[str, ...]) -> None:
+    """Raises SpecError where the YAML asserts another number of classes than these."""
+    if spec.num_classes not in (None, len(class_names)):
+        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        raise SpecError(
+            Problem(
+                f"the data has {len(class_names)} classes ({shown}), not {spec.num_classes}",
+                path="data.num_classes",
+                fix=f"write `num_classes: {len(class_names)}`, or leave it out",
+                code="num-classes",
+            )
+        )
+
+
+def require_several(class_names: Sequence[str]) -> None:
+    """Raises RunError where there is one class only."""
+    if len(class_names) < 2:
+        raise RunError(
+            Problem(
+                f"the data has only one class, '{class_names[0]}'",
+                path="data",
+                fix="there is nothing to learn from it: check the folders or the label column",
+                code="one-class",
+            )
+        )

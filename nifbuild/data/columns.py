@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from nifbuild.data.class_names import composed
+from nifbuild.data.class_names import composed, require_several
 from nifbuild.data.splits import Rows
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
 from nifbuild.spec.splits import Role
@@ -261,15 +261,7 @@ def number_classes(splits: Sequence[Labels]) -> tuple[tuple[str, ...], dict[Role
         numbered = {labels.role: _lookup(labels, classes, train) for labels in splits}
     else:
         numbered = {labels.role: _in_range(labels, names) for labels in splits}
-    if len(names) < 2:
-        raise RunError(
-            Problem(
-                f"the data has only one class, '{names[0]}'",
-                path="data",
-                fix="there is nothing to learn from it: check the folders or the label column",
-                code="one-class",
-            )
-        )
+    require_several(names)
     seen = set(numbered["train"].tolist())
     for labels in splits:
         unseen = sorted(set(numbered[labels.role].tolist()) - seen)

@@ -52,24 +52,46 @@ def read_folders(spec: ImageFolderData, left_out: LeftOut) -> "dict[str, dataset
         RunError: A class has no image, or a split has a class that the training split lacks; a
             folder cannot be read.
     """
-    root = Path(os.path.expanduser(spec.path))  # noqa: PTH111 (`Path` refuses an unknown user)
+    root = folder_of(spec)
     with listing_folders():
         if not root.is_dir():
             raise SpecError(missing_folder(root))
-        folders = _split_folders(root, spec.splits)
-        if folders:
+        folders, classes, names = _splits_and_classes(spec)
+        if list(folders.values()) != [root]:
             _count_beside(root, folders, "the split folders", left_out)
-        folders = folders or {"train": root}
-        classes = {}
         for split, folder in folders.items():
-            classes[split] = _class_folders(folder)
             used = [member.name for member in classes[split].values()]
             _count_beside(folder, used, "the class folders", left_out)
-        train = spec.splits.roles(folders)["train"]
-        names = list(classes.get(train, next(iter(classes.values()))))
-        for split, members in classes.items():
-            _check_known(folders[split], members, names, train)
         return {split: _table(spec, members, names, left_out) for split, members in classes.items()}
+
+
+def folder_of(spec: ImageFolderData) -> Path:
+    """The folder that the YAML names."""
+    return Path(os.path.expanduser(spec.path))  # noqa: PTH111 (`Path` refuses an unknown user)
+
+
+def class_names(spec: ImageFolderData) -> tuple[str, ...]:
+    """The names of the classes of a folder that is there, by the names of folders alone.
+
+    Raises:
+        SpecError, RunError: As `read_folders`, but for what it finds among images.
+    """
+    with listing_folders():
+        return tuple(_splits_and_classes(spec)[2])
+
+
+def _splits_and_classes(
+    spec: ImageFolderData,
+) -> tuple[dict[str, Path], dict[str, dict[str, Path]], list[str]]:
+    """The folders of the splits, those of the classes in each, and the names of the classes."""
+    root = folder_of(spec)
+    folders = _split_folders(root, spec.splits) or {"train": root}
+    classes = {split: _class_folders(folder) for split, folder in folders.items()}
+    train = spec.splits.roles(folders)["train"]
+    names = list(classes.get(train, next(iter(classes.values()))))
+    for split, members in classes.items():
+        _check_known(folders[split], members, names, train)
+    return folders, classes, names
 
 
 @contextmanager

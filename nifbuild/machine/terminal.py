@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import rich.console
 import rich.table
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.control import Control
 from rich.segment import ControlType, Segment
@@ -21,6 +22,8 @@ from rich.text import Text
 
 from nifbuild.errors import shown
 
+_LEAST = 6
+"""Columns that a text keeps."""
 _PIPED_COLUMNS = 200
 """Where what is printed goes to a file or a program, nothing has to be cut to fit a screen."""
 
@@ -49,12 +52,19 @@ class Console(rich.console.Console):
 
 
 class Table(rich.table.Table):
-    """A table whose cells are one line each, whatever a name in them holds."""
+    """A table whose cells are one line each, whatever a name in them holds.
+
+    On a narrow terminal, texts give way to numbers: a number without its end is another one.
+    """
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """As rich's."""
-        plain = (shown(cell) if isinstance(cell, str) else cell for cell in cells)
+        plain = [shown(cell) if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*plain, **options)
+        for column, cell in zip(self.columns, plain, strict=False):
+            if isinstance(cell, str):
+                need = cell_len(cell) if column.justify == "right" else min(cell_len(cell), _LEAST)
+                column.min_width = max(column.min_width or 0, need)
 
 
 class StatusLine:

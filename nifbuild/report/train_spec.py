@@ -1,5 +1,6 @@
 """A spec becomes a run: what is asked, checked before any work."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -139,4 +140,18 @@ def _planned(
         raise SpecError("--resume and --overwrite exclude each other", fix="leave one out")
     named = [f"train.{name}={value}" for name, value in short.items() if value is not None]
     resolved = load_spec(spec, data=data, overrides=[*overrides, *named])
-    return resolved, Path("runs") / resolved.name if out is None else Path(out)
+    directory = Path("runs") / resolved.name if out is None else Path(out)
+    _require_apart(directory, resolved)
+    return resolved, directory
+
+
+def _require_apart(directory: Path, resolved: "Resolved") -> None:
+    """Raises SpecError where a run would lie among the folders of images that it is trained on."""
+    images = getattr(resolved.spec.data, "path", None)  # only folders of files have one
+    if images is not None and _real(directory) == _real(images):
+        what = "the images are there, and the run's folders would be taken for some of theirs"
+        raise SpecError(Problem(what, Mark(f"--out {directory}"), fix="write elsewhere"))
+
+
+def _real(path: AnyPath) -> str:
+    return os.path.realpath(os.path.expanduser(path))  # noqa: PTH111 (`Path` refuses an unknown user)

@@ -66,8 +66,9 @@ def warn_left_out(data: ImageData, report: Reporter, listed: str = "") -> None:
     names = [shown(f"{image}: {reason}") for _, image, reason in data.unreadable[:_NAMED_IMAGES]]
     if count > len(names):
         names.append(f"and {count - len(names):,} more{listed}")
-    left = "1 image is" if count == 1 else f"{count:,} images are"
-    report.warning("\n  ".join([f"{left} left out, as they cannot be read:", *names]))
+    one = "1 image is left out, as it cannot be read:"
+    many = f"{count:,} images are left out, as they cannot be read:"
+    report.warning("\n  ".join([one if count == 1 else many, *names]))
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:

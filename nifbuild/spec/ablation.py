@@ -38,6 +38,13 @@ def load_study(path: str | Path) -> Study:
     """
     path = spec_path(path)
     tree = load(path)
+    if not is_study(path) and {"model", "extends"} & tree.entries.keys():
+        fix = (
+            "a study names it as `base:` and says under `matrix:` what to vary; to train this one: "
+        )
+        raise SpecError(
+            Problem("this is a spec, not a study", tree.mark, fix=f"{fix}nifbuild train {path}")
+        )
     spec, problems = check(StudySpec, tree)
     if spec is None:
         raise SpecError(problems)

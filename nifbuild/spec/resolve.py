@@ -4,9 +4,9 @@ This is the whole way from text to nodes, in order; each stage stands in a modul
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from nifbuild.errors import (
@@ -30,12 +30,13 @@ from nifbuild.spec.expand import expand_model
 from nifbuild.spec.expressions import names_within, substitute, variables
 from nifbuild.spec.graph import Graph, lower
 from nifbuild.spec.images_at_once import too_few_images
+from nifbuild.spec.known_by_data import check_output, with_what_data_knows
 from nifbuild.spec.ops import Shape
 from nifbuild.spec.patch import apply_patch
 from nifbuild.spec.recompute import check_recomputed
-from nifbuild.spec.restructure import Edits, is_structural, read_patches
+from nifbuild.spec.restructure import Edits, PlacedPatch, is_structural, read_patches
 from nifbuild.spec.shipped import spec_path
-from nifbuild.spec.source import List, Map, Scalar, at, parse, plain
+from nifbuild.spec.source import List, Map, Scalar, at, parse
 from nifbuild.spec.source import Node as TreeNode
 
 _AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
@@ -53,12 +54,14 @@ class Resolved:
         graph: The model's nodes with their shapes.
         tree: The values with the places where they were written, those under `defaults` included.
         source: The composed tree that this was resolved from.
+        scope: The variables, with what the data knows of them.
     """
 
     spec: RunSpec
     graph: Graph
     tree: Map
     source: Map
+    scope: Mapping[str, TreeNode] = field(repr=False)
 
     def __repr__(self) -> str:
         """One line: specs have hundreds of fields."""
@@ -108,7 +111,7 @@ class Resolved:
             return self
         spec = self.spec.model_copy(update={"auxiliary": None})
         tree, source = self.tree.without("auxiliary"), self.source.without("auxiliary")
-        return Resolved(spec, self.graph.evaluated, tree, source)
+        return Resolved(spec, self.graph.evaluated, tree, source, self.scope)
 
     def adopt(self, num_classes: int) -> "Resolved":
         """The spec with the number of classes that its data turned out to have.
@@ -187,7 +190,7 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     unknown = [key for key in source.entries if key not in SpecFile.model_fields]
     tree = source.without(*_AUTHORING, *unknown)
     if data is not None:
-        scope, tree, found = _adopted(source, tree, scope, data, num_classes)
+        scope, tree, found = with_what_data_knows(source, tree, scope, data, num_classes)
         problems += found
 
     edits = Edits([p for p in patches if is_structural(p.patch)], blocks, bool(patches))
@@ -211,31 +214,13 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
         written, problems = _written(source, blocks, scope, edits)
         tree = _with_sections(rest, written)
         full, spec, graph = _valid(tree, defaults, problems)
-    for patch in patches:
-        if edits.has(patch):
-            continue
-        try:
-            place = patch.evaluated(scope)
-            changed, found = apply_patch(tree, graph, patch.patch, place, [*edits.paths])
-        except SpecError as error:
-            problems += error.problems
-            continue
-        problems += found
-        changed_full, changed_spec, changed_graph, found = _typed(changed, defaults)
-        problems += found
-        if changed_spec is not None and changed_graph is not None:
-            tree, full, spec, graph = changed, changed_full, changed_spec, changed_graph
-    if problems:
-        raise SpecError(dict.fromkeys(problems))
-
-    _check_output(spec, graph, tree, num_classes)
-    problems = told(check_recomputed(graph.evaluated, spec.train.gradient_checkpointing, full))
-    too_few = too_few_images(graph, spec.train.images_at_once, full)
-    problems += [too_few] if too_few is not None else []
-    problems += _check_training(spec, full)
-    if problems:
-        raise SpecError(problems)
-    return Resolved(spec, graph, full, source)
+    of_modules = [patch for patch in patches if not edits.has(patch)]
+    tree, full, spec, graph = _patched(
+        tree, defaults, (full, spec, graph), of_modules, scope, edits
+    )
+    check_output(spec, graph, tree, num_classes)
+    _check_together(spec, graph, full)
+    return Resolved(spec, graph, full, source, scope)
 
 
 def _reading_order(problem: Problem) -> tuple[str, int, int]:
@@ -258,7 +243,7 @@ def _unknown_sections(source: Map) -> Iterator[Problem]:
     for key in source.entries:
         if key not in names:
             listed = f"sections: {', '.join(names)}"
-            fix = suggestion(key, names, listed)
+            fix = suggestion(key.partition(".")[0], names, listed)  # a path, where a study sets one
             mark = source.key_marks[key]
             yield Problem(f"unknown section '{key}'", mark, key, fix, "unknown-field")
 
@@ -308,64 +293,6 @@ def _data(source: Map, scope: dict[str, TreeNode]) -> tuple[CommonData | None, l
     return check(DataSpec, substitute(node, scope), "data")
 
 
-def _adopted(
-    source: Map,
-    tree: Map,
-    scope: dict[str, TreeNode],
-    data: CommonData,
-    num_classes: int | None,
-) -> tuple[dict[str, TreeNode], Map, list[Problem]]:
-    """What the data knows takes the place of what the architecture assumes.
-
-    A value by flag, or in the file that describes the data itself, is no assumption; where it
-    differs there is a conflict.
-    """
-    problems: list[Problem] = []
-    place = source.entries["data"].mark
-    known = num_classes if num_classes is not None else data.known_num_classes
-    assumed = scope.get("num_classes")
-    if known is not None and assumed is not None:
-        if _insists(assumed, place) and plain(assumed) != known:
-            claimed = at(source, ("data", "num_classes")) if num_classes is None else None
-            problems.append(_class_conflict(assumed, known, claimed))
-        scope = {**scope, "num_classes": Scalar(known, place)}
-    images = tree.get("input") or Map({}, {}, place)
-    if isinstance(images, Scalar):  # it may be a variable that holds a mapping
-        images = substitute(images, scope)
-    if data.size is not None and isinstance(images, Map):  # else the check of `input` tells of it
-        size = List(tuple(Scalar(extent, place) for extent in data.size), place)
-        assumed = images.get("size")
-        if assumed is not None and _insists(assumed, place):
-            given = plain(substitute(assumed, scope))
-            if not _is_size(given):
-                return scope, tree, problems  # the check of `input` tells what is wrong
-            if given not in (list(data.size), data.size[0] if len(set(data.size)) == 1 else None):
-                what = f"input.size is {given}, and the data wants {list(data.size)}"
-                fix = "leave one of the two out"
-                problems.append(Problem(what, assumed.mark, "input.size", fix, "conflict"))
-        tree = tree.with_entry("input", images.with_entry("size", size, place))
-    return scope, tree, problems
-
-
-def _is_size(value: object) -> bool:
-    extents = value if isinstance(value, list) else [value, value]
-    return len(extents) == 2 and all(type(extent) is int for extent in extents)
-
-
-def _class_conflict(assumed: TreeNode, known: int, claimed: TreeNode | None) -> Problem:
-    """`claimed` is where the spec says of data that was not opened how many classes it has."""
-    if claimed is not None:
-        what = f"num_classes is {plain(assumed)} under vars ({assumed.mark}) and {known} under data"
-        fix = "make both the number that the data has; data.num_classes may be left out"
-        return Problem(what, claimed.mark, "data.num_classes", fix, "conflict")
-    what = f"num_classes is {plain(assumed)}, and the data has {known} classes"
-    return Problem(what, assumed.mark, "vars.num_classes", f"set it to {known}", "conflict")
-
-
-def _insists(node: TreeNode, data_place: Mark) -> bool:
-    return node.mark.line == 0 or node.mark.file == data_place.file
-
-
 def _written(
     source: Map, blocks: Map, scope: dict[str, TreeNode], edits: Edits
 ) -> tuple[dict[str, TreeNode], list[Problem]]:
@@ -412,38 +339,46 @@ def _valid(
     return full, spec, graph
 
 
-def _check_output(spec: RunSpec, graph: Graph, tree: Map, num_classes: int | None) -> None:
-    """A model that has data must end in a number for each class, of the image or of each pixel."""
-    if spec.data is None:
-        return
-    known = num_classes if num_classes is not None else spec.data.known_num_classes
-    shape = graph.output_shape
-    last = graph.nodes[graph.output] if graph.output >= 0 else None
-    node = at(tree, last.where) if last is not None else None
-    mark = node.mark if node is not None else tree.mark
-    path = last.path if last is not None else "model"
-    per_pixel = spec.data.per_pixel
-    what = ""
-    if per_pixel and not shape.is_image:
-        what = f"the model ends in a vector of {shape}, and the data has a class for each pixel"
-        fix = "end it with a conv of `out_channels: $num_classes` and `kernel_size: 1`, without "
-        fix += (
-            "pooling over the image, flatten and linear; or name data with a class for each image"
-        )
-    elif per_pixel and shape.size != spec.input.size:
-        what = f"the model ends in an image of {shape}, and the data has a class for each pixel of "
-        what += str(Shape(spec.input.channels, spec.input.size))
-        fix = "bring it back to the size of the input, with `upsample` or `conv_transpose`"
-    elif shape.is_image and not per_pixel:
-        what = f"the model ends in an image of {shape}, and classes need a vector"
-        fix = "end it with global_avg_pool, flatten, and linear with `out_features: $num_classes`"
-        fix += "; or name data with a class for each pixel, such as `source: segmentation`"
-    elif known is not None and shape.channels != known:
-        what = f"the model gives {shape.channels} outputs, and the data has {known} classes"
-        field = "out_channels" if per_pixel else "out_features"
-        fix = f"write `{field}: $num_classes`, with `num_classes` under `vars`"
-    if what:
-        raise SpecError(Problem(what, mark, path, fix, "output"))
+def _patched(
+    tree: Map,
+    defaults: Map,
+    typed: tuple[Map, RunSpec, Graph],
+    patches: Sequence[PlacedPatch],
+    scope: Mapping[str, TreeNode],
+    edits: Edits,
+) -> tuple[Map, Map, RunSpec, Graph]:
+    """The tree, and what `_typed` makes of it, after patches of modules, one after another.
+
+    Raises:
+        SpecError: With the problems of all of them.
+    """
+    full, spec, graph = typed
+    problems: list[Problem] = []
+    for patch in patches:
+        try:
+            place = patch.evaluated(scope)
+            changed, found = apply_patch(tree, graph, patch.patch, place, [*edits.paths])
+        except SpecError as error:
+            problems += error.problems
+            continue
+        problems += found
+        changed_full, changed_spec, changed_graph, found = _typed(changed, defaults)
+        problems += found
+        if changed_spec is not None and changed_graph is not None:
+            tree, full, spec, graph = changed, changed_full, changed_spec, changed_graph
+    if problems:
+        raise SpecError(dict.fromkeys(problems))
+    return tree, full, spec, graph
+
+
+def _check_together(spec: RunSpec, graph: Graph, full: Map) -> None:
+    """Raises SpecError where sections that are right each do not suit each other."""
+    problems = told(check_recomputed(graph.evaluated, spec.train.gradient_checkpointing, full))
+    too_few = too_few_images(graph, spec.train.images_at_once, full)
+    problems += [too_few] if too_few is not None else []
+    problems += _check_training(spec, full)
+    if problems:
+        raise SpecError(problems)
 
 
 def _check_training(spec: RunSpec, tree: Map) -> Iterator[Problem]:
@@ -457,7 +392,7 @@ def _check_training(spec: RunSpec, tree: Map) -> Iterator[Problem]:
     if spec.train.monitor == "miou" and not spec.data.per_pixel:
         what = "a mean IoU is of data with a class for each pixel, and here each image has one"
         found["monitor"] = (what, "write monitor: top1, or loss")
-    for field, (what, fix) in found.items():
-        place = at(tree, ("train", field))
+    for key, (what, fix) in found.items():
+        place = at(tree, ("train", key))
         mark = place.mark if place is not None else tree.mark
-        yield Problem(what, mark, f"train.{field}", fix, "training")
+        yield Problem(what, mark, f"train.{key}", fix, "training")

@@ -90,7 +90,9 @@ def _unless_shipped(text: str, path: Path) -> Path:
     found = did_you_mean(meant, names)
     if not path.parent.is_dir() or path.suffix == "":
         fix = f"did you mean {PREFIX}{meant}?" if meant in names else found
+        if path.suffix == "":
+            fix = "\n".join(filter(None, (fix, "`nifbuild specs` lists what does")))
         if fix:
-            what = "no such file, and no spec of this name comes with nifbuild"
+            what = "no such file or folder, and nothing of this name comes with nifbuild"
             raise SpecError(Problem(what, Mark(text), fix=fix, code="missing-file"))
     return path

@@ -1,10 +1,11 @@
 """The text of a spec to begin with: all that one may want to change, as comments."""
 
+import json
 from typing import Any
 
 from nifbuild.spec.canonical import yaml_text
 from nifbuild.spec.resolve import Resolved
-from nifbuild.spec.source import plain
+from nifbuild.spec.source import Map, plain
 
 _TRAINING = (
     "epochs",
@@ -39,6 +40,7 @@ def starting_text(name: str, extends: str, resolved: Resolved) -> str:
         [
             "# Images of your own: a folder for each class, in train/ and test/ or together.",
             "# data: {source: imagefolder, path: photos}",
+            *_size(resolved),
         ],
         _commented({"train": {key: train[key] for key in _TRAINING if key in train}}),
         [
@@ -56,6 +58,13 @@ def _variables(resolved: Resolved) -> list[str]:
     known = resolved.source.get("vars")
     values = {} if known is None else plain(known)
     return _commented({"vars": values}) if values else []
+
+
+def _size(resolved: Resolved) -> list[str]:
+    """What the base brings images to that do not say a size, as its own data may."""
+    images = resolved.source.get("input")
+    size = images.get("size") if isinstance(images, Map) else None
+    return [] if size is None else [f"# input: {{size: {json.dumps(plain(size))}}}"]
 
 
 def _commented(content: dict[str, Any]) -> list[str]:

@@ -214,7 +214,8 @@ def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterato
     sizes = ", ".join(f"{len(images):,} {role}" for role, images in data.splits.items())
     mean, std = ("/".join(f"{v:.3f}" for v in values.tolist()) for values in (data.mean, data.std))
     yield f"{len(data.class_names):,} classes; images: {sizes}; mean {mean}, std {std}"
-    yield f"{where}; {trainer.steps_per_epoch:,} steps in an epoch; run: {trainer.directory.path}"
+    steps = f"{trainer.steps_per_epoch:,} step{'' if trainer.steps_per_epoch == 1 else 's'}"
+    yield f"{where}; {steps} in an epoch; run: {trainer.directory.path}"
 
 
 def _num_weights(model: nn.Module) -> int:

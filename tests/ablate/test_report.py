@@ -200,6 +200,29 @@ def test_names_in_plots_do_not_overlap():
     assert len(boxes) == 8
 
 
+def test_names_keep_clear_of_bars():
+    """Error bars on both sides of a line across, where its name would begin."""
+    (variant,) = with_sizes(results(STANDARD, LOWER), 5).variants[:1]
+    variants = [replace(variant, labels={"filters": "a line across"})]
+    for index, sizes in enumerate(([3, 41, 81], [5, 43, 79])):
+        each = {
+            seed: {**result, "effective_size": size, "top1": result["top1"] + 0.01 * index}
+            for (seed, result), size in zip(variant.results.items(), sizes, strict=True)
+        }
+        variants.append(replace(variant, labels={"filters": f"bar {index}"}, results=each))
+    figure = plot(Results("s", ("filters",), tuple(variants), (0, 1, 2)), QUESTIONS[2])
+    axes = figure.axes[0]
+    bars = [
+        axes.transData.transform_bbox(path.get_extents()).padded(1)
+        for collection in axes.collections
+        for path in collection.get_paths()
+    ]
+    names = _texts(figure)
+    assert len(names) == 3 and len(bars) == 4
+    for name, box in names.items():
+        assert not any(box.overlaps(bar) for bar in bars), name
+
+
 def test_values_far_apart_get_a_logarithmic_axis(found):
     wide = replace(found.variants[0], costs={**found.variants[0].costs, "params": 10**7})
     figure = plot(replace(found, variants=(wide, found.variants[1])), QUESTIONS[0])

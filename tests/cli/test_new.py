@@ -45,8 +45,11 @@ def test_the_patch_that_is_proposed_fits(here, cli):
 def test_the_images_that_are_proposed_fit(here, cli):
     assert cli("new", "third").exit_code == 0
     text = (here / "third.yaml").read_text()
-    (here / "third.yaml").write_text(text.replace("# data: {", "data: {"))
-    assert load_spec("third.yaml").spec.data.path == "photos"
+    assert "# input: {size: [224, 224]}\n" in text  # the digits of the base have 16x16
+    active = text.replace("# data: {", "data: {").replace("# input: {", "input: {")
+    (here / "third.yaml").write_text(active.replace("224, 224", "64, 48"))
+    spec = load_spec("third.yaml").spec
+    assert spec.data.path == "photos" and spec.input.size == (64, 48)
 
 
 @pytest.mark.parametrize(

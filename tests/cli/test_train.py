@@ -77,8 +77,8 @@ def test_images_that_are_left_out_are_said_even_when_quiet(call, spec_file, tmp_
     done = call("train", spec_file(), "--data", "data.yaml", "--epochs", 1, "-q")
     assert done.exit_code == 0, done.output
     said = done.stderr.splitlines()
-    left = "1 image is" if broken == 1 else "5 images are"
-    assert said[0] == f"warning: {left} left out, as they cannot be read:"
+    left = "1 image is left out, as it" if broken == 1 else "5 images are left out, as they"
+    assert said[0] == f"warning: {left} cannot be read:"
     assert all("images/a/x" in line for line in said[1 : 1 + min(broken, 3)])
     rest = ["  and 2 more; all are listed in runs/tiny/data.json"] if broken > 3 else []
     assert said[1 + min(broken, 3) :] == rest
@@ -88,7 +88,17 @@ def test_images_that_are_left_out_are_said_even_when_quiet(call, spec_file, tmp_
         names = [entry["image"] for entry in unreadable if entry["split"] == split]
         said = call("evaluate", "runs/tiny", "--split", split, "-q").stderr
         assert said.count("  'images/a/x") == min(len(names), 3)
-        assert said.count("left out, as they cannot be read") == bool(names)
+        assert said.count("cannot be read:") == bool(names)
+
+
+def test_a_run_does_not_lie_among_the_images(call, spec_file, tmp_path):
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (8, 8), i).save(tmp_path / "images" / label / f"{i}.png")
+    done = call("train", spec_file(), "--data", "images", "--epochs", 1, "--out", "./images/")
+    assert done.exit_code == 2 and "--out images: the images are there" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["a", "b"]
 
 
 def test_files_that_are_not_used_are_said_and_written_down(call, spec_file, tmp_path):

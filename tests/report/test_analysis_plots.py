@@ -1,6 +1,7 @@
 """Plots of few and of many layers: what stands in them, and that it can be read in a column."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from nifbuild.report.analysis.analysis import Analysis, ModelFigures
 from nifbuild.report.analysis.components import choose_samples, measure_components
 from nifbuild.report.analysis.filters import measure_filters
 from nifbuild.report.analysis.folder import draw
+from nifbuild.report.analysis.layer_table import print_analysis
 from nifbuild.report.analysis.plot_curves import plot_sizes
 from nifbuild.report.analysis.plot_images import plot_gallery
 from nifbuild.report.analysis.receptive_field import ReceptiveField
@@ -153,6 +155,27 @@ def test_short_names():
     assert short_names(["a.b.c", "a.b.d.e"]) == ["c", "d.e"]
     assert short_names(["a.b", "c"]) == ["a.b", "c"]
     assert short_names(["a.b"]) == ["b"]
+
+
+def test_a_change_that_the_table_does_not_show_is_none():
+    """In all layers, means of 3.01 and 2.99 are 3.0 in the table."""
+    models = {}
+    for name, mean in (("trained", 3.01), ("initial", 2.99)):
+        spread = replace(FEW.trained.layers[0].mass_sizes[0.5], mean=torch.tensor(mean))
+        each = [replace(f, mass_sizes={**f.mass_sizes, 0.5: spread}) for f in FEW.trained.layers]
+        models[name] = replace(FEW.trained, layers=each)
+    change = verdicts(replace(FEW, models=models))[2]
+    assert "smaller in 0 layers and larger in 0 layers; in 12 layers it is the same" in change
+
+
+@pytest.mark.parametrize(("columns", "shares"), [(60, 2), (45, 1), (30, 1), (200, 2)])
+def test_a_narrow_terminal_shows_names_and_fewer_shares(columns, shares, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_analysis(FEW)
+    table = capsys.readouterr().out.split("of mass:")[0]
+    assert table.count("of mass") == shares
+    if columns >= 45:
+        assert all(layer.paths[0] in table for layer in FEW.trained.layers)
 
 
 def test_verdicts():

@@ -1,9 +1,14 @@
+import re
 import struct
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from nifbuild.errors import RunError
 from nifbuild.report.bench.report_plots import plot_growth, plot_layers, plot_report, plot_step
+from nifbuild.report.measure import Quartiles
 
 
 def png_size(path):
@@ -33,7 +38,7 @@ def test_layers_labels_and_places(layers_report):
     assert time.get_xscale() == "log"
     assert "time / time of this layer" in time.get_xlabel()
     assert "bytes / bytes of this layer" in memory.get_xlabel()
-    assert time.get_ylabel() == "batch x channels x height x width"
+    assert time.get_ylabel() == "batch x channels x\nheight x width"
     assert [label.get_text() for label in time.get_yticklabels()] == ["2x4x8x8", "32x64x56x56"]
     (legend,) = figure.legends
     names = {text.get_text() for text in legend.get_texts()}
@@ -66,3 +71,24 @@ def test_step_labels(step_report):
 def test_a_file_that_cannot_be_written(growth_report, tmp_path):
     with pytest.raises(RunError, match="cannot write to"):
         plot_report(growth_report, tmp_path / "nowhere" / "plot.png")
+
+
+@pytest.mark.parametrize("factors", [(0.5,), (0.5, 3), (0.5, 40), (0.5, 20_000)])
+def test_one_shape_is_legible(layers_report, factors):
+    (shape, *_) = layers_report.shapes
+    layer, other = shape.contenders
+    others = [
+        replace(other, name=f"{f}x", forward_backward_ratio=Quartiles(f, f, f, 1)) for f in factors
+    ]
+    shape = replace(shape, contenders=(layer, *others))
+    figure = plot_layers(replace(layers_report, shapes=(shape,)))
+    FigureCanvasAgg(figure).draw()
+    time, _ = figure.axes
+    low, high = time.get_xlim()
+    ticks = [t for t in time.get_xticklabels(which="both") if low <= t.get_position()[0] <= high]
+    shown = [label for label in ticks if label.get_text()]
+    assert len(shown) >= 2 and all(re.fullmatch(r"[0-9.e+]+", t.get_text()) for t in shown)
+    boxes = sorted((label.get_window_extent() for label in shown), key=lambda box: box.x0)
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    label = time.yaxis.label.get_window_extent()
+    assert label.y0 >= 0 and label.y1 <= figure.bbox.height and label.x0 >= 0

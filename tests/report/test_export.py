@@ -182,7 +182,9 @@ def test_torch_of_a_run(call):
 
 
 def test_safetensors_rebuild_the_model(call, tmp_path):
-    found = document(call("run", "--format", "safetensors", "--json", "-q"))
+    words = ["run", "--format", "safetensors", "--json", "-q"]
+    assert document(call(*words, "--out", "named.safetensors"))["file"] == "named.safetensors"
+    found = document(call(*words))
     assert found["file"] == "tiny.safetensors" and found["filters"] is None
     shutil.copy("tiny.safetensors", tmp_path / "alone.safetensors")
     loaded, run = nifbuild.load(tmp_path / "alone.safetensors"), nifbuild.load("run")

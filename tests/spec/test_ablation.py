@@ -180,6 +180,7 @@ def test_gates_may_compare_with_any_variant(study):
         (("standard: {}", "standard: 3"), "a label has a fragment of a spec"),
         (("standard: {}", "standard: {extends: x}"), "`extends` has no place in a fragment"),
         (("standard: {}", "standard: {trian: {}}"), "6:16: trian: unknown section 'trian'"),
+        (("standard: {}", "standard: {trian.epochs: 2}"), "did you mean 'train'?"),
         (("matrix:", "seeds: [1, 1]\nmatrix:"), "a seed is given twice"),
         (("matrix:", "set: {train.epohcs: 2}\nmatrix:"), "unknown field 'epohcs'"),
         (("matrix:", "exclude: [{filters: bth}]\nmatrix:"), "did you mean 'both'?"),
@@ -241,3 +242,11 @@ def test_reading_a_study_loads_no_torch():
         "import sys, nifbuild.spec.ablation, nifbuild.cli.ablate\nsys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_spec_is_no_study(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: nifbuild:resnet18\n")
+    with pytest.raises(SpecError, match=r"1:1: this is a spec, not a study") as caught:
+        load_study(path)
+    assert f"nifbuild train {path}" in str(caught.value)

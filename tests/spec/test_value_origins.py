@@ -88,6 +88,71 @@ def test_sections_and_modules_have_all_their_fields(places):
     assert {"a.r.c.kind", "a.r.c.padding", "a.r.c.from"} <= fields.keys()
 
 
+def test_levels_of_modules_list_what_is_below(places):
+    written = ["base.yaml:11:16"]
+    assert (
+        places("a")
+        == places("a.r")
+        == {
+            "a.r.c": ("conv, standard", written),
+            "a.r.add": ("add", ["base.yaml:9:9"]),
+            "a.r.downsample.0": ("conv, standard", ["base.yaml:9:9"]),
+        }
+    )
+    assert {*places("model")} == {*places("a"), "global_avg_pool", "flatten", "head"}
+
+
+def test_a_module_that_a_patch_made_another_one_names_the_patch(write, resolve):
+    base = write(BASE, "base.yaml")
+    spec = resolve(SPEC.replace("{kernel_size: 5}", "{kind: implicit_frequency}"))
+    (origin,) = [o for o in value_origins(spec, "a") if o.path == "a.r.c"]
+    assert origin.value == "conv, implicit_frequency"
+    assert [str(m).replace(f"{base.parent}/", "") for m in origin.places] == [
+        "base.yaml:11:16",
+        "spec.yaml:5:32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (
+            "vars",
+            {"vars.width": (4, ["base.yaml:2:15"]), "vars.num_classes": (10, ["spec.yaml:2:7"])},
+        ),
+        ("vars.width", {"vars.width": (4, ["base.yaml:2:15"])}),
+        ("width", {"vars.width": (4, ["base.yaml:2:15"])}),
+        ("defaults.conv.bias", {"defaults.conv.bias": (False, ["base.yaml:4:25"])}),
+        (
+            "unit.args",
+            {
+                "blocks.unit.args.channels": ("int", ["base.yaml:7:22"]),
+                "blocks.unit.args.size": (3, ["base.yaml:7:33"]),
+            },
+        ),
+        ("blocks.unit.args.size", {"blocks.unit.args.size": (3, ["base.yaml:7:33"])}),
+        ("patch[0].set", {"patch[0].set.kernel_size": (5, ["spec.yaml:5:39"])}),
+    ],
+)
+def test_what_only_helps_to_write_a_spec_is_found_too(places, path, expected):
+    assert places(path) == expected
+
+
+def test_a_list_of_mappings_is_told_one_by_one(places):
+    assert [*places("unit.body")] == ["blocks.unit.body[0]"]
+    assert [*places("patch").values()] == [
+        ({"match": "a.r.c", "set": {"kernel_size": 5}, "expect": 1}, ["spec.yaml:5:5"])
+    ]
+
+
+def test_what_the_data_says_is_where_it_says_so(places):
+    data = "data={source: imagefolder, path: x, size: [8, 8], num_classes: 7}"
+    found = places("input.size", overrides=[data, "data.size=[24, 24]"])
+    assert found == {"input.size": (24, ["--set data.size=[24, 24]"])}
+    ((value, marks),) = places("head.out_features", overrides=[data, "data.num_classes=6"]).values()
+    assert value == 6 and marks[-1] == "--set data.num_classes=6"
+
+
 def test_as_text(write, resolve):
     base = write(BASE, "base.yaml")
     (origin,) = value_origins(resolve(SPEC, overrides=["vars.width=5"]), "a.r.c.out_channels")
@@ -108,6 +173,9 @@ def test_as_text(write, resolve):
         ("trian.epochs", "no value 'trian.epochs' in this spec"),
         ("inptu", "did you mean 'input' or 'init'?\n  sections: version, name"),
         ("a.r.cc", "did you mean 'a.r.c'"),
+        ("widht", "did you mean 'width'"),
+        ("unti", "did you mean 'unit'"),
+        ("vars.x", "no value 'vars.x'"),
         ("model[9]", "no value 'model[9]'"),
         ("train.epochs.x", "no value 'train.epochs.x'"),
         ("", "no value ''"),

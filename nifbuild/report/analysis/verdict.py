@@ -60,7 +60,10 @@ def _median_sizes(figures: ModelFigures, share: float) -> list[int]:
 
 
 def _change_sentence(analysis: Analysis) -> str:
-    """Whether training has made filters larger or smaller, at the first share."""
+    """Whether training has made filters larger or smaller, at the first share.
+
+    Layers are the same where the table, which has one decimal, shows the same.
+    """
     initial = analysis.models.get("initial")
     if initial is None:
         return ""
@@ -81,7 +84,7 @@ def _layers(number: int) -> str:
 
 
 def _mean_sizes(figures: ModelFigures, share: float) -> list[float]:
-    return [layer.mass_sizes[share].mean.item() for layer in figures.layers]
+    return [round(layer.mass_sizes[share].mean.item(), 1) for layer in figures.layers]
 
 
 def _low_pass_sentence(analysis: Analysis) -> str:

@@ -21,6 +21,7 @@ from nifbuild.report.show.plots import (
     guides,
     in_plot,
     new_figure,
+    plain_log_axis,
 )
 from nifbuild.report.show.units import mebibytes, shape_text
 
@@ -66,14 +67,14 @@ def plot_layers(report: LayersReport) -> "Figure":
     _rows(time, report, lambda figures, _: figures.forward_backward_ratio)
     time.set_title("Forward + backward: time")
     time.set_xscale("log")
-    time.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    plain_log_axis(time.xaxis)
     time.set_xlabel("time / time of this layer (median, interquartile range)\nmore than 1: slower")
     _rows(memory, report, lambda figures, layer: _exact(figures.peak_bytes / layer.peak_bytes))
     memory.set_title("Forward + backward: peak memory")
     memory.set_xlim(left=0)
     memory.set_xlabel("bytes / bytes of this layer\nmore than 1: needs more")
     time.set_yticks(range(len(report.shapes)), [str(shape.shape) for shape in report.shapes])
-    time.set_ylabel("batch x channels x height x width")
+    time.set_ylabel("batch x channels x\nheight x width")  # one line is taller than a row
     time.invert_yaxis()
     common_legend(figure, time, columns=7)
     return figure

@@ -25,7 +25,8 @@ LINE = "#57606a"
 
 _PAPER = ("#ffffff", "#f6f8fa")
 """Fills of frames within frames, in turn."""
-_FRAME_LINE = "#8c959f"
+FRAME_LINE = "#8c959f"
+"""Of frames around parts."""
 _TITLE_SIZE = 15.0
 _PILL_HEIGHT = 20.0
 
@@ -129,7 +130,7 @@ class _Pen:
 
     def frame(self, frame: Frame, x: float, y: float, depth: int) -> None:
         if frame.block.name:  # the model as a whole has no frame
-            self.stack(frame, x, y, _PAPER[depth % 2], (_FRAME_LINE, 1.0))
+            self.stack(frame, x, y, _PAPER[depth % 2], (FRAME_LINE, 1.0))
             name = Text(x + frame.name_x, y + 15, frame.block.name, NAME_SIZE, "start", True, GREY)
             self.drawn.texts.append(name)
         for part, (left, top) in zip(frame.parts, frame.places, strict=True):

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 
-from nifbuild.errors import shown
+from nifbuild.errors import SpecError, option_problem, shown
 from nifbuild.report.drawing.boxes import Block, blocks, box_family, box_lines, shape_label
+from nifbuild.report.drawing.columns import in_columns
 from nifbuild.report.drawing.picture import LINE, Picture, Polyline, Rect, Text, picture
 from nifbuild.report.output_file import require_files, written_file
 from nifbuild.report.show.plots import INK, in_plot
@@ -158,19 +159,23 @@ class _MermaidWriter:
         return f'    {self.makers[made]} -->|"{shape_label(shape)}"| {target}'
 
 
-def _save_svg(resolved: Resolved, model: Block, file: Path) -> None:
-    file.write_text(svg(picture(model, resolved.graph, resolved.name)), encoding="utf-8")
+def _save_svg(resolved: Resolved, model: Block, columns: int | None, file: Path) -> None:
+    drawn = in_columns(picture(model, resolved.graph, resolved.name), columns)
+    file.write_text(svg(drawn), encoding="utf-8")
 
 
-def _save_png(resolved: Resolved, model: Block, file: Path) -> None:
-    save_png(picture(model, resolved.graph, resolved.name), file)
+def _save_png(resolved: Resolved, model: Block, columns: int | None, file: Path) -> None:
+    save_png(in_columns(picture(model, resolved.graph, resolved.name), columns), file)
 
 
-def _save_mermaid(resolved: Resolved, model: Block, file: Path) -> None:
+def _save_mermaid(resolved: Resolved, model: Block, columns: int | None, file: Path) -> None:
+    if columns is not None:
+        what, fix = "Mermaid arranges boxes itself", "leave --columns out, or write .svg or .png"
+        raise SpecError(option_problem("--columns", what, fix))
     file.write_text(mermaid(model, resolved.graph), encoding="utf-8")
 
 
-_FORMATS: dict[str, Callable[[Resolved, Block, Path], None]] = {
+_FORMATS: dict[str, Callable[[Resolved, Block, int | None, Path], None]] = {
     ".svg": _save_svg,
     ".png": _save_png,
     ".mmd": _save_mermaid,
@@ -183,7 +188,12 @@ def require_writable(file: Path, *, overwrite: bool = False) -> None:
 
 
 def save(
-    resolved: Resolved, file: Path, depth: int | None = None, *, overwrite: bool = False
+    resolved: Resolved,
+    file: Path,
+    depth: int | None = None,
+    *,
+    columns: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Draws a spec's network.
 
@@ -191,13 +201,15 @@ def save(
         resolved: The spec.
         file: Its ending says what is written: .svg, .png or .mmd (Mermaid).
         depth: Levels of blocks that are opened; None: as many as stay legible.
+        columns: That the picture is cut into where it is tall; None: as many as make it no taller
+            than it is wide.
         overwrite: Replace the file that is there.
 
     Raises:
-        SpecError: If the ending is another one, or the file exists.
+        SpecError: If the ending is another one, or the file exists; columns of Mermaid.
         RunError: If the file cannot be written.
     """
     require_writable(file, overwrite=overwrite)
     model = blocks(resolved.graph.evaluated, depth)
     with written_file(_OPTION, file, overwrite=overwrite) as aside:
-        _FORMATS[file.suffix.lower()](resolved, model, aside)
+        _FORMATS[file.suffix.lower()](resolved, model, columns, aside)

@@ -37,6 +37,7 @@ OutputOption = Annotated[
     AnyPath | None,
     typer.Option(
         "--output",
+        "--out",  # as other commands call it
         "-o",
         metavar="FILE",
         help="The file.",

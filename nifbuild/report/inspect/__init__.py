@@ -103,23 +103,23 @@ def inspect(
             batch fits the device, or one is too small to be trained with.
     """
     with loading():
+        from nifbuild.data.counted_classes import load_counted
         from nifbuild.report.inspect.result import inspect_for
         from nifbuild.report.inspect.several import Several
         from nifbuild.report.inspect.targets import Target, optimizer_named
         from nifbuild.spec.budget import BudgetSpec, parse_bytes, parse_count
-        from nifbuild.spec.resolve import load_spec
 
     paths = [specs] if isinstance(specs, str | os.PathLike) else list(specs)
     if len(paths) > 1 and against is not None:
         raise SpecError("--against is for one spec, not several", fix="name one SPEC")
     results = {}
     for path in paths:
-        resolved = load_spec(path, data=data, overrides=overrides)
+        resolved = load_counted(path, data=data, overrides=overrides)
         target = Target.chosen(device, precision, resolved, verify=verify)
         results[str(path)] = inspect_for(
             target,
             resolved,
-            other=None if against is None else load_spec(against, data=data),
+            other=None if against is None else load_counted(against, data=data),
             optimizer=optimizer_named(optimizer, resolved),
             batch_sizes=() if batch_sizes is None else _sizes(batch_sizes),
             device_memory=_amount("--device-memory", device_memory, parse_bytes),

@@ -6,7 +6,7 @@ Matplotlib is loaded by what draws, not by this module.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from nifbuild.report.output_file import MAKER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -36,6 +37,10 @@ BOUNDARY = "0.82"
 
 AMOUNTS, SHARES, SIGNED = "viridis", "cividis", "RdBu_r"
 """Colour maps: of amounts, of shares with numbers in them, of what is below and above zero."""
+
+_LITTLE, _MUCH = 4, 500
+"""Of a logarithmic axis, the largest over the smallest value: below the first, 1, 2 and 5 would be
+too few ticks, above the second too many."""
 
 COLUMN_INCHES = 3.3
 """Width of a column of a paper."""
@@ -142,6 +147,25 @@ def window_axis(axes: "Axes", largest: int, direction: Literal["x", "y"] = "x") 
     axis.set_major_locator(FixedLocator([size for size in sizes if size <= largest]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def plain_log_axis(axis: "Axis", write: Callable[[float], str] = "{:g}".format) -> None:
+    """A logarithmic axis with plain numbers at its ticks, so many as have room.
+
+    Args:
+        axis: With its limits.
+        write: What a number is written as.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    ratio = high / low
+    if ratio < _LITTLE:
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < _MUCH else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: write(value))
 
 
 def common_legend(figure: "Figure", axes: "Axes", columns: int = 3) -> None:

@@ -13,6 +13,8 @@ _DISTANCES = (9, 16, 26, 38, 52, 68, 86)
 """From a point to its name, in typographic points."""
 
 _ANGLES = (0, 45, -45, 90, -90, 135, -135, 180)
+_SHARES = tuple(0.01 + 0.03 * step for step in range(32))
+"""Where names on lines may begin, as shares of the width."""
 _LEADER_FROM = 14  # a name farther away gets a line to its point
 _MARK_PIXELS = 8
 _FONT_SIZE = 8
@@ -43,6 +45,46 @@ def place_labels(
         best = min(candidates, key=lambda candidate: _cost(axes, candidate.box, taken))
         _annotate(axes, name, place, color, best)
         taken.append(best.box)
+
+
+def place_on_lines(
+    axes: "Axes", names: Sequence[str], heights: Sequence[float], colors: Sequence[str]
+) -> None:
+    """Writes each name on its dashed line across, at the first place where nothing is in its way.
+
+    Args:
+        axes: As for `place_labels`, which is to come later.
+        names: One for each line.
+        heights: Of the lines, in data coordinates.
+        colors: Of the names.
+    """
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    lines = [line for line in axes.lines if line.get_linestyle() == "--"]
+    others = [line.get_window_extent() for line in lines]
+    for name, height, color in zip(names, heights, colors, strict=True):
+        y = axes.transData.transform((0, height))[1]
+        taken = _bars(axes) + [text.get_window_extent() for text in axes.texts]
+        taken += [box for box in others if abs(box.y0 - y) > 1]
+        width, tall = _size(axes, name)
+        found = []
+        for below in (False, True):
+            for share in _SHARES:
+                left = axes.bbox.x0 + share * axes.bbox.width
+                box = Bbox.from_bounds(left, y - tall if below else y, width, tall)
+                found.append((_cost(axes, box, taken), share, below))
+        _, share, below = min(found, key=lambda one: one[0])
+        axes.annotate(
+            name,
+            (share, height),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(0, -2 if below else 2),
+            textcoords="offset points",
+            va="top" if below else "bottom",
+            color=color,
+            fontsize=_FONT_SIZE,
+        )
 
 
 @dataclass(frozen=True)
@@ -124,12 +166,11 @@ def _around(axes: "Axes", place: tuple[float, float]) -> "Bbox":
 
 def _drawn(axes: "Axes") -> list["Bbox"]:
     """Error bars, lines across and the names on them."""
+    lines = [line for line in axes.lines if line.get_linestyle() == "--"]
     boxes = [text.get_window_extent() for text in axes.texts]
-    for bars in axes.collections:
-        boxes += [
-            axes.transData.transform_bbox(path.get_extents()).padded(5) for path in bars.get_paths()
-        ]
-    boxes += [
-        line.get_window_extent().padded(2) for line in axes.lines if line.get_linestyle() == "--"
-    ]
-    return boxes
+    return boxes + _bars(axes) + [line.get_window_extent().padded(2) for line in lines]
+
+
+def _bars(axes: "Axes") -> list["Bbox"]:
+    paths = [path for bars in axes.collections for path in bars.get_paths()]
+    return [axes.transData.transform_bbox(path.get_extents()).padded(5) for path in paths]

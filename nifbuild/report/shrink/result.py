@@ -11,7 +11,7 @@ from torch import nn
 
 from nifbuild.evaluate.figures import Figures
 from nifbuild.machine.terminal import Console, Table
-from nifbuild.report.show.tables import framed_table
+from nifbuild.report.show.tables import framed_table, legend, open_table
 from nifbuild.report.show.units import count_text, percent_text, shape_text
 from nifbuild.report.shrink.changes import Change, Speed
 from nifbuild.report.shrink.windows import LayerWindows, Trial
@@ -180,9 +180,9 @@ def tables(result: ShrinkResult) -> RenderableType:
     return Group(*parts)
 
 
-def _layers(result: ShrinkResult) -> Table:
+def _layers(result: ShrinkResult) -> RenderableType:
     headings = ("layer", "grid", "window", "kept mass", "bound", "change", "rms")
-    table = framed_table(f"{result.name}: filters in windows", headings)
+    table = open_table(f"{result.name}: filters in windows", headings, folded=(0,))
     for layer in result.layers:
         table.add_row(
             layer.path,
@@ -191,12 +191,11 @@ def _layers(result: ShrinkResult) -> Table:
             percent_text(layer.kept_mass),
             *map(_percent, (layer.bound, layer.change, layer.rms_change)),
         )
-    table.caption = (
+    meanings = legend(
         "bound, change: at most, over the largest output, for the worst of "
         f"{result.speed.batch} images; rms: of all"
     )
-    table.caption_justify = "left"
-    return table
+    return Group(table, meanings, "")
 
 
 def _model(result: ShrinkResult) -> Table:
