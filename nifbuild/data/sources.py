@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
+from nifbuild.data.class_names import contrasted
 from nifbuild.data.decode import no_plain_file
 from nifbuild.data.distant_mark import distant_mark
 from nifbuild.data.distant_pair import distant_pair
@@ -274,10 +275,15 @@ def _check_schemas(spec: ParquetData | ArrowData, split: str, paths: list[Path])
         ) as error:  # pyarrow's, the file system's, or a broken description of columns
             raise _broken_file(split, path, error) from error
         first = classes if first is None else first
-        if classes != first:
+        for column in sorted(classes.keys() | first.keys()):
+            names, others = classes.get(column, []), first.get(column, [])
+            if names == others:
+                continue
+            here, there = contrasted(names, others)
             raise RunError(
                 Problem(
-                    f"'{path}' names other classes than '{paths[0]}': {classes}, not {first}",
+                    f"'{path}' names other classes than '{paths[0]}': "
+                    f"'{column}' has {here}, not {there}",
                     path=f"data.files.{split}",
                     fix="write all files of a split with the same class names in the same order",
                     code="class-names-differ",

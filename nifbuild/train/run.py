@@ -367,4 +367,4 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
         document |= evidence(document, checkpoint)
         run.finish(document)
         tell_result(accelerator, resolved, run, document)
-    return Trained.of(document, run.path)
+    return Trained.of(document, run.path, figures.confusion)
