@@ -139,7 +139,7 @@ def train_run(
             stack.enter_context(run.locked())
         device = resolve_device(spec.device)
         require_trackers(spec.trackers)
-        catalog, resolved = open_for(resolved)
+        catalog, resolved = open_for(resolved, report)
         check_batch_size(spec, catalog.sizes["train"], world_size())
         check_statistics(resolved, world_size())
         require_validation(spec, catalog.sizes)
