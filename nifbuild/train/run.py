@@ -325,7 +325,8 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
     """Evaluates the selected checkpoint as `evaluate_run` does: from its file, in a new model."""
     run, spec, accelerator = trainer.directory, trainer.spec, trainer.accelerator
     accelerator.wait_for_everyone()  # until the last checkpoint is written
-    by_validation = spec.select == "best" and trainer.chooses
+    chosen = trainer.chooses and trainer.progress.best is not None  # None where no epoch is trained
+    by_validation = spec.select == "best" and chosen
     checkpoint = run.find_checkpoint("best" if by_validation else "last")
     # Only the first process is sure to see the files.
     model = (
