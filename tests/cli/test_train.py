@@ -124,7 +124,7 @@ def test_short_options_are_settings(call, spec_file):
     [
         (("--device", "gpu"), "train.device", "auto"),
         (("--precision", "fp8"), "train.precision", "bf16"),
-        (("--epochs", "0"), "train.epochs", "1"),
+        (("--epochs", "-1"), "train.epochs", "0"),
         (("--set", "train.epoch=3"), "train.epoch", "epochs"),
     ],
 )
