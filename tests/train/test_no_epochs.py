@@ -146,11 +146,25 @@ def test_torchvisions_weights_are_evaluated_as_torchvision_does(imagenet, tmp_pa
     assert (result.epochs, result.selected) == (0, "last")
 
 
-def test_the_shipped_spec_evaluates_as_torchvision_does():
-    data = load_spec("nifbuild:resnet18_imagenet").spec.data
+@pytest.mark.parametrize(
+    ("source", "words", "splits"),
+    [
+        (None, (), {"train": "train", "test": "validation"}),
+        ("nifbuild:data/imagenet_folder", (), {"train": "train", "test": "val"}),
+        (
+            "nifbuild:data/imagenet_folder",
+            ("data.path=val", "data.splits={}", "data.test=0", "data.validation=0"),
+            {},
+        ),
+    ],
+    ids=["hub", "folder", "val"],
+)
+def test_the_shipped_spec_evaluates_as_torchvision_does(source, words, splits):
+    data = load_spec("nifbuild:resnet18_imagenet", data=source, overrides=words).spec.data
     assert (data.size, data.crop_share, data.interpolation) == ((224, 224), 0.875, "bilinear")
     assert (data.normalize.mean, data.normalize.std) == (MEAN, STD)
-    assert data.splits.named == {"train": "train", "test": "validation"}
+    assert data.splits.named == splits
+    assert (data.num_classes, data.augment.resized_crop) == (1000, (0.08, 1))
 
 
 def test_a_run_of_no_epochs_has_the_figures_of_the_weights(resolve, two_epochs, tmp_path):
