@@ -2,13 +2,17 @@
 
 import json
 import os
-import subprocess
+import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from typer.testing import CliRunner
+
+from nifbuild.cli.app import app
+from tests.children import in_child
 
 CLASSES = 21_841
 PEAK_BYTES = 2 * 2**30
@@ -54,25 +58,24 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, environment: dict[str, str], *words: str) -> tuple[str, str]:
-    """What the command printed; its peak memory has to be within the bound."""
-    command = [sys.executable, "-m", "nifbuild", *words]
-    environment = {**environment, "HF_DATASETS_CACHE": str(folder / "cache")}
-    out, err = folder / "out.txt", folder / "err.txt"
-    with out.open("w") as stdout, err.open("w") as stderr:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=stdout, stderr=stderr
-        )
-        _, code, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(code)
-    assert process.returncode == 0, err.read_text()
+def commands(folder: Path) -> tuple[list[tuple[int, str, str]], int]:
+    """What each command ends with and prints, and the peak memory of this process in bytes."""
+    datasets.config.HF_DATASETS_CACHE = folder / "cache"
+    os.chdir(folder)
+    evaluation = ("evaluate", "runs/many", "-q", "--confusion", "c.png", "--confusion", "c.csv")
+    told = []
+    for words in (("train", "many.yaml"), (*evaluation, "--json")):
+        done = CliRunner().invoke(app, words)
+        told.append((done.exit_code, done.stdout, done.stderr))
     unit = 1 if sys.platform == "darwin" else 1024
-    assert usage.ru_maxrss * unit < PEAK_BYTES
-    return out.read_text(), err.read_text()
+    return told, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def test_21841_classes_train_and_evaluate(data: Path, child_environment: dict[str, str]) -> None:
-    shown, said = run(data, child_environment, "train", "many.yaml")
+def test_21841_classes_train_and_evaluate(data: Path) -> None:
+    told, peak_bytes = in_child(commands, data)
+    (code, shown, said), (other_code, printed, errors) = told
+    assert (code, other_code) == (0, 0), said + errors
+    assert peak_bytes < PEAK_BYTES
     assert "21,841 classes" in said
     metrics = json.loads((data / "runs" / "many" / "metrics.json").read_text())
     assert metrics["confusion_matrix"] is None
@@ -82,9 +85,6 @@ def test_21841_classes_train_and_evaluate(data: Path, child_environment: dict[st
         assert line in shown
     assert "left out: confusion_matrix, as 21,841 classes are more than 1,000" in joined(shown)
     assert len(shown.splitlines()) < 50
-
-    words = ("evaluate", "runs/many", "-q", "--confusion", "c.png", "--confusion", "c.csv")
-    printed, _ = run(data, child_environment, *words, "--json")
     document: dict[str, Any] = json.loads(printed)
     same = ("top1", "top5", "loss", "per_class", "confusion_matrix", "left_out")
     assert [document[key] for key in same] == [metrics[key] for key in same]
