@@ -17,7 +17,7 @@
 set -euo pipefail
 : "${1:?name a spec}"
 export MASTER_ADDR MASTER_PORT PROCESSES
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 PROCESSES=${SLURM_GPUS_ON_NODE:-1}
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=150  # seconds to save; torchrun waits for 30 by itself
