@@ -6,6 +6,7 @@ subject need not pay for it.
 
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import traceback
@@ -65,7 +66,7 @@ def _results(
         results = []
         for rank, (child, receiving) in enumerate(children):
             assert receiving.poll(PATIENCE), f"process {rank} has not ended"
-            done, result = receiving.recv()
+            done, result = pickle.loads(receiving.recv_bytes())
             assert done, f"in process {rank}:\n{result}"
             results.append(result)
             child.join(PATIENCE)
@@ -93,6 +94,8 @@ def _call(
     os.chdir(folder)
     torch.set_num_threads(1)
     try:
-        sending.send((True, function(*arguments)))
+        result = (True, function(*arguments))
     except BaseException:
-        sending.send((False, traceback.format_exc()))
+        result = (False, traceback.format_exc())
+    # Not by `send`: it would hand over tensors as files that are open as long as this process is.
+    sending.send_bytes(pickle.dumps(result))

@@ -33,6 +33,7 @@ from nifbuild.data.listing import LeftOut
 from nifbuild.data.masks import WithMask
 from nifbuild.data.sources import open_source
 from nifbuild.data.splits import choose_splits, limited, random_stream, set_aside
+from nifbuild.data.table_cache import Tell
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.common_data import CommonData
 from nifbuild.spec.data import DataSpec, Table
@@ -49,15 +50,19 @@ STATISTICS_IMAGES = 10_000
 _NAMED_PROBLEMS = 10
 
 
-def open_data(spec: DataSpec) -> "Catalog":
+def open_data(spec: DataSpec, tell: Tell = lambda text: None) -> "Catalog":
     """Finds the rows, classes and splits of a source, without decoding an image.
+
+    Args:
+        spec: What the YAML says.
+        tell: Is told of copies that are made.
 
     Raises:
         SpecError: The spec names something that is not there, or asserts what is not so.
         RunError: The data is broken, or cannot be reached.
     """
     left_out = LeftOut()
-    found = open_source(spec, left_out)
+    found = open_source(spec, left_out, tell)
     roles = choose_splits(spec, found)
     for name in found:
         if name not in roles.values():

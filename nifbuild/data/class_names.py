@@ -1,5 +1,6 @@
 """Names of classes: how many there are, and which of them people can hardly tell apart."""
 
+import itertools
 import unicodedata
 from collections.abc import Sequence
 
@@ -13,6 +14,23 @@ def composed(name: str) -> str:
     What nobody can tell apart is one class.
     """
     return unicodedata.normalize("NFC", name)
+
+
+_LISTED = 20
+
+
+def contrasted(names: Sequence[str], others: Sequence[str]) -> tuple[str, str]:
+    """Two lists of classes that differ, in words; of long ones, where they first do."""
+    if max(len(names), len(others)) <= _LISTED:
+        return f"the classes {list(names)}", f"the classes {list(others)}"
+    pairs = itertools.zip_longest(names, others)
+    at = next(place for place, (name, other) in enumerate(pairs) if name != other)
+
+    def told(given: Sequence[str]) -> str:
+        name = f"'{given[at]}'" if at < len(given) else "no more"
+        return f"{len(given):,} classes, of which number {at:,} is {name}"
+
+    return told(names), told(others)
 
 
 def look_alikes(class_names: Sequence[str]) -> str:

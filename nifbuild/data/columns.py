@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from nifbuild.data.class_names import composed, require_several
+from nifbuild.data.class_names import composed, contrasted, require_several
 from nifbuild.data.splits import Rows
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
 from nifbuild.spec.splits import Role
@@ -275,10 +275,12 @@ def _check_same_kind(labels: Labels, train: Labels) -> None:
     same_type = (labels.values.dtype.kind in "iu") == (train.values.dtype.kind in "iu")
     if labels.names == train.names and same_type:
         return
+    texts = _described(labels), _described(train)
+    if labels.names is not None and train.names is not None and labels.names != train.names:
+        texts = contrasted(labels.names, train.names)
     raise RunError(
         Problem(
-            f"split '{labels.split}' has {_described(labels)}, "
-            f"split '{train.split}' has {_described(train)}",
+            f"split '{labels.split}' has {texts[0]}, split '{train.split}' has {texts[1]}",
             path="data.label",
             fix="write both with the same class names in the same order",
             code="class-names-differ",
@@ -288,7 +290,7 @@ def _check_same_kind(labels: Labels, train: Labels) -> None:
 
 def _described(labels: Labels) -> str:
     if labels.names is not None:
-        return f"the classes {list(labels.names)}"
+        return f"{len(labels.names):,} classes with names"
     return "numbers without names" if labels.values.dtype.kind in "iu" else "strings as labels"
 
 

@@ -1,4 +1,11 @@
-"""One image, from bytes or a file to pixels of the shape that the model takes."""
+"""One image, from bytes or a file to pixels of the shape that the model takes.
+
+By Pillow, as nothing is clearly faster. From 200 JPEG files of 500x375 (69 KB each) to random crops
+of 224x224, in images per second on one core: Pillow 13.0 with libjpeg-turbo, as here, 488;
+kornia-rs 0.2 with the same crops 459, as it has no draft mode (decoding alone 669 against 628), and
+its pixels differ by up to 5 of 255 before they are scaled; simplejpeg 1.9, which is libjpeg-turbo
+again, 500.
+"""
 
 import functools
 import io

@@ -175,6 +175,10 @@ def _unusable(spec: HubData, error: Exception) -> NifbuildError:
         return RunError(_gated(spec))
     if isinstance(error, ConnectionError):
         return RunError(_unreachable(spec))
+    if "Not enough disk space" in message:
+        fix = "make room, or choose a folder on another disk: export HF_HOME=DIR"
+        what = f"'{spec.id}' does not fit on the disk: {message}"
+        return RunError(Problem(what, path="data.id", fix=fix, code="no-room"))
     cause = str(error.__cause__ or "").strip()
     reason = " ".join((message + (f" ({cause})" if cause else "")).split())
     return RunError(

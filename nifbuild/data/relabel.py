@@ -18,7 +18,8 @@ def relabelled(catalog: Catalog, class_names: Sequence[str]) -> Catalog:
     Raises:
         SpecError: Classes of the data are not among them; lists these.
     """
-    learned = [composed(name) for name in class_names]
+    # Of two classes that nobody can tell apart, the first one counts.
+    learned = {composed(name): at for at, name in reversed(list(enumerate(class_names)))}
     unknown = [name for name in catalog.class_names if composed(name) not in learned]
     if unknown:
         hints = {did_you_mean(name, class_names) for name in unknown[:_SHOWN_CLASSES]}
@@ -41,7 +42,7 @@ def relabelled(catalog: Catalog, class_names: Sequence[str]) -> Catalog:
                 code="classes",
             )
         )
-    places = np.array([learned.index(composed(name)) for name in catalog.class_names], np.int64)
+    places = np.array([learned[composed(name)] for name in catalog.class_names], np.int64)
     sources = {
         role: replace(source, labels=places[source.labels])
         for role, source in catalog.sources.items()

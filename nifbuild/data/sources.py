@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
+from nifbuild.data.class_names import contrasted
 from nifbuild.data.decode import no_plain_file
 from nifbuild.data.distant_mark import distant_mark
 from nifbuild.data.distant_pair import distant_pair
@@ -20,7 +21,7 @@ from nifbuild.data.folders import missing_path_fix, read_folders
 from nifbuild.data.hub import read_hub
 from nifbuild.data.listing import LeftOut, TooManyFoldersError, matching_files
 from nifbuild.data.mask_folders import read_mask_folders
-from nifbuild.data.table_cache import cache_of
+from nifbuild.data.table_cache import Tell, cache_of, require_room
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.spec.data import (
     ArrowData,
@@ -42,23 +43,24 @@ _Files = ParquetData | ArrowData | WebDatasetData
 """Those sources whose files `datasets` reads."""
 
 
-def open_source(spec: DataSpec, left_out: LeftOut) -> "dict[str, datasets.Dataset]":
+def open_source(spec: DataSpec, left_out: LeftOut, tell: Tell) -> "dict[str, datasets.Dataset]":
     """The source's splits.
 
     Args:
         spec: What the YAML says.
         left_out: Is told of what was found and is not used.
+        tell: Is told of copies that are made.
 
     Raises:
         SpecError: What the spec names is not there.
         RunError: It is there and cannot be read.
     """
     with _quiet_datasets():
-        splits = _open(spec, left_out)
+        splits = _open(spec, left_out, tell)
         return {name: _without_decoding(table) for name, table in splits.items()}
 
 
-def _open(spec: DataSpec, left_out: LeftOut) -> "dict[str, datasets.Dataset]":
+def _open(spec: DataSpec, left_out: LeftOut, tell: Tell) -> "dict[str, datasets.Dataset]":
     match spec:
         case DigitsData():
             return {"train": _digits()}
@@ -67,7 +69,7 @@ def _open(spec: DataSpec, left_out: LeftOut) -> "dict[str, datasets.Dataset]":
         case ImageFolderData():
             return read_folders(spec, left_out)
         case ParquetData() | ArrowData() | WebDatasetData():
-            return {split: _read_files(spec, split) for split in spec.files}
+            return {split: _read_files(spec, split, tell) for split in spec.files}
         case HubData():
             return read_hub(spec)
         case DistantMarkData():
@@ -126,7 +128,7 @@ def _digits() -> "datasets.Dataset":
     return datasets.Dataset.from_dict(columns, features=features)
 
 
-def _read_files(spec: _Files, split: str) -> "datasets.Dataset":
+def _read_files(spec: _Files, split: str, tell: Tell) -> "datasets.Dataset":
     import datasets
 
     paths = _matching_files(spec, split)
@@ -137,13 +139,16 @@ def _read_files(spec: _Files, split: str) -> "datasets.Dataset":
         _check_tars(split, paths)
     else:
         _check_schemas(spec, split, paths)
+    cache = cache_of(paths)
+    is_parquet = isinstance(spec, ParquetData)
+    require_room(paths, cache, f"data.files.{split}", tell, parquet=is_parquet)
     try:
         # Split by split: read together, all would silently take the class names of the first.
         return datasets.load_dataset(
             spec.source,
             data_files={split: [str(path) for path in paths]},
             split=split,
-            cache_dir=cache_of(paths),
+            cache_dir=cache,
         )
     except Exception as error:
         # `datasets` wraps whatever its readers raise, and none of that is documented.
@@ -274,10 +279,15 @@ def _check_schemas(spec: ParquetData | ArrowData, split: str, paths: list[Path])
         ) as error:  # pyarrow's, the file system's, or a broken description of columns
             raise _broken_file(split, path, error) from error
         first = classes if first is None else first
-        if classes != first:
+        for column in sorted(classes.keys() | first.keys()):
+            names, others = classes.get(column, []), first.get(column, [])
+            if names == others:
+                continue
+            here, there = contrasted(names, others)
             raise RunError(
                 Problem(
-                    f"'{path}' names other classes than '{paths[0]}': {classes}, not {first}",
+                    f"'{path}' names other classes than '{paths[0]}': "
+                    f"'{column}' has {here}, not {there}",
                     path=f"data.files.{split}",
                     fix="write all files of a split with the same class names in the same order",
                     code="class-names-differ",

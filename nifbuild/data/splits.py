@@ -103,8 +103,8 @@ def set_aside(role: Role, labels: Rows, share: float, seed: int) -> tuple[Rows, 
         )
     stream = random_stream(seed, role)
     aside = np.zeros(len(labels), dtype=bool)
-    for label, number in enumerate(taken):
-        members = np.flatnonzero(labels == label)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    for members, number in zip(by_class, taken, strict=True):
         aside[stream.permutation(members)[:number]] = True
     return np.flatnonzero(~aside), np.flatnonzero(aside)
 

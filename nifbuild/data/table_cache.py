@@ -1,13 +1,28 @@
-"""Where `datasets` keeps what it makes of local files: anew for files that are not the same."""
+"""Where `datasets` keeps what it makes of local files: anew for files that are not the same.
+
+It copies their rows into Arrow files, which are mapped into memory, so that any row is at hand.
+Parquet is read by groups of rows: one image of a group of 100, each of 110 KB, took 4.1 ms, twice
+as long as decoding it, and 0.05 ms from the copy (pyarrow 26, one core, files in memory). Images of
+training come in any order. In the order of the file, groups took 0.07 ms for each image.
+"""
 
 import errno
 import hashlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from nifbuild.data.decode import no_plain_file
+from nifbuild.errors import Problem, RunError
+
+Tell = Callable[[str], None]
+"""Hears, in words, what takes long or much room, before it is begun."""
+
+_TOLD_BYTES = 64 * 2**20
+"""Copies from this size on are told of."""
 
 _SAMPLED_BYTES = 64 * 2**20
 _PIECES = 16
@@ -26,6 +41,51 @@ def cache_of(files: Sequence[Path]) -> str:
     import datasets
 
     return str(Path(datasets.config.HF_DATASETS_CACHE) / f"files-{_state(files)}")
+
+
+def require_room(
+    files: Sequence[Path], cache: str, where: str, tell: Tell, *, parquet: bool
+) -> None:
+    """The disk of the cache holds a copy of these files, or has it already.
+
+    Args:
+        files: Of one split.
+        cache: As from `cache_of`.
+        where: The path in the spec, for messages.
+        tell: Is told how much is to be copied.
+        parquet: Whether they are Parquet files, whose copy is larger than they are.
+
+    Raises:
+        RunError: There is no room for it.
+    """
+    folder = Path(cache)
+    if any(found.parent.suffix != ".incomplete" for found in folder.rglob("dataset_info.json")):
+        return
+    # Another process of the run may be at it, or have been when it was killed.
+    begun = sum(file.stat().st_size for file in folder.rglob("*.arrow"))
+    whole = sum(map(_unpacked_bytes if parquet else _bytes, files))
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    room = shutil.disk_usage(existing).free
+    if whole - begun > room:
+        what = f"there is no room for a copy of the rows in {folder.parent}: they take "
+        what += f"{_gigabytes(whole)}, and {_gigabytes(room)} are free"
+        fix = "make room, or choose a folder on another disk: export HF_DATASETS_CACHE=DIR"
+        raise RunError(Problem(what, path=where, fix=fix, code="no-room"))
+    if whole >= _TOLD_BYTES:
+        tell(f"{where}: copying {_gigabytes(whole)} to {folder}, once")
+
+
+def _bytes(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _unpacked_bytes(file: Path) -> int:
+    about = pq.read_metadata(file)
+    return sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB"
 
 
 def _state(files: Sequence[Path]) -> str:

@@ -177,7 +177,7 @@ def evaluated_data(
     assert own is not None  # it was trained on it
     spec = own if data is None else load_data(Path(data))
     with hint_at_directory(run if data is None else None):
-        found = open_data(spec)
+        found = open_data(spec, report.note)
     if spec.per_pixel != trained.gives_masks:
         of = ["each image", "each pixel"]
         what = f"{trained.resolved.name} gives {of[trained.gives_masks]} a class, and in the data "

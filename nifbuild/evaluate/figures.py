@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from nifbuild.errors import Problem, RunError
+from nifbuild.evaluate.class_pairs import WRITTEN_CLASSES, Totals, confusion_metric
 from nifbuild.spec.pixel_data import IGNORED
 
 
@@ -29,7 +28,8 @@ class Figures:
         top5: Share whose class is among the five most probable (or all, where there are fewer).
         calibration_error: The expected one, 0 to 1; see `nifbuild.evaluate.figures`.
         class_accuracy: Top-1 of each class's images; None for a class that has none.
-        confusion: [true class][predicted class], counts.
+        confusion: Counts [true class, predicted class]; sparse where there are many classes, see
+            `nifbuild.evaluate.class_pairs`.
         pixels: Those of masks; None where an image has one class.
     """
 
@@ -39,7 +39,7 @@ class Figures:
     top5: float
     calibration_error: float
     class_accuracy: tuple[float | None, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: Tensor = field(compare=False, repr=False)
     pixels: "PixelFigures | None" = None
 
     @property
@@ -60,12 +60,11 @@ class Figures:
         return self
 
     def as_document(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON; of more than 1,000 classes without the confusion matrix."""
+        images = Totals.of(self.confusion).true.tolist()
         per_class = [
-            {"name": name, "accuracy": accuracy, "num_samples": sum(row)}
-            for name, accuracy, row in zip(
-                class_names, self.class_accuracy, self.confusion, strict=True
-            )
+            {"name": name, "accuracy": accuracy, "num_samples": count}
+            for name, accuracy, count in zip(class_names, self.class_accuracy, images, strict=True)
         ]
         pixels: dict[str, Any] = {}
         if self.pixels is not None:
@@ -80,7 +79,17 @@ class Figures:
             "loss": self.loss,
             "calibration_error": self.calibration_error,
             "per_class": per_class,
-            "confusion_matrix": [list(row) for row in self.confusion],
+            **self._confusion_document(),
+        }
+
+    def _confusion_document(self) -> dict[str, Any]:
+        num_classes = len(self.confusion)
+        if num_classes <= WRITTEN_CLASSES:
+            return {"confusion_matrix": self.confusion.tolist()}
+        why = f"confusion_matrix, as {num_classes:,} classes are more than {WRITTEN_CLASSES:,}"
+        return {
+            "confusion_matrix": None,
+            "left_out": f"{why}: `nifbuild evaluate RUN --confusion FILE.csv` writes it",
         }
 
 
@@ -152,7 +161,9 @@ class _Seen:
     """What is known of the images so far."""
 
     def __init__(self, num_classes: int) -> None:
-        self.metrics, self.calibration = _metrics(num_classes), Calibration()
+        shared = {"sync_on_compute": False, "validate_args": False}
+        self.confusion, self.calibration = confusion_metric(num_classes, **shared), Calibration()
+        self.top5 = 0
         self.of_pixels = False
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.images = self.count = 0
@@ -172,7 +183,10 @@ class _Seen:
     def _add(self, logits: Tensor, labels: Tensor) -> None:
         self.loss_sum += F.cross_entropy(logits.double(), labels, reduction="sum")
         self.count += len(labels)
-        self.metrics.update(logits, labels)
+        self.confusion.update(logits, labels)
+        # What torchmetrics has for it takes some 50 times as long where there are 20,000 classes.
+        likely = logits.topk(min(5, logits.shape[1])).indices
+        self.top5 += int((likely == labels[:, None]).sum())
         self.calibration.update(logits, labels)
 
     def figures(self) -> Figures:
@@ -185,58 +199,31 @@ class _Seen:
             what = "no pixel has a class: all are ignored"
             fix = "look at the masks, and ignore_index"
             raise RunError(Problem(what, path="data", fix=fix, code="no-pixels"))
-        loss = self.loss_sum.item() / self.count
-        found = _figures(self.metrics, loss, self.calibration.compute(), self.count)
-        if not self.of_pixels:
-            return found
-        pixels = _pixel_figures(found.confusion, self.count)
-        return replace(found, num_samples=self.images, pixels=pixels)
+        confusion = self.confusion.compute()
+        totals = Totals.of(confusion)
+        return Figures(
+            num_samples=self.images,
+            loss=self.loss_sum.item() / self.count,
+            top1=int(totals.right.sum()) / self.count,
+            top5=self.top5 / self.count,
+            calibration_error=self.calibration.compute(),
+            class_accuracy=_quotients(totals.right, totals.true),
+            confusion=confusion,
+            pixels=_pixel_figures(totals, self.count) if self.of_pixels else None,
+        )
 
 
-def _pixel_figures(confusion: tuple[tuple[int, ...], ...], count: int) -> PixelFigures:
-    taken = [sum(column) for column in zip(*confusion, strict=True)]
-    both = [row[place] for place, row in enumerate(confusion)]
-    unions = [sum(row) + t - b for row, t, b in zip(confusion, taken, both, strict=True)]
-    class_iou = tuple(b / union if union else None for b, union in zip(both, unions, strict=True))
+def _pixel_figures(totals: Totals, count: int) -> PixelFigures:
+    unions = totals.true + totals.predicted - totals.right
+    class_iou = _quotients(totals.right, unions)
     known = [share for share in class_iou if share is not None]
     return PixelFigures(count, class_iou, sum(known) / len(known))
 
 
-def _metrics(num_classes: int) -> MetricCollection:
-    shared = {"num_classes": num_classes, "sync_on_compute": False, "validate_args": False}
-    return MetricCollection(
-        {
-            "top1": MulticlassAccuracy(average="micro", **shared),
-            "top5": MulticlassAccuracy(average="micro", top_k=min(5, num_classes), **shared),
-            "classes": MulticlassAccuracy(average="none", **shared),
-            "confusion": MulticlassConfusionMatrix(**shared),
-        },
-        compute_groups=False,
-    )
-
-
-def _figures(
-    metrics: MetricCollection, loss: float, calibration_error: float, count: int
-) -> Figures:
-    values = metrics.compute()
-    confusion = values["confusion"].tolist()
-    return Figures(
-        num_samples=count,
-        loss=loss,
-        top1=_exact_share(values["top1"], count),
-        top5=_exact_share(values["top5"], count),
-        calibration_error=calibration_error,
-        class_accuracy=tuple(
-            _exact_share(accuracy, sum(row)) if sum(row) else None
-            for accuracy, row in zip(values["classes"], confusion, strict=True)
-        ),
-        confusion=tuple(map(tuple, confusion)),
-    )
-
-
-def _exact_share(share: Tensor, count: int) -> float:
-    """The quotient of integers that torchmetrics has rounded to float32."""
-    return round(share.item() * count) / count
+def _quotients(parts: Tensor, wholes: Tensor) -> tuple[float | None, ...]:
+    """Of whole numbers, as Python has them; None where there is nothing to divide by."""
+    pairs = zip(parts.tolist(), wholes.tolist(), strict=True)
+    return tuple(part / whole if whole else None for part, whole in pairs)
 
 
 NUM_BINS = 15

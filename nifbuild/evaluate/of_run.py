@@ -88,5 +88,5 @@ def evaluate_at_sizes(
                 "batch_size": batch_size,
                 "images_per_second": round(figures.num_samples / seconds, 1),
             }
-            results.append(Evaluation.of(document, Path(directory)))
+            results.append(Evaluation.of(document, Path(directory), figures.confusion))
     return results

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class ClassFigures:
@@ -36,7 +39,8 @@ class RunFigures:
         loss: Mean cross-entropy, in nats.
         calibration_error: The expected one, 0 to 1.
         per_class: Each class, in the order of the model's outputs.
-        confusion_matrix: [true class][predicted class], counts.
+        confusion_matrix: Counts [true class, predicted class]; sparse of more than 1,000 classes.
+            None where these figures are read from a file that is without it.
         checkpoint: The weights.
         step: After so many steps of the optimizer.
         images_per_second: While these were evaluated.
@@ -53,7 +57,7 @@ class RunFigures:
     loss: float
     calibration_error: float
     per_class: tuple[ClassFigures, ...]
-    confusion_matrix: tuple[tuple[int, ...], ...] = ()
+    confusion_matrix: Tensor | None = field(default=None, compare=False, repr=False)
     checkpoint: str
     step: int
     images_per_second: float
@@ -63,15 +67,19 @@ class RunFigures:
     _written: Mapping[str, Any] = field(repr=False)
 
     @classmethod
-    def of(cls, written: Mapping[str, Any], directory: Path) -> Self:
-        """From their document, which may say more."""
+    def of(
+        cls, written: Mapping[str, Any], directory: Path, confusion: Tensor | None = None
+    ) -> Self:
+        """From their document, which may say more, and the matrix where that is at hand."""
         names = {f.name for f in fields(cls)}
         values = {name: value for name, value in written.items() if name in names}
         values["per_class"] = tuple(
             ClassFigures(each["name"], each["accuracy"], each["num_samples"], each.get("iou"))
             for each in written["per_class"]
         )
-        values["confusion_matrix"] = tuple(map(tuple, written.get("confusion_matrix", ())))
+        counts = written.get("confusion_matrix")
+        known = confusion is not None or counts is None
+        values["confusion_matrix"] = confusion if known else torch.tensor(counts)
         if "size" in values:
             values["size"] = tuple(values["size"])
         return cls(**{**values, "directory": directory, "_written": written})

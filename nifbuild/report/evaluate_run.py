@@ -135,7 +135,7 @@ def evaluate_run(
     if is_first():
         with keeping(found):
             for file in confusion:
-                save_confusion(found.only.document(), Path(file), overwrite=overwrite)
+                save_confusion(found.only, Path(file), overwrite=overwrite)
             if per_image is not None:
                 save_image_figures(per_image, _path(csv), _path(mistakes), overwrite=overwrite)
     return found

@@ -12,6 +12,7 @@ from nifbuild.report.show.units import duration_text, percent_text, speed_text
 from nifbuild.spec.image_size import size_text
 
 _SHOWN_CLASSES = 20
+"""Of more classes, the table folds to half as many."""
 
 
 def print_summary(result: dict[str, Any]) -> None:
@@ -43,7 +44,7 @@ def print_sizes(results: Sequence[dict[str, Any]]) -> None:
 
 
 def summary(result: dict[str, Any]) -> RenderableType:
-    """The table: overall figures, then each class where there are few, then where the run lies."""
+    """The table: overall figures, then the classes, then where the run lies."""
     table = framed_table(_title(result), ("figure", "value"))
     table.add_row(_accuracy(result), percent_text(result["top1"]))
     if _is_per_pixel(result):
@@ -66,8 +67,9 @@ def summary(result: dict[str, Any]) -> RenderableType:
     if "seconds" in result:
         table.add_row("time", duration_text(result["seconds"]))
     parts: list[RenderableType] = [table]
-    if len(result["per_class"]) <= _SHOWN_CLASSES:
-        parts.append(_classes(result))
+    parts.append(_classes(result))
+    if "left_out" in result:
+        parts.append(f"left out: {result['left_out']}")
     directory = result["directory"]
     parts.append(f"run: {directory}")
     if "selected" in result:
@@ -90,15 +92,30 @@ def _kind(result: dict[str, Any]) -> str:
 
 
 def _classes(result: dict[str, Any]) -> Table:
+    """Each class; of many, those with the lowest figures, of equals those with most images."""
     shares = {"accuracy": _accuracy(result)}
     if _is_per_pixel(result):
         shares["iou"] = "IoU"
     counted = "pixels" if _is_per_pixel(result) else "images"
-    table = framed_table(headings=("class", *shares.values(), counted))
-    for entry in result["per_class"]:
+    entries = result["per_class"]
+    folded = len(entries) > _SHOWN_CLASSES
+    if folded:
+        *_, key = shares
+        known = [entry for entry in entries if entry[key] is not None]
+        shown = sorted(known, key=lambda entry: (entry[key], -entry["num_samples"]))[
+            : _SHOWN_CLASSES // 2
+        ]
+    table = framed_table(
+        f"the lowest of {len(entries):,} classes" if folded else "",
+        ("class", *shares.values(), counted),
+    )
+    for entry in shown if folded else entries:
         values = (entry[name] for name in shares)
-        shown = ("-" if value is None else percent_text(value, 1) for value in values)
-        table.add_row(entry["name"], *shown, f"{entry['num_samples']:,}")
+        cells = ("-" if value is None else percent_text(value, 1) for value in values)
+        table.add_row(entry["name"], *cells, f"{entry['num_samples']:,}")
+    if folded:
+        more = f"and {len(entries) - len(shown):,} more: --json has all"
+        table.add_row(more, *[""] * (len(shares) + 1))
     return table
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _NAMED_IMAGES = 3
 
 
-def open_for(resolved: "Resolved") -> tuple[Catalog, "Resolved"]:
-    """The spec's data, and the spec with its number of classes.
+def open_for(resolved: "Resolved", report: Reporter | None = None) -> tuple[Catalog, "Resolved"]:
+    """The spec's data, and the spec with its number of classes; `report` hears of copies made.
 
     Raises:
         SpecError: If there is no data, or it does not suit the model.
@@ -32,7 +32,7 @@ def open_for(resolved: "Resolved") -> tuple[Catalog, "Resolved"]:
             )
         )
     colours(resolved.spec.input.channels)
-    catalog = open_data(resolved.spec.data)
+    catalog = open_data(resolved.spec.data, (report or Reporter()).note)
     if catalog.num_classes < 2:
         what = "the data has one class only: there is nothing to learn"
         raise SpecError(Problem(what, path="data", code="num-classes"))

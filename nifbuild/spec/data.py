@@ -165,7 +165,11 @@ class FileData(Table):
 
 
 class ParquetData(FileData):
-    """Parquet files, with images as bytes or as paths."""
+    """Parquet files, with images as bytes or as paths.
+
+    The cache of `datasets` (`HF_DATASETS_CACHE`, ~/.cache/huggingface/datasets) gets a copy of the
+    rows, once, as Parquet has no quick way to a single one: the disk holds the data twice.
+    """
 
     source: Literal["parquet"]
     """Which kind of source this is."""

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from nifbuild.spec.base import (
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Share,
@@ -54,10 +55,11 @@ def _init_from(value: object) -> object:
 class TrainSpec(Spec):
     """How a model is trained. Every field has a default that suits small images."""
 
-    epochs: PositiveInt = 50
+    epochs: NonNegativeInt = 50
     """Passes over the training images. Images that do not fill a last batch wait for the next
     epoch's order. A run may be resumed with another number: from there on, its learning rate is
-    that of the schedule over so many."""
+    that of the schedule over so many. 0: none; the run holds the weights that it starts from, as of
+    `init`, and their figures."""
 
     batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 128
     """Images for each step of the optimizer, over all processes and micro-batches together: results
@@ -191,7 +193,7 @@ class TrainSpec(Spec):
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
         warmup = self.schedule.warmup_epochs
-        if warmup is not None and warmup > self.epochs:
+        if self.epochs and warmup is not None and warmup > self.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs ({warmup:g}) is more than epochs ({self.epochs})"
             )

@@ -67,6 +67,8 @@ class Trainer:
     def run(self) -> None:
         """Trains to the end, from wherever `progress` is."""
         self.report.begin(self.spec.epochs, self.steps_per_epoch, self.progress.step)
+        if not self.spec.epochs:
+            self.save()
         while not self.is_over:
             pace = self.train_epoch()
             figures = self.validate() if self.validation_due else None

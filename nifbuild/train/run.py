@@ -139,7 +139,7 @@ def train_run(
             stack.enter_context(run.locked())
         device = resolve_device(spec.device)
         require_trackers(spec.trackers)
-        catalog, resolved = open_for(resolved)
+        catalog, resolved = open_for(resolved, report)
         check_batch_size(spec, catalog.sizes["train"], world_size())
         check_statistics(resolved, world_size())
         require_validation(spec, catalog.sizes)
@@ -326,7 +326,8 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
     """Evaluates the selected checkpoint as `evaluate_run` does: from its file, in a new model."""
     run, spec, accelerator = trainer.directory, trainer.spec, trainer.accelerator
     accelerator.wait_for_everyone()  # until the last checkpoint is written
-    by_validation = spec.select == "best" and trainer.chooses
+    chosen = trainer.chooses and trainer.progress.best is not None  # None where no epoch is trained
+    by_validation = spec.select == "best" and chosen
     checkpoint = run.find_checkpoint("best" if by_validation else "last")
     # Only the first process is sure to see the files.
     model = (
@@ -368,4 +369,4 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
         document |= evidence(document, checkpoint)
         run.finish(document)
         tell_result(accelerator, resolved, run, document)
-    return Trained.of(document, run.path)
+    return Trained.of(document, run.path, figures.confusion)

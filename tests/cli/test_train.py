@@ -134,7 +134,7 @@ def test_short_options_are_settings(call, spec_file):
     [
         (("--device", "gpu"), "train.device", "auto"),
         (("--precision", "fp8"), "train.precision", "bf16"),
-        (("--epochs", "0"), "train.epochs", "1"),
+        (("--epochs", "-1"), "train.epochs", "0"),
         (("--set", "train.epoch=3"), "train.epoch", "epochs"),
     ],
 )
@@ -268,7 +268,15 @@ def test_table_leaves_out_many_classes():
     console = Console(width=80)
     with console.capture() as capture:
         console.print(summary(result))
-    assert "c20" not in capture.get()
+    assert "c1 " not in capture.get() and "and 21 more: --json has all" in capture.get()
+    figures = [(0.5, 9), (0.25, 3), (None, 0), (0.25, 4)]
+    for entry, (accuracy, count) in zip(per_class, figures, strict=False):
+        entry |= {"accuracy": accuracy, "num_samples": count}
+    with console.capture() as capture:
+        console.print(summary(result))
+    rows = [line.split("│")[1].strip() for line in capture.get().splitlines() if "│ c" in line]
+    assert [name for name in rows if name in ("c0", "c1", "c2", "c3")] == ["c3", "c1", "c0"]
+    assert "and 18 more" in capture.get()
     with console.capture() as capture:
         console.print(summary({**result, "per_class": per_class[:20], "selected": "last"}))
     assert "c19" in capture.get()

@@ -196,12 +196,26 @@ def test_class_names_that_differ_between_splits(parquet: Any, table: Any) -> Non
     assert problem.fix == "write both with the same class names in the same order"
 
 
+def test_of_many_class_names_the_first_that_differs(parquet: Any, table: Any) -> None:
+    names = [f"class {i}" for i in range(2000)]
+    others = [*names[:1500], "another", *names[1501:], "one more"]
+    splits = {"train": table([0, 1], names=names), "test": table([1, 0], names=others)}
+    problem = problem_of(parquet(splits, validation=0), RunError)
+    assert problem.what == (
+        "split 'test' has 2,001 classes, of which number 1,500 is 'another', "
+        "split 'train' has 2,000 classes, of which number 1,500 is 'class 1500'"
+    )
+
+
 def test_class_names_that_differ_between_files(spec: Any, table: Any, tmp_path: Path) -> None:
     table([0, 1]).to_parquet(tmp_path / "0.parquet")
     table([0, 1], names=("dog", "cat")).to_parquet(tmp_path / "1.parquet")
     files = {"train": str(tmp_path / "*.parquet")}
     problem = problem_of(spec(source="parquet", files=files), RunError)
-    assert problem.what.startswith(f"'{tmp_path}/1.parquet' names other classes than")
+    assert problem.what == (
+        f"'{tmp_path}/1.parquet' names other classes than '{tmp_path}/0.parquet': 'label' has the "
+        "classes ['dog', 'cat'], not the classes ['cat', 'dog']"
+    )
     assert problem.code == "class-names-differ"
 
 

@@ -121,6 +121,18 @@ def test_what_the_hub_answers(
     assert fix in problem.fix
 
 
+def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch, spec: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("Not enough disk space. Needed: 1 TiB (download: 0, generated: 1 TiB)")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    problem = problem_of(spec(source="hub", id="o/n", revision="main"), RunError)
+    assert problem.what.startswith("'o/n' does not fit on the disk: Not enough disk space. Needed")
+    assert (problem.path, problem.code) == ("data.id", "no-room")
+    assert "HF_HOME=DIR" in problem.fix
+
+
 def test_a_name_that_cannot_be(spec: Any) -> None:
     problem = problem_of(spec(source="hub", id="a/b/c", revision="main"), SpecError)
     assert problem.what == "the hub has no data set 'a/b/c' that you may see"

@@ -14,7 +14,15 @@ from nifbuild.spec.data_file import load_data_spec
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(DataSpec)
 SPECS = Path(__file__).parents[2] / "specs" / "data"
-NAMES = ("cifar10", "cifar10_file", "cifar100", "imagenet", "digits", "folder")
+NAMES = (
+    "cifar10",
+    "cifar10_file",
+    "cifar100",
+    "imagenet",
+    "imagenet_folder",
+    "digits",
+    "folder",
+)
 
 
 def problems(text: str) -> list[tuple[str, str]]:

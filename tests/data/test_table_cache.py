@@ -1,7 +1,9 @@
 """Files that are replaced are read anew, though their times of modification stay."""
 
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nifbuild.data import open_data
+from nifbuild.errors import RunError
 
 TIME = (10**9, 10**9)
 
@@ -60,3 +63,46 @@ def test_the_same_file_is_read_from_the_cache(spec: Any, png: Any, tmp_path: Pat
     open_data(data)
     now = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.arrow")}
     assert now == cached
+
+
+@pytest.fixture
+def large(spec: Any, tmp_path: Path) -> Any:
+    """A Parquet file of some KB with 80 MB of rows, and a spec of it."""
+    contents = [i.to_bytes(4, "big") + bytes(200_000) for i in range(400)]
+    rows = pa.table({"image": contents, "label": [i % 2 for i in range(400)]})
+    pq.write_table(rows, tmp_path / "train.parquet", compression="zstd")
+    assert (tmp_path / "train.parquet").stat().st_size < 10**6
+    files = {"train": tmp_path / "train.parquet"}
+    return spec(source="parquet", files=files, validation=0, test=0)
+
+
+def test_a_copy_is_told_of_before_it_is_made(large: Any, tmp_path: Path) -> None:
+    heard = []
+
+    def hear(text: str) -> None:
+        heard.append(text)
+        assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+    open_data(large, hear)
+    (text,) = heard
+    assert text.startswith(f"data.files.train: copying 0.08 GB to {tmp_path}/cache/files-")
+    open_data(large, hear)  # it is there now
+    assert len(heard) == 1
+    (copy,) = (tmp_path / "cache").rglob("*.arrow")
+    assert copy.stat().st_size == pytest.approx(80e6, rel=0.01)
+
+
+def test_a_disk_without_room_for_the_copy_is_one_error(
+    large: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(free=10**7)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(RunError) as caught:
+        open_data(large)
+    (problem,) = caught.value.problems
+    assert problem.what == (
+        f"there is no room for a copy of the rows in {tmp_path}/cache: they take 0.08 GB, and 0.01 "
+        "GB are free"
+    )
+    assert problem.path == "data.files.train" and "HF_DATASETS_CACHE=DIR" in problem.fix
+    assert not list((tmp_path / "cache").rglob("*.arrow"))

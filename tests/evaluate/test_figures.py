@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from nifbuild.data.batches import evaluation_batches
 from nifbuild.data.images import Batch, ImageSet
+from nifbuild.evaluate.class_pairs import Totals
 from nifbuild.evaluate.figures import evaluate
 from nifbuild.machine.device import accelerator_on
 
@@ -51,7 +53,7 @@ def test_equals_a_naive_count(num_samples):
         share = of_class.double().mean().item() if len(of_class) else None
         assert found.class_accuracy[c] == share
         row = [int(((labels == c) & (order[:, 0] == d)).sum()) for d in range(7)]
-        assert list(found.confusion[c]) == row
+        assert found.confusion[c].tolist() == row
     assert found.class_accuracy[6] is None
 
 
@@ -116,3 +118,39 @@ def test_as_document():
         {"name": "cat", "accuracy": None, "num_samples": 0},
     ]
     assert document["confusion_matrix"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+
+
+def test_of_many_classes_only_pairs_that_occur_are_kept():
+    """The same figures as of so many columns with nothing in them, in bounded memory."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(50, 9), torch.randint(8, (50,))
+    few = figures_of(logits, labels, batch_size=8)
+    many = figures_of(F.pad(logits, (0, 21_832), value=-99.0), labels, batch_size=8)
+    assert not few.confusion.is_sparse and many.confusion.is_sparse
+    places = zip(labels.tolist(), logits.argmax(1).tolist(), strict=True)
+    counts = Counter(places)
+    assert set(zip(*many.confusion.indices().tolist(), strict=True)) == set(counts)
+    assert all(many.confusion[place] == count for place, count in counts.items())
+    assert many.class_accuracy[:9] == few.class_accuracy
+    assert many.class_accuracy[9:] == (None,) * 21_832
+    assert (many.top1, many.top5) == (few.top1, few.top5)
+    document = many.as_document([str(i) for i in range(21_841)])
+    assert document["confusion_matrix"] is None
+    assert document["left_out"].startswith("confusion_matrix, as 21,841 classes are more than 1,0")
+    per_class = few.as_document([str(i) for i in range(9)])["per_class"]
+    assert document["per_class"][:9] == per_class
+
+
+@pytest.mark.parametrize(("num_classes", "is_sparse"), [(1000, False), (1001, True)])
+def test_totals_of_classes(num_classes, is_sparse):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(40, num_classes), torch.randint(5, (40,))
+    predicted = torch.where(torch.rand(40) < 0.5, labels, torch.randint(7, (40,)))
+    logits[range(40), predicted] = 9
+    found = figures_of(logits, labels, batch_size=8)
+    assert found.confusion.is_sparse == is_sparse
+    totals = Totals.of(found.confusion)
+    for c in range(num_classes):
+        right = (labels == c) & (predicted == c)
+        counted = [int(mask.sum()) for mask in (labels == c, predicted == c, right)]
+        assert [int(t[c]) for t in (totals.true, totals.predicted, totals.right)] == counted

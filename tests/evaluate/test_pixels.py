@@ -41,7 +41,7 @@ def test_equals_a_naive_count(num_samples, batch_size):
     assert found.num_samples == num_samples and found.pixels.count == total
     assert found.top1 == accuracy
     assert found.loss == pytest.approx(loss, rel=1e-6)
-    assert [list(row) for row in found.confusion] == confusion
+    assert found.confusion.tolist() == confusion
     assert list(found.pixels.class_iou) == iou and iou[3] is None
     assert found.miou == pytest.approx(sum(iou[:3]) / 3, rel=1e-12)
     document = found.as_document("abcd")

@@ -131,8 +131,6 @@ def test_a_layer_that_asks_for_the_impossible() -> None:
     with as_on_gpu(), pytest.raises(ValueError, match=r"`backend` .* is not possible: a border"):
         layer(torch.zeros(1, 2, 8, 8))
     layer(torch.zeros(1, 2, 8, 8))  # a CPU has one way
-    with pytest.raises(ValueError, match="`backend` \\(='cuda'\\) must be one of 'auto', 'fft'"):
-        ImplicitFrequencyConv2d(2, 2, backend="cuda")  # type: ignore[arg-type]
 
 
 def test_a_layer_reports_what_was_chosen() -> None:

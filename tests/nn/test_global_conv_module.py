@@ -333,6 +333,7 @@ def test_parts_of_the_batch_make_the_whole(
         ({"kernel_size": 3, "dilation": 0}, "`dilation` (=(0, 0)) must be at least 1"),
         ({"mixing": "fully"}, "must be one of 'depthwise', 'separable', 'full', 'low_rank'"),
         ({"boundary": "ones"}, "must be one of 'circular', 'zeros', 'reflect', 'replicate'"),
+        ({"backend": "cuda"}, "`backend` (='cuda') must be one of 'auto', 'fft', 'fused'"),
         ({"downsample": "mean"}, "`downsample` (='mean') must be one of 'slice', 'low_pass'"),
         ({"rank": 2}, "`rank` (=2) is for `mixing='low_rank'`"),
         ({"rank": 0, "mixing": "low_rank"}, "`rank` (=0) must be at least 1"),

@@ -2,9 +2,11 @@
 
 import csv
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from nifbuild.errors import RunError
@@ -14,16 +16,17 @@ from nifbuild.report.confusion import plot_confusion, save_confusion
 def result(names, seed=0):
     counts = np.random.RandomState(seed).poisson(1.0, (len(names), len(names)))
     counts += np.diag([1234] * len(names))
-    return {
-        "name": "net",
-        "split": "test",
-        "data": None,
-        "size": [32, 48],
-        "top1": 0.8765,
-        "num_samples": int(counts.sum()),
-        "per_class": [{"name": name} for name in names],
-        "confusion_matrix": counts.tolist(),
-    }
+    return SimpleNamespace(
+        name="net",
+        split="test",
+        data=None,
+        size=(32, 48),
+        top1=0.8765,
+        num_samples=int(counts.sum()),
+        num_pixels=None,
+        per_class=[SimpleNamespace(name=name) for name in names],
+        confusion_matrix=torch.from_numpy(counts),
+    )
 
 
 def overlaps(labels, renderer):
@@ -57,7 +60,7 @@ def test_names_and_counts_stay_apart(names, named):
         assert overlaps(labels, renderer) == 0
     assert len({label.get_text() for label in axes.get_xticklabels()}) == named
     texts = [text.get_text() for text in axes.texts]
-    flat = [f"{count:,}" for row in document["confusion_matrix"] for count in row]
+    flat = [f"{count:,}" for count in document.confusion_matrix.flatten().tolist()]
     assert texts == (flat if len(names) <= 20 else [])
     assert overlaps(axes.texts, renderer) == 0
     inside = figure.bbox
@@ -71,7 +74,7 @@ def test_names_and_counts_stay_apart(names, named):
 
 def test_colours_are_shares_of_rows():
     document = result(["a", "b", "c"])
-    document["confusion_matrix"] = [[3, 1, 0], [0, 0, 0], [5, 0, 15]]
+    document.confusion_matrix = torch.tensor([[3, 1, 0], [0, 0, 0], [5, 0, 15]])
     (image,) = plot_confusion(document).axes[0].images
     shares = np.ma.filled(image.get_array(), np.nan)
     assert np.array_equal(shares, [[0.75, 0.25, 0], [np.nan] * 3, [0.25, 0, 0.75]], equal_nan=True)
@@ -90,3 +93,35 @@ def test_a_file_that_cannot_be_written(tmp_path):
     for name in ("c.png", "c.csv"):
         with pytest.raises(RunError, match="cannot write to"):
             save_confusion(result(["a", "b"]), tmp_path / "nowhere" / name)
+
+
+def test_of_many_classes_neighbours_share_a_cell_and_only_pairs_that_occur_a_row(tmp_path):
+    names = [f"n{i:08d}" for i in range(21_841)]
+    document = result(names[:2])
+    document.per_class = [SimpleNamespace(name=name) for name in names]
+    places = torch.tensor([[0, 0, 21, 22, 21_840], [0, 21, 22, 0, 21_840]])
+    counts = torch.tensor([5, 3, 4, 2, 7])
+    document.confusion_matrix = torch.sparse_coo_tensor(
+        places, counts, (21_841,) * 2, check_invariants=True
+    ).coalesce()
+    figure = plot_confusion(document)
+    (image,) = figure.axes[0].images
+    shares = np.ma.filled(image.get_array(), np.nan)
+    assert shares.shape == (993, 993)  # 22 classes to a row
+    assert list(shares[0, :2]) == [8 / 12, 4 / 12]
+    assert list(shares[1, :2]) == [1, 0]
+    assert shares[992, 992] == 1
+    assert np.isnan(shares[2:992]).all()
+    label = figure.axes[0].get_xlabel()
+    assert label == "predicted class (1 of 440 is named; a cell is 22 classes wide)"
+    assert figure.axes[0].get_xticklabels()[1].get_text() == "n00000440"
+    save_confusion(document, tmp_path / "c.csv")
+    with (tmp_path / "c.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["true", "predicted", "images"],
+            ["n00000000", "n00000000", "5"],
+            ["n00000000", "n00000021", "3"],
+            ["n00000021", "n00000022", "4"],
+            ["n00000022", "n00000000", "2"],
+            ["n00021840", "n00021840", "7"],
+        ]

@@ -11,7 +11,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         vars: {widht: 3}
         input: {channels: 3, size: [8, x]}
         data: {source: digits, tst: 0.3}
-        train: {epochs: 0, precision: bf15, ema: yes, optimizer: {name: adamm}}
+        train: {epochs: -1, precision: bf15, ema: yes, optimizer: {name: adamm}}
         model:
           - {op: conv, out_channels: 4.5, kernal_size: 3}
           - {op: dropout, p: 2}
@@ -30,14 +30,14 @@ def test_all_problems_at_once_each_with_its_place(problems):
         "  did you mean 'test'?\n"
         "  fields of digits: validation, test, limit, seed, num_classes, size, resize, "
         "interpolation, crop_share, normalize, unreadable, in_memory, workers, augment, source",
-        "spec.yaml:6:17: train.epochs: expected at least 1, got 0\n"
+        "spec.yaml:6:17: train.epochs: expected at least 0, got -1\n"
         "  epochs: Passes over the training images (default 50)",
-        'spec.yaml:6:31: train.precision: expected fp32, bf16 or fp16, got "bf15"\n'
+        'spec.yaml:6:32: train.precision: expected fp32, bf16 or fp16, got "bf15"\n'
         "  did you mean 'bf16'?",
-        'spec.yaml:6:42: train.ema: expected a number, got "yes"\n'
+        'spec.yaml:6:43: train.ema: expected a number, got "yes"\n'
         "  ema: Decay of an exponential moving average of the weights, which is then what is "
         "evaluated and selected",
-        "spec.yaml:6:65: train.optimizer.name: unknown name 'adamm'\n"
+        "spec.yaml:6:66: train.optimizer.name: unknown name 'adamm'\n"
         "  did you mean 'adam'?\n"
         "  name: adamw, adam, nadam, radam, rmsprop, sgd",
         "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5\n"
@@ -277,12 +277,12 @@ def test_what_grows_too_large_hides_nothing_elsewhere(problems):
         """\
         version: 1
         model: [{op: relu, repeat: 50000}, relu, relu]
-        train: {epochs: 0}
+        train: {epochs: -1}
         """
     )
     assert [problem.splitlines()[0] for problem in found] == [
         "spec.yaml:2:36: model: the model has more than 50,000 ops",
-        "spec.yaml:3:17: train.epochs: expected at least 1, got 0",
+        "spec.yaml:3:17: train.epochs: expected at least 0, got -1",
     ]
 
 

@@ -60,7 +60,7 @@ BAD = [
     "model: [{op: conv, from: [a, b]}]",
     "model: [{op: relu, repeat: [3]}]",
     "model: [{op: residual, body: relu, stochastic_depth: {rate: 2}}]",
-    "train: {epochs: 0}",
+    "train: {epochs: -1}",
     "train: {epochs: many}",
     "train: {precision: fp8}",
     "train: {optimizer: {name: sgd, betas: [0.9, 0.9]}}",

@@ -41,7 +41,7 @@ def test_fields_without_a_name_are_those_of_the_default():
     "fields",
     [
         {"epoch": 3},
-        {"epochs": 0},
+        {"epochs": -1},
         {"epochs": "3"},
         {"optimizer": {"name": "sgd", "betas": [0.9, 0.9]}},
         {"optimizer": {"name": "lion"}},
