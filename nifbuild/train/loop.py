@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nifbuild.data.batches import epoch_batches
 from nifbuild.errors import InterruptedRun, Problem, RunError
-from nifbuild.evaluate.figures import Figures, evaluate
+from nifbuild.evaluate.figures import Figures, Hearing, evaluate
 from nifbuild.machine.device import share_from_first
 from nifbuild.machine.progress import Reporter
 from nifbuild.machine.sharding import weights_are_shared
@@ -154,7 +154,9 @@ class Trainer:
             raise Diverged(what, self.progress.step, self.directory, evaluating=True)
         return figures
 
-    def evaluate_on(self, model: nn.Module, split: str, batches: Any) -> Figures:
+    def evaluate_on(
+        self, model: nn.Module, split: str, batches: Any, hear: Hearing | None = None
+    ) -> Figures:
         """Evaluates a model on a split, ready to be interrupted."""
         self.report.evaluating(split, len(batches))
 
@@ -169,6 +171,7 @@ class Trainer:
             self.accelerator,
             self.num_classes,
             after_batch,
+            hear,
         )
 
     def finish_epoch(self, pace: Pace, figures: Figures | None) -> None:
