@@ -21,6 +21,17 @@ MAX_BATCH = 10**7
 Selectors = Annotated[tuple[Selector, ...], Field(strict=False, max_length=MAX_SELECTORS)]
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Tracker = Literal[
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "comet_ml",
+    "clearml",
+    "aim",
+    "swanlab",
+    "trackio",
+    "dvclive",
+]
 
 
 class EarlyStopping(Spec):
@@ -152,9 +163,10 @@ class TrainSpec(Spec):
     keep: PositiveInt = 2
     """Newest checkpoints to keep; the best one is kept beside them."""
 
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
-    """Where the figures go besides the run's own `metrics.jsonl`. `wandb` needs an extra
-    package."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the figures go besides the run's own `metrics.jsonl`. All but `tensorboard` are
+    packages of that name, to be installed. Where they write, and as whom, their own files and
+    environment variables say, such as `WANDB_MODE=offline` or `MLFLOW_TRACKING_URI`."""
 
     monitor: Literal["top1", "loss", "miou"] = "top1"
     """The validation figure by which the best checkpoint is told: the highest accuracy, the lowest

@@ -27,7 +27,7 @@ from nifbuild.train.early_stopping import is_improvement, should_stop
 from nifbuild.train.meters import Pace, StepFigures, Timed
 from nifbuild.train.optim import lr_factor
 from nifbuild.train.step import TrainingStep
-from nifbuild.train.trackers import tracked_figures
+from nifbuild.train.trackers import tell_figures, tracked_figures
 
 
 @dataclass
@@ -111,9 +111,7 @@ class Trainer:
 
     def track(self, figures: dict[str, float], step: int) -> None:
         """Gives figures to the trackers."""
-        if self.accelerator.trackers:
-            with self.directory.writing():
-                self.accelerator.log(figures, step=step)
+        tell_figures(self.accelerator, self.directory, figures, step)
 
     def remaining_batches(self) -> Iterator[dict[str, Tensor]]:
         """The epoch's batches from the current step on, in the epoch's order."""
