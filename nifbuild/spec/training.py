@@ -102,6 +102,11 @@ class TrainSpec(Spec):
     class weighs as much. By name: so much, and 1 for those that are not named. The loss is the mean
     over images, not over weights. Null: all images weigh 1."""
 
+    sampling: Literal["balanced"] | None = None
+    """Which images an epoch has. `balanced`: as many as there are, but the same number of each
+    class, so that those of small classes come several times, cut and changed anew each time, and
+    of large ones some wait for another epoch. Null: each once."""
+
     kernel_spread: NonNegativeFloat = 0.0
     """Weight of a penalty on filters as large as the image that reach far: it is added to the loss,
     times the mean over layers and filters of sum |k| r^2 / sum |k|, where r is a tap's distance
@@ -191,6 +196,14 @@ class TrainSpec(Spec):
             raise ValueError(
                 f"batch_size ({self.batch_size}) must be a multiple of accumulate"
                 f" ({self.accumulate})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _balances_once(self) -> Self:
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise ValueError(
+                "sampling and class_weights are both `balanced`: one of them is enough"
             )
         return self
 
