@@ -119,15 +119,18 @@ def _describe(finished: "Finished") -> None:
 
 
 def _require_card(directory: Path, report: "Reporter | None") -> None:
-    """Writes the model card where a kill came before it, or the run is of an older version."""
+    """Writes the model card where a kill came before or in it, or the run is of an old version."""
     from nifbuild.machine.processes import is_first
     from nifbuild.machine.progress import Reporter
     from nifbuild.report.model_card import write_run_card
     from nifbuild.runs.directory import RunDirectory
-    from nifbuild.runs.ownership import CARD
+    from nifbuild.runs.ownership import CARD, unfinished
 
-    if is_first() and not (directory / CARD).exists():
-        write_run_card(RunDirectory(directory), report or Reporter())
+    run = RunDirectory(directory)
+    if is_first() and (not (directory / CARD).exists() or any(unfinished(directory))):
+        with run.locked():
+            run.remove_unfinished()
+            write_run_card(run, report or Reporter())
 
 
 def require_startable(

@@ -160,8 +160,12 @@ def test_a_kill_before_the_card_loses_none(tiny, tmp_path):
     card = tmp_path / "runs/tiny/README.md"
     text = card.read_text()
     card.unlink()
+    (card.parent / ".writing_README.md").write_text("half of a")
     nifbuild.train_spec(tiny, epochs=1, resume=True)
     assert card.read_text() == text
+    (card.parent / ".writing_report.html").write_text("half of a")
+    nifbuild.train_spec(tiny, epochs=1, resume=True)
+    assert not [path for path in card.parent.iterdir() if path.name.startswith(".")]
 
 
 def test_overwriting_deletes_both(tiny, tmp_path):
