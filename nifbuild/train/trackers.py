@@ -5,7 +5,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
@@ -82,11 +82,11 @@ def trackers_on(
     """
     made = _made(names, run, step) if accelerator.is_main_process else []
     with _writer_threads_quiet():
-        for tracker in made:
-            with _asked(tracker, run, "did not start"):
-                tracker.start()
-            accelerator.trackers.append(tracker)
         try:
+            for tracker in made:
+                with _asked(tracker, run, "did not start"):
+                    tracker.start()
+                accelerator.trackers.append(tracker)
             yield
         except BaseException:
             # What cannot be written may be the reason to leave: it must not hide it.
@@ -211,9 +211,10 @@ def _made(names: Sequence[str], run: RunDirectory, step: int) -> list[GeneralTra
 
 def _finish(accelerator: Accelerator, run: RunDirectory) -> None:
     trackers, accelerator.trackers = accelerator.trackers, []
-    for tracker in trackers:
-        with _asked(tracker, run):
-            tracker.finish()
+    with ExitStack() as stack:  # all of them, also where one fails
+        for tracker in trackers:
+            stack.enter_context(_asked(tracker, run))
+            stack.callback(tracker.finish)
 
 
 @contextmanager

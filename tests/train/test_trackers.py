@@ -160,3 +160,23 @@ def test_what_they_print_is_no_result(resolve, tmp_path, monkeypatch, capsys):
     train_run(resolve("train.epochs=1", "train.trackers=[trackio]"), tmp_path / "run")
     said = capsys.readouterr()
     assert said.out == "" and "visit our page" in said.err
+
+
+@pytest.mark.parametrize("failing", ["trackio", "swanlab"])
+def test_all_are_ended_where_one_fails_in_it(resolve, tmp_path, monkeypatch, failing):
+    runs = {n: stood_in(n, monkeypatch).init.return_value for n in ("trackio", "swanlab")}
+    runs[failing].finish.side_effect = RuntimeError("no room")
+    with pytest.raises(RunError, match=f"{failing} failed: no room"):
+        train_run(resolve("train.epochs=1", "train.trackers=[trackio, swanlab]"), tmp_path / "run")
+    for run in runs.values():
+        run.finish.assert_called_once()
+    assert RunDirectory(tmp_path / "run").result() is not None
+
+
+def test_those_that_started_are_ended_where_another_does_not(resolve, tmp_path, monkeypatch):
+    first = stood_in("trackio", monkeypatch).init.return_value
+    stood_in("swanlab", monkeypatch).init.side_effect = RuntimeError("who are you?")
+    with pytest.raises(RunError, match=r"swanlab did not start: who are you\?") as caught:
+        train_run(resolve("train.trackers=[trackio, swanlab]"), tmp_path / "run")
+    assert "swanlab login" in str(caught.value)
+    first.finish.assert_called_once()
