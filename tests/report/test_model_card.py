@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 import nifbuild
 from nifbuild.errors import SpecError
 from nifbuild.machine.progress import Reporter
-from nifbuild.report.model_card import write_run_card
+from nifbuild.report.model_card import card_text, run_facts, write_run_card
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
 from tests.tiny_runs import spec_text, trained
@@ -232,3 +233,16 @@ def test_a_licence_does_not_touch_training(run):
     nifbuild.train_spec(run.spec, out=run.path, resume=True, epochs=3)
     assert len(run.metrics()) == 3
     assert parsed((run.path / "README.md").read_text()).data.license == "mit"
+
+
+def test_data_of_the_hub_is_linked(run, tmp_path):
+    facts = run_facts(run)
+
+    def datasets(name):
+        settings = {**facts.settings, "data.source": "hub", "data.id": name}
+        return parsed(card_text(replace(facts, settings=settings))).data.datasets
+
+    assert datasets("uoft-cs/cifar10") == ["uoft-cs/cifar10"]
+    (tmp_path / "mine" / "digits").mkdir(parents=True)
+    assert datasets("mine/digits") is None  # a folder in the hub's layout
+    assert datasets(str(tmp_path / "mine")) is None
