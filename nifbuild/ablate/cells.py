@@ -14,14 +14,14 @@
         looks.json          which seeds were planned when results were shown
         report/             what `nifbuild ablate report` wrote
 
-A key is a hash of the resolved spec with its seed (without its name and budget, which do not touch
-the result), of the data's content, of the weights that training starts from, of the versions of
-nifbuild and (major and minor) torch, and of the source of all in nifbuild that a figure depends on.
-So a result is found again by what it is of, whatever its labels are called by then, and nothing
-else is mistaken for it: a folder with another name than its key is no cell, and a result that does
-not say that it is of that key is not the cell's. Devices, the instruction set of the processor and
-the number of threads, which change the last digits and by them a few predictions, do not enter:
-results say what they were computed on.
+A key is a hash of the resolved spec with its seed (without its name, budget and license, which do
+not touch the result), of the data's content, of the weights that training starts from, of the
+versions of nifbuild and (major and minor) torch, and of the source of all in nifbuild that a figure
+depends on. So a result is found again by what it is of, whatever its labels are called by then, and
+nothing else is mistaken for it: a folder with another name than its key is no cell, and a result
+that does not say that it is of that key is not the cell's. Devices, the instruction set of the
+processor and the number of threads, which change the last digits and by them a few predictions, do
+not enter: results say what they were computed on.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ class Cell:
     @cached_property
     def spec_hash(self) -> str:
         """Tells its spec from others that may give another result."""
-        skipped = ("name:", "budget:")
+        skipped = ("name:", "budget:", "license:")
         sections, keep = [], True
         for line in self.text.splitlines():
             if not line.startswith((" ", "-")):

@@ -6,7 +6,7 @@ from nifbuild.ablate.gate import GateResult, GateVerdict, overall, tally
 from nifbuild.ablate.results import Results, failed_name
 from nifbuild.ablate.study_tables import gates_grid, results_grid
 from nifbuild.errors import shown
-from nifbuild.report.output_file import MAKER
+from nifbuild.machine import MAKER
 from nifbuild.report.show.markdown import code_block, folded_section, markdown, markdown_text
 
 _SHOWN_GATES = 10

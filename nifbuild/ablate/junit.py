@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.results import Results, failed_name
 from nifbuild.errors import shown
-from nifbuild.report.output_file import MAKER
+from nifbuild.machine import MAKER
 
 # XML 1.0 has no way to write these.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -17,7 +17,8 @@ from nifbuild.ablate.report_page import PAGE, report_html
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
 from nifbuild.ablate.search_report import SEARCH_PLOTS, SearchReport
 from nifbuild.ablate.study_tables import print_report
-from nifbuild.report.output_file import MAKER, require_folder, written_folder
+from nifbuild.machine import MAKER
+from nifbuild.report.output_file import require_folder, written_folder
 from nifbuild.runs.documents import as_json
 from nifbuild.spec.study import Study
 

@@ -9,7 +9,15 @@ from nifbuild.ablate.results import Results, failed_name
 from nifbuild.ablate.study_tables import gates_grid, results_grid
 from nifbuild.errors import shown
 from nifbuild.report.show.tables import Grid
-from nifbuild.report.show.web_page import escaped, headed, listed, page, section, table
+from nifbuild.report.show.web_page import (
+    escaped,
+    headed,
+    listed,
+    page,
+    preformatted,
+    section,
+    table,
+)
 
 PAGE = "report.html"
 """The file."""
@@ -58,5 +66,4 @@ def grid_table(grid: Grid) -> str:
 
 def log_block(path: str, tail: str) -> str:
     """The end of a log."""
-    lines = "\n".join(escaped(line) for line in tail.splitlines())
-    return f'<p class="faint">{escaped(path)}</p>\n<div class="wide"><pre>{lines}</pre></div>'
+    return f'<p class="faint">{escaped(path)}</p>\n{preformatted(tail)}'

@@ -21,8 +21,8 @@ from nifbuild.ablate.trials import (
     search_of,
     trial_results,
 )
+from nifbuild.machine import MAKER
 from nifbuild.machine.terminal import Console
-from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.markdown import code_block, folded_section, markdown, markdown_text
 from nifbuild.report.show.plots import SCREEN
 from nifbuild.report.show.tables import NARROW, Grid, print_grids, terminal_width

@@ -113,14 +113,18 @@ def _trained(cell: CellDirectory, threads: int) -> Document:
     import torch
 
     from nifbuild.machine.progress import reporter
+    from nifbuild.report.model_card import write_run_card
+    from nifbuild.runs.directory import RunDirectory
     from nifbuild.spec.resolve import load_spec
     from nifbuild.train.run import train_run
 
+    report = reporter(quiet=False)
     description = _description(cell)
     torch.set_num_threads(threads)
     resolved = load_spec(cell.spec)
     with resolved.placing():
-        trained = train_run(resolved, cell.run, resume=True, report=reporter(quiet=False))
+        trained = train_run(resolved, cell.run, resume=True, report=report)
+    write_run_card(RunDirectory(cell.run), report)
     return {**_figures(cell, trained.document(), description), **_filter_sizes(cell.run)}
 
 

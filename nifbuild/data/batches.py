@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from nifbuild.data import ImageData, ImageSet
+from nifbuild.data.balanced import BalancedSampler
 from nifbuild.data.crops import RandomCrops
 from nifbuild.errors import Problem, SpecError
 from nifbuild.spec.images_at_once import too_few_images
@@ -28,6 +29,8 @@ def training_images(data: ImageData, resolved: "Resolved") -> ImageSet:
     """The training images, cut at random where the spec says so: fixed by the run's seed."""
     images = data.splits["train"]
     assert resolved.spec.data is not None
+    if resolved.spec.train.sampling == "balanced":
+        images = images.repeated()
     crop = resolved.spec.data.augment.resized_crop
     if crop is None:
         return images
@@ -37,13 +40,16 @@ def training_images(data: ImageData, resolved: "Resolved") -> ImageSet:
 def training_batches(
     images: ImageSet, spec: TrainSpec, workers: int, accelerator: Accelerator
 ) -> Any:
-    """Batches of `batch_size` images over all processes, in an order fixed by the epoch.
+    """Batches of `batch_size` images over all processes, in an order fixed by seed and epoch.
 
     Raises:
         SpecError: If the batch size does not suit the number of images or of processes.
     """
     check_batch_size(spec, len(images), accelerator.num_processes)
-    return _prepared(images, spec.batch_size, workers, accelerator, training=True)
+    sampler = None
+    if spec.sampling == "balanced":
+        sampler = BalancedSampler(images.labels.numpy(), spec.seed)
+    return _prepared(images, spec.batch_size, workers, accelerator, training=True, sampler=sampler)
 
 
 def evaluation_batches(
@@ -134,12 +140,18 @@ def check_statistics(resolved: "Resolved", processes: int) -> None:
 
 
 def _prepared(
-    images: ImageSet, batch_size: int, workers: int, accelerator: Accelerator, training: bool
+    images: ImageSet,
+    batch_size: int,
+    workers: int,
+    accelerator: Accelerator,
+    training: bool,
+    sampler: BalancedSampler | None = None,
 ) -> Any:
     loader: DataLoader[Any] = DataLoader(
         images,
         batch_size=batch_size,
-        shuffle=training,
+        shuffle=training and sampler is None,
+        sampler=sampler,
         drop_last=training,
         num_workers=workers,
         collate_fn=_as_it_is,

@@ -105,6 +105,7 @@ class ImageSet(Dataset[Batch], ABC):
     _crops: RandomCrops | None = None
     _epoch: Int64[Tensor, ""]
     """Of a set that is cropped."""
+    _is_repeated = False
 
     def __init__(self, source: Source, decoder: AnyDecoder) -> None:
         self.source, self.decoder = source, decoder
@@ -116,6 +117,16 @@ class ImageSet(Dataset[Batch], ABC):
         other._crops = crops
         # A loader's workers have copies of the set, and outlive an epoch.
         other._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        return other
+
+    def repeated(self) -> Self:
+        """The same images, any of which may be drawn several times in an epoch.
+
+        A place beyond the last one, by as many as there are images, is the same image again; of a
+        set that is cropped, another part of it.
+        """
+        other = copy.copy(self)
+        other._is_repeated = True
         return other
 
     def set_epoch(self, epoch: int) -> None:
@@ -142,8 +153,9 @@ class ImageSet(Dataset[Batch], ABC):
             IndexError: There is no such place.
             UnreadableImageError: An image that is not held in memory cannot be read.
         """
-        index = torch.as_tensor(indices, dtype=torch.int64)
-        images, labels = self._images(index), self.labels.index_select(0, index)
+        draws = torch.as_tensor(indices, dtype=torch.int64)
+        index = draws % len(self) if self._is_repeated else draws
+        images, labels = self._images(index, draws), self.labels.index_select(0, index)
         if (colours := self.decoder.colours) < self.decoder.channels:
             images, labels = images[:, :colours].contiguous(), images[:, colours].contiguous()
         return Batch(images=images, labels=labels, index=index)
@@ -154,18 +166,19 @@ class ImageSet(Dataset[Batch], ABC):
 
     @abstractmethod
     def _images(
-        self, index: Int64[Tensor, " batch"]
-    ) -> UInt8[Tensor, "batch channels height width"]: ...
+        self, index: Int64[Tensor, " batch"], draws: Int64[Tensor, " batch"]
+    ) -> UInt8[Tensor, "batch channels height width"]:
+        """The images at these places; `draws` says which parts of them."""
 
     def _empty(self, number: int) -> UInt8[np.ndarray, "batch channels height width"]:
         shape = (number, self.decoder.channels, self.decoder.height, self.decoder.width)
         return np.empty(shape, dtype=np.uint8)
 
-    def _choices(self, places: Sequence[int]) -> Iterator[Choose | None]:
-        """For each image what chooses its part; None: it is taken as evaluation does."""
-        for place in places:
+    def _choices(self, draws: Sequence[int]) -> Iterator[Choose | None]:
+        """For each draw what chooses the part; None: it is taken as evaluation does."""
+        for draw in draws:
             crops = self._crops
-            yield None if crops is None else partial(crops.box, int(self._epoch), place)
+            yield None if crops is None else partial(crops.box, int(self._epoch), draw)
 
 
 class MemoryImages(ImageSet):
@@ -186,13 +199,13 @@ class MemoryImages(ImageSet):
         self.images = images
 
     def _images(
-        self, index: Int64[Tensor, " batch"]
+        self, index: Int64[Tensor, " batch"], draws: Int64[Tensor, " batch"]
     ) -> UInt8[Tensor, "batch channels height width"]:
         held = self.images.index_select(0, index)
         if self._crops is None:
             return held
         images = self._empty(len(held))
-        for at, choose in enumerate(self._choices(index.tolist())):
+        for at, choose in enumerate(self._choices(draws.tolist())):
             assert choose is not None and isinstance(self.decoder, Decoder)  # none of masks
             images[at] = self.decoder.part(held[at].numpy(), choose)
         return torch.from_numpy(images)
@@ -207,11 +220,11 @@ class LazyImages(ImageSet):
         return True
 
     def _images(
-        self, index: Int64[Tensor, " batch"]
+        self, index: Int64[Tensor, " batch"], draws: Int64[Tensor, " batch"]
     ) -> UInt8[Tensor, "batch channels height width"]:
         places = index.tolist()
         images = self._empty(len(places))
-        wanted = zip(self.source.cells(places), self._choices(places), strict=True)
+        wanted = zip(self.source.cells(places), self._choices(draws.tolist()), strict=True)
         with quiet_pillow():
             for at, (cell, choose) in enumerate(wanted):
                 try:

@@ -13,11 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, RunError, SpecError, shown
-from nifbuild.machine import VERSION
 from nifbuild.machine.files import is_full, move_in, staging_folder, try_writing
-
-MAKER = f"made by nifbuild {VERSION}"
-"""Stands at the beginning or the end of each file in a folder that is named."""
 
 _MADE = b"made by nifbuild "
 _SEARCHED_BYTES = 4096

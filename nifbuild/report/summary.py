@@ -1,14 +1,16 @@
 """The figures of a run as a table for people."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 
 from nifbuild.machine.terminal import Console, Table
-from nifbuild.report.show.tables import framed_table
+from nifbuild.report.show.tables import Grid, framed_table
 from nifbuild.report.show.units import duration_text, percent_text, speed_text
+from nifbuild.runs.ownership import PAGE
 from nifbuild.spec.image_size import size_text
 
 _SHOWN_CLASSES = 20
@@ -46,26 +48,8 @@ def print_sizes(results: Sequence[dict[str, Any]]) -> None:
 def summary(result: dict[str, Any]) -> RenderableType:
     """The table: overall figures, then the classes, then where the run lies."""
     table = framed_table(_title(result), ("figure", "value"))
-    table.add_row(_accuracy(result), percent_text(result["top1"]))
-    if _is_per_pixel(result):
-        table.add_row("mean IoU", percent_text(result["miou"]))
-    if _has_top5(result):
-        table.add_row("top-5", percent_text(result["top5"]))
-    table.add_row("loss", f"{result['loss']:.4f}")
-    table.add_row("calibration error", percent_text(result["calibration_error"]))
-    table.add_row("images", f"{result['num_samples']:,}")
-    if "size" in result:
-        table.add_row("image size", size_text(tuple(result["size"])))
-    table.add_row("checkpoint", f"{result['checkpoint']} ({_kind(result)})")
-    if result.get("stopped_early"):
-        table.add_row("stopped early", f"after epoch {result['epochs']}")
-    if result.get("train_images_per_second"):
-        table.add_row("training speed", speed_text(result["train_images_per_second"]))
-    if result.get("data_wait_share") is not None:
-        table.add_row("of that, waiting for data", percent_text(result["data_wait_share"], 1))
-    table.add_row("evaluation speed", speed_text(result["images_per_second"]))
-    if "seconds" in result:
-        table.add_row("time", duration_text(result["seconds"]))
+    for row in (*figure_rows(result), *speed_rows(result)):
+        table.add_row(*row)
     parts: list[RenderableType] = [table]
     parts.append(_classes(result))
     if "left_out" in result:
@@ -73,8 +57,38 @@ def summary(result: dict[str, Any]) -> RenderableType:
     directory = result["directory"]
     parts.append(f"run: {directory}")
     if "selected" in result:
+        if (page := Path(directory, PAGE)).exists():
+            parts.append(f"report: {page}")
         parts.append(f"evaluate it again: nifbuild evaluate {shlex.quote(directory)}")
     return Group(*parts)
+
+
+def figure_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The overall figures: a name, and a text."""
+    yield _accuracy(result), percent_text(result["top1"])
+    if _is_per_pixel(result):
+        yield "mean IoU", percent_text(result["miou"])
+    if _has_top5(result):
+        yield "top-5", percent_text(result["top5"])
+    yield "loss", f"{result['loss']:.4f}"
+    yield "calibration error", percent_text(result["calibration_error"])
+    yield "images", f"{result['num_samples']:,}"
+    if "size" in result:
+        yield "image size", size_text(tuple(result["size"]))
+    yield "checkpoint", f"{result['checkpoint']} ({_kind(result)})"
+    if result.get("stopped_early"):
+        yield "stopped early", f"after epoch {result['epochs']}"
+
+
+def speed_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What it took, in the same form."""
+    if result.get("train_images_per_second"):
+        yield "training speed", speed_text(result["train_images_per_second"])
+    if result.get("data_wait_share") is not None:
+        yield "of that, waiting for data", percent_text(result["data_wait_share"], 1)
+    yield "evaluation speed", speed_text(result["images_per_second"])
+    if "seconds" in result:
+        yield "time", duration_text(result["seconds"])
 
 
 def _has_top5(result: dict[str, Any]) -> bool:
@@ -92,7 +106,15 @@ def _kind(result: dict[str, Any]) -> str:
 
 
 def _classes(result: dict[str, Any]) -> Table:
-    """Each class; of many, those with the lowest figures, of equals those with most images."""
+    grid = class_grid(result)
+    table = framed_table(grid.title, headings=grid.headings)
+    for row in grid.rows:
+        table.add_row(*row)
+    return table
+
+
+def class_grid(result: dict[str, Any]) -> Grid:
+    """The figures of each class; of many, of those with the lowest, of equals with most images."""
     shares = {"accuracy": _accuracy(result)}
     if _is_per_pixel(result):
         shares["iou"] = "IoU"
@@ -102,21 +124,18 @@ def _classes(result: dict[str, Any]) -> Table:
     if folded:
         *_, key = shares
         known = [entry for entry in entries if entry[key] is not None]
-        shown = sorted(known, key=lambda entry: (entry[key], -entry["num_samples"]))[
-            : _SHOWN_CLASSES // 2
-        ]
-    table = framed_table(
-        f"the lowest of {len(entries):,} classes" if folded else "",
-        ("class", *shares.values(), counted),
-    )
+        known.sort(key=lambda entry: (entry[key], -entry["num_samples"]))
+        shown = known[: _SHOWN_CLASSES // 2]
+    rows = []
     for entry in shown if folded else entries:
         values = (entry[name] for name in shares)
         cells = ("-" if value is None else percent_text(value, 1) for value in values)
-        table.add_row(entry["name"], *cells, f"{entry['num_samples']:,}")
+        rows.append((entry["name"], *cells, f"{entry['num_samples']:,}"))
     if folded:
         more = f"and {len(entries) - len(shown):,} more: --json has all"
-        table.add_row(more, *[""] * (len(shares) + 1))
-    return table
+        rows.append((more, *[""] * (len(shares) + 1)))
+    title = f"the lowest of {len(entries):,} classes" if folded else ""
+    return Grid(title, ("class", *shares.values(), counted), 1, tuple(rows))
 
 
 def _is_per_pixel(result: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from nifbuild.machine.options import AnyPath, DataOption, SetOption, SpecArgumen
 if TYPE_CHECKING:
     from nifbuild.machine.progress import Reporter
     from nifbuild.spec.resolve import Resolved
+    from nifbuild.train.finished import Finished
     from nifbuild.train.run import Trained
 
 OutOption = Annotated[
@@ -67,6 +68,7 @@ def train_spec(
     """Train a spec, and evaluate the result on its test images.
 
     The run directory holds all there is to know about it: `nifbuild evaluate` needs nothing else.
+    At its end it has a model card, README.md, and report.html, with curves and images.
     Ctrl-C saves a checkpoint first; the same command with --resume continues exactly there.
 
     Returns:
@@ -94,11 +96,42 @@ def train_spec(
             from nifbuild.train.run import train_run
 
         try:
-            return train_run(resolved, directory, resume=resume, overwrite=overwrite, report=report)
+            trained = train_run(
+                resolved,
+                directory,
+                resume=resume,
+                overwrite=overwrite,
+                report=report,
+                telling=_describe,
+            )
         except OutOfMemory as error:
             from nifbuild.report.inspect.shortage import explain_shortage
 
             raise explain_shortage(error) from error
+    _require_card(directory, report)
+    return trained
+
+
+def _describe(finished: "Finished") -> None:
+    # Once the run is complete, as it takes longer to load than much else.
+    from nifbuild.report.run_page import describe_run
+
+    describe_run(finished)
+
+
+def _require_card(directory: Path, report: "Reporter | None") -> None:
+    """Writes the model card where a kill came before or in it, or the run is of an old version."""
+    from nifbuild.machine.processes import is_first
+    from nifbuild.machine.progress import Reporter
+    from nifbuild.report.model_card import write_run_card
+    from nifbuild.runs.directory import RunDirectory
+    from nifbuild.runs.ownership import CARD, unfinished
+
+    run = RunDirectory(directory)
+    if is_first() and (not (directory / CARD).exists() or any(unfinished(directory))):
+        with run.locked():
+            run.remove_unfinished()
+            write_run_card(run, report or Reporter())
 
 
 def require_startable(

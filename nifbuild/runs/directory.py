@@ -7,6 +7,8 @@
     shrink.json          the run whose filters this one has, cut to windows, and what that changed
     metrics.jsonl        one line for each epoch
     metrics.json         the final figures; there once the run is complete
+    README.md            a model card, and
+    report.html          a page with curves and images: for people, who may change them
     best.json            which checkpoint was best on validation, and its figure
     checkpoints/step_00000123/
         model.safetensors, ema.safetensors    weights; the second is evaluated where there is one
@@ -32,17 +34,20 @@ from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.machine.files import remove_folder, write_atomically, write_folder, write_problem
+from nifbuild.machine.sealed_text import is_sealed, sealed
 from nifbuild.runs.documents import FINGERPRINTS, Document, as_json, read_document, read_lines
 from nifbuild.runs.lock import locked
 from nifbuild.runs.ownership import (
     FILES,
     FOLDERS,
+    PAGES,
     SHARED_FOLDERS,
     IsOwn,
     entries,
     holds_run,
     is_checkpoint,
     is_own_checkpoint,
+    own_pages,
     require_own,
     step_of,
     unfinished,
@@ -102,7 +107,7 @@ class RunDirectory:
             if (result := self.result()) is not None:
                 return self.named_checkpoint(result)
             which = load_spec(self.spec).spec.train.select
-        best = self._read("best.json")
+        best = self.best()
         if which == "last" or best is None:
             return checkpoints[-1]
         return self.named_checkpoint(best, "best.json")
@@ -184,7 +189,7 @@ class RunDirectory:
         # Starts of older versions do not tell; some of their checkpoints are told of elsewhere.
         if not saved and any("first_checkpoint" not in start for start in starts):
             saved = [f"step_{step:08d}" for line in self.metrics() if (step := line.get("step"))]
-        if not saved and (best := self._read("best.json")) is not None:
+        if not saved and (best := self.best()) is not None:
             saved = [best["checkpoint"]]
         if saved and not self.checkpoints:
             what = f"{self.path / 'checkpoints'} holds no checkpoint, although {saved[0]} was saved"
@@ -207,7 +212,7 @@ class RunDirectory:
         """Makes the directory, for a run from the beginning; `add_start` has to follow.
 
         Returns:
-            The folders of a run that was there which stay, as others than nifbuild write to them.
+            What stays of a run that was there, as others than nifbuild write to it.
 
         Raises:
             SpecError: If it holds a run and `overwrite` is false, or what is no run's.
@@ -219,13 +224,15 @@ class RunDirectory:
             if is_there:
                 self._clear()
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        return [name for name in SHARED_FOLDERS if is_there and (self.path / name).exists()]
+        shared = (*SHARED_FOLDERS, *PAGES)
+        return [name for name in shared if is_there and (self.path / name).exists()]
 
     def _clear(self) -> None:
         # Checkpoints first: a kill on the way must leave none for --resume to go on from.
         for name in FOLDERS:
             remove_folder(self.path / name)
         self.remove_unfinished()
+        self._remove_pages()
         # Last what tells that it is a run: a kill before must leave what can be overwritten.
         for name in sorted(FILES, key=("spec.yaml", "environment.json").count):
             (self.path / name).unlink(missing_ok=True)
@@ -361,11 +368,32 @@ class RunDirectory:
         with self.writing():
             write_atomically(self.path / "metrics.jsonl", text.encode())
             (self.path / "metrics.json").unlink(missing_ok=True)
+            self._remove_pages()  # they tell of it
+
+    def _remove_pages(self) -> None:
+        for page in list(own_pages(self.path)):
+            page.unlink()
 
     def finish(self, figures: Document) -> None:
         """Writes `metrics.json`, which marks the run as complete."""
         with self.writing():
             self._write_json("metrics.json", figures)
+
+    def write_page(self, name: str, text: str) -> bool:
+        """Writes one of `PAGES`, over nothing that people have written or changed.
+
+        Returns:
+            Whether it is there now, rather than theirs.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        page = self.path / name
+        with self.writing():
+            if os.path.lexists(page) and not is_sealed(page):
+                return False
+            write_atomically(page, sealed(text))
+        return True
 
     def record_shrinking(self, document: Document) -> None:
         """Writes `shrink.json`."""
@@ -375,6 +403,10 @@ class RunDirectory:
     def result(self) -> Document | None:
         """The final figures, or None while the run is not complete."""
         return self._read("metrics.json")
+
+    def best(self) -> Document | None:
+        """Which checkpoint was best on validation so far; None where there is no validation."""
+        return self._read("best.json")
 
     def trained_in(self) -> str | None:
         """The working directory of the last start, from which paths of data count."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.machine.files import REMOVING, WRITING
+from nifbuild.machine.sealed_text import is_sealed
 from nifbuild.runs.documents import Document, read_document, says_nifbuild
 from nifbuild.runs.lock import LOCK, locked
 from nifbuild.spec.same_training import training_changes
@@ -27,6 +28,11 @@ FILES = (
     "best.json",
 )
 """The files of a run."""
+
+CARD, PAGE = "README.md", "report.html"
+PAGES = (CARD, PAGE)
+"""Files for people: a run's as long as they are as they were written, else theirs, and they stay.
+Others have files of these names, so that a folder with one may become a run."""
 
 FOLDERS = ("checkpoints", "tensorboard", "finetuned")
 """The folders whose content tells that it is a run's."""
@@ -184,13 +190,19 @@ def _holds_only_its_files(path: Path) -> bool:
 # What may go
 
 
+def own_pages(folder: Path) -> Iterator[Path]:
+    """Those of `PAGES` that are as they were written."""
+    yield from (page for name in PAGES if is_sealed(page := folder / name))
+
+
 def unfinished(folder: Path) -> Iterator[Path]:
     """What a crash has left in a run of what was being written or removed.
 
     Raises:
         RunError: If a folder cannot be read.
     """
-    yield from (path for name in FILES if _is_plain(path := folder / f"{WRITING}{name}"))
+    names = (*FILES, *PAGES)
+    yield from (path for name in names if _is_plain(path := folder / f"{WRITING}{name}"))
     for name in FOLDERS:
         removed = folder / f"{REMOVING}{name}"
         if removed.is_dir() and not any(_FOREIGN[name](removed, folder)):
@@ -268,6 +280,7 @@ def _foreign_to_finetuned(path: Path, run: Path) -> Iterator[Path]:
         return
     with locked(path):  # else it is being written
         known = {*FILES, *FOLDERS, LOCK, *(entry.name for entry in unfinished(path))}
+        known |= {page.name for page in own_pages(path)}
     yield from (entry for entry in found if entry.name not in known)
     yield from _foreign_within(path)
 

@@ -91,6 +91,21 @@ class RunSpec(Spec):
     budget: BudgetSpec | None = None
     """What the model may cost: `nifbuild inspect` fails where it costs more."""
 
+    license: (
+        Annotated[
+            str,
+            text_like(
+                r"^[A-Za-z0-9][A-Za-z0-9.+-]*$",
+                "an identifier such as mit, apache-2.0 or cc-by-4.0, or other",
+                max_length=60,
+            ),
+        ]
+        | None
+    ) = None
+    """What others may do with the trained model: an identifier such as `mit`, `apache-2.0` or
+    `cc-by-4.0`, or `other`. It stands in the model card of the run and of what is exported. Null:
+    the card says that none is stated."""
+
 
 class Insertion(Spec):
     """Ops that a patch puts beside those that it finds."""

@@ -389,6 +389,9 @@ def _check_training(spec: RunSpec, tree: Map) -> Iterator[Problem]:
     if spec.data.per_pixel and spec.train.class_weights == "balanced":
         what = "`balanced` counts images of each class, and here each pixel has a class"
         found["class_weights"] = (what, "write the weights by name: class_weights: {NAME: 2.5}")
+    if spec.data.per_pixel and spec.train.sampling == "balanced":
+        what = "`balanced` draws images of each class, and here each pixel has a class"
+        found["sampling"] = (what, "leave it out; class_weights: {NAME: 2.5} weighs classes")
     if spec.train.monitor == "miou" and not spec.data.per_pixel:
         what = "a mean IoU is of data with a class for each pixel, and here each image has one"
         found["monitor"] = (what, "write monitor: top1, or loss")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
 _FREE = {
-    "": ("name", "budget"),
+    "": ("name", "budget", "license"),
     "train": ("epochs", "device", "checkpoint_every", "keep", "trackers"),
     "data": ("workers",),
 }

@@ -22,6 +22,17 @@ MAX_BATCH = 10**7
 Selectors = Annotated[tuple[Selector, ...], Field(strict=False, max_length=MAX_SELECTORS)]
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Tracker = Literal[
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "comet_ml",
+    "clearml",
+    "aim",
+    "swanlab",
+    "trackio",
+    "dvclive",
+]
 
 
 class EarlyStopping(Spec):
@@ -93,6 +104,11 @@ class TrainSpec(Spec):
     class weighs as much. By name: so much, and 1 for those that are not named. The loss is the mean
     over images, not over weights. Null: all images weigh 1."""
 
+    sampling: Literal["balanced"] | None = None
+    """Which images an epoch has. `balanced`: as many as there are, but the same number of each
+    class, so that those of small classes come several times, cut and changed anew each time, and
+    of large ones some wait for another epoch. Null: each once."""
+
     kernel_spread: NonNegativeFloat = 0.0
     """Weight of a penalty on filters as large as the image that reach far: it is added to the loss,
     times the mean over layers and filters of sum |k| r^2 / sum |k|, where r is a tap's distance
@@ -154,9 +170,10 @@ class TrainSpec(Spec):
     keep: PositiveInt = 2
     """Newest checkpoints to keep; the best one is kept beside them."""
 
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
-    """Where the figures go besides the run's own `metrics.jsonl`. `wandb` needs an extra
-    package."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Where the figures go besides the run's own `metrics.jsonl`. All but `tensorboard` are
+    packages of that name, to be installed. Where they write, and as whom, their own files and
+    environment variables say, such as `WANDB_MODE=offline` or `MLFLOW_TRACKING_URI`."""
 
     monitor: Literal["top1", "loss", "miou"] = "top1"
     """The validation figure by which the best checkpoint is told: the highest accuracy, the lowest
@@ -181,6 +198,14 @@ class TrainSpec(Spec):
             raise ValueError(
                 f"batch_size ({self.batch_size}) must be a multiple of accumulate"
                 f" ({self.accumulate})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _balances_once(self) -> Self:
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise ValueError(
+                "sampling and class_weights are both `balanced`: one of them is enough"
             )
         return self
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nifbuild.data.batches import epoch_batches
 from nifbuild.errors import InterruptedRun, Problem, RunError
-from nifbuild.evaluate.figures import Figures, evaluate
+from nifbuild.evaluate.figures import Figures, Hearing, evaluate
 from nifbuild.machine.device import share_from_first
 from nifbuild.machine.progress import Reporter
 from nifbuild.machine.sharding import weights_are_shared
@@ -27,7 +27,7 @@ from nifbuild.train.early_stopping import is_improvement, should_stop
 from nifbuild.train.meters import Pace, StepFigures, Timed
 from nifbuild.train.optim import lr_factor
 from nifbuild.train.step import TrainingStep
-from nifbuild.train.trackers import tracked_figures
+from nifbuild.train.trackers import tell_figures, tracked_figures
 
 
 @dataclass
@@ -113,9 +113,7 @@ class Trainer:
 
     def track(self, figures: dict[str, float], step: int) -> None:
         """Gives figures to the trackers."""
-        if self.accelerator.trackers:
-            with self.directory.writing():
-                self.accelerator.log(figures, step=step)
+        tell_figures(self.accelerator, self.directory, figures, step)
 
     def remaining_batches(self) -> Iterator[dict[str, Tensor]]:
         """The epoch's batches from the current step on, in the epoch's order."""
@@ -156,7 +154,9 @@ class Trainer:
             raise Diverged(what, self.progress.step, self.directory, evaluating=True)
         return figures
 
-    def evaluate_on(self, model: nn.Module, split: str, batches: Any) -> Figures:
+    def evaluate_on(
+        self, model: nn.Module, split: str, batches: Any, hear: Hearing | None = None
+    ) -> Figures:
         """Evaluates a model on a split, ready to be interrupted."""
         self.report.evaluating(split, len(batches))
 
@@ -171,6 +171,7 @@ class Trainer:
             self.accelerator,
             self.num_classes,
             after_batch,
+            hear,
         )
 
     def finish_epoch(self, pace: Pace, figures: Figures | None) -> None:

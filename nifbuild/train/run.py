@@ -21,6 +21,7 @@ from nifbuild.data.batches import (
     training_batches,
     training_images,
 )
+from nifbuild.evaluate.per_image import PerImage
 from nifbuild.evaluate.result import RunFigures
 from nifbuild.machine.device import (
     Placement,
@@ -47,6 +48,7 @@ from nifbuild.train.diagnosis import locate
 from nifbuild.train.divergence import Diverged
 from nifbuild.train.early_stopping import require_validation
 from nifbuild.train.ema import Ema
+from nifbuild.train.finished import Finished, Telling, tell
 from nifbuild.train.initial_weights import Pretrained, fresh_model, read_pretrained
 from nifbuild.train.loop import Trainer
 from nifbuild.train.objective import Objective, class_weights
@@ -102,6 +104,7 @@ def train_run(
     resume: bool = False,
     overwrite: bool = False,
     report: Reporter | None = None,
+    telling: Telling | None = None,
 ) -> Trained:
     """Trains a spec and evaluates the result.
 
@@ -117,6 +120,8 @@ def train_run(
             epochs are wanted. What does not touch what was trained so far may differ from then.
         overwrite: Delete the run in `directory` first.
         report: Hears of the progress; None: nobody.
+        telling: Called once, in the first process, when the run is complete; of several processes,
+            all have to be given it. None: nothing is.
 
     Returns:
         What `metrics.json` says.
@@ -198,7 +203,7 @@ def train_run(
             else:
                 trainer.go_back_to_start(fresh_model(resolved, pretrained))
             raise locate(found, trainer) from None
-        return _finish(trainer, resolved, data)
+        return _finish(trainer, resolved, data, telling)
 
 
 def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterator[str]:
@@ -322,7 +327,9 @@ def _evaluation(data: ImageData, split: Role, spec: TrainSpec, accelerator: Acce
     return evaluation_batches(images, micro_batch_size(spec), workers, accelerator)
 
 
-def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
+def _finish(
+    trainer: Trainer, resolved: "Resolved", data: ImageData, telling: Telling | None
+) -> Trained:
     """Evaluates the selected checkpoint as `evaluate_run` does: from its file, in a new model."""
     run, spec, accelerator = trainer.directory, trainer.spec, trainer.accelerator
     accelerator.wait_for_everyone()  # until the last checkpoint is written
@@ -339,7 +346,14 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
     share_from_first(model.state_dict().values())
     split = final_split(data.splits)
     started = time.monotonic()
-    figures = trainer.evaluate_on(model, split, _evaluation(data, split, spec, accelerator))
+    images = data.splits[split]
+    per_pixel = resolved.graph.output_shape.is_image
+    per_image = None if telling is None or per_pixel else PerImage()
+    if per_image is not None:
+        per_image.begin(images, data.class_names)
+    batches = _evaluation(data, split, spec, accelerator)
+    hear = None if per_image is None else per_image.add
+    figures = trainer.evaluate_on(model, split, batches, hear)
     figures.require_finite(split)
     seconds = time.monotonic() - started
     trainer.count_time()
@@ -369,4 +383,6 @@ def _finish(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Trained:
         document |= evidence(document, checkpoint)
         run.finish(document)
         tell_result(accelerator, resolved, run, document)
+        if telling is not None:
+            tell(Finished(run, resolved, data, per_image, trainer.report), telling)
     return Trained.of(document, run.path, figures.confusion)

@@ -1,13 +1,15 @@
-"""TensorBoard and Weights & Biases, through Accelerate's trackers."""
+"""TensorBoard, Weights & Biases, MLflow and others, through Accelerate's trackers."""
 
+import importlib
 import importlib.util
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
-from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, TensorBoardTracker
 
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.runs.directory import RunDirectory
@@ -24,30 +26,50 @@ _LAYOUT = {
 }
 """Of TensorBoard's page of custom scalars: training and validation in one picture."""
 
-_PACKAGES = {"tensorboard": "tensorboard", "wandb": "nifbuild[wandb]"}
+_PACKAGES = {"wandb": "nifbuild[wandb]"}
+"""What to install for a tracker, where that is not called as it is."""
+
+_ACCESS = {
+    "wandb": "log in with `wandb login`, set WANDB_MODE=offline",
+    "mlflow": "look at MLFLOW_TRACKING_URI",
+    "comet_ml": "log in with `comet login`",
+    "clearml": "set it up with `clearml-init`, set CLEARML_OFFLINE_MODE=1",
+    "swanlab": "log in with `swanlab login`, set SWANLAB_MODE=offline",
+    "aim": "make a repository here with `aim init`",
+}
+"""What to do where a tracker does not find the place that it writes to."""
+
+_PROJECT, _SPEC = "nifbuild", "spec.yaml"
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Raises SpecError that says how to install a tracker that is missing."""
-    problems = [
+    """Raises SpecError that says how to install the trackers that are missing."""
+    missing = [name for name in names if not _is_installed(name)]
+    if not missing:
+        return
+    is_, it = ("is", "it") if len(missing) == 1 else ("are", "them")
+    packages = " ".join(f"'{_PACKAGES.get(name, name)}'" for name in missing)
+    raise SpecError(
         Problem(
-            f"'{name}' is not installed",
+            f"{', '.join(map(repr, missing))} {is_} not installed",
             path="train.trackers",
-            fix=f"pip install '{_PACKAGES[name]}', or leave it out of train.trackers",
+            fix=f"pip install {packages}, or leave {it} out of train.trackers",
             code="not-installed",
         )
-        for name in names
-        if importlib.util.find_spec(name) is None
-    ]
-    if problems:
-        raise SpecError(problems)
+    )
+
+
+def _is_installed(name: str) -> bool:
+    found = importlib.util.find_spec(name)
+    # A folder of that name, as some trackers make in the working directory, is no package.
+    return found is not None and found.origin is not None
 
 
 @contextmanager
 def trackers_on(
     accelerator: Accelerator, names: Sequence[str], run: RunDirectory, step: int
 ) -> Iterator[None]:
-    """Lets `accelerator.log` reach the trackers, on the first process, while entered.
+    """Has the trackers hear of what is told, on the first process, while entered.
 
     Args:
         accelerator: Of the run.
@@ -58,19 +80,20 @@ def trackers_on(
     Raises:
         RunError: If one does not start, as without a login, or cannot write.
     """
-    accelerator.log_with = _made(names, run, step) if accelerator.is_main_process else []
+    made = _made(names, run, step) if accelerator.is_main_process else []
     with _writer_threads_quiet():
-        with run.writing():
-            _start(accelerator, names)
         try:
+            for tracker in made:
+                with _asked(tracker, run, "did not start"):
+                    tracker.start()
+                accelerator.trackers.append(tracker)
             yield
         except BaseException:
             # What cannot be written may be the reason to leave: it must not hide it.
-            with suppress(OSError):
-                _finish(accelerator)
+            with suppress(RunError):
+                _finish(accelerator, run)
             raise
-        with run.writing():
-            _finish(accelerator)
+        _finish(accelerator, run)
 
 
 def tracked_figures(line: Mapping[str, Any]) -> dict[str, float]:
@@ -91,15 +114,57 @@ def tracked_figures(line: Mapping[str, Any]) -> dict[str, float]:
     return {name: line[key] for name, key in names.items() if line[key] is not None}
 
 
+def tell_figures(
+    accelerator: Accelerator, run: RunDirectory, figures: Mapping[str, float], step: int
+) -> None:
+    """Tells the trackers figures of a step.
+
+    Raises:
+        RunError: One of them fails.
+    """
+    for tracker in accelerator.trackers:
+        with _asked(tracker, run):
+            tracker.log(dict(figures), step=step)
+
+
+@contextmanager
+def _asked(tracker: GeneralTracker, run: RunDirectory, what: str = "failed") -> Iterator[None]:
+    """Turns what a tracker raises into one clear RunError."""
+    is_ours = isinstance(tracker, TensorBoardTracker)  # it writes to the run, and nowhere else
+    try:
+        # What some of them say of themselves must not stand within what a command prints.
+        with run.writing() if is_ours else redirect_stdout(sys.stderr):
+            yield
+    except RunError:
+        raise
+    except Exception as error:
+        fix = "leave it out of train.trackers; --resume goes on from the last checkpoint, if any"
+        if tracker.name in _ACCESS:
+            fix = f"{_ACCESS[tracker.name]}, or {fix}"
+        problem = f"{tracker.name} {what}: {error}"
+        raise RunError(Problem(problem, path="train.trackers", fix=fix, code="tracker")) from error
+
+
 def tell_spec(accelerator: Accelerator, resolved: "Resolved", run: RunDirectory) -> None:
     """Tells the trackers what is trained: the spec as text, and its values."""
-    with run.writing():
-        for tracker in accelerator.trackers:
+    for tracker in accelerator.trackers:
+        with _asked(tracker, run):
             if isinstance(tracker, TensorBoardTracker):
                 tracker.writer.add_text("spec", f"```yaml\n{resolved.text}```")
                 tracker.writer.add_custom_scalars(_LAYOUT)
             else:
-                tracker.store_init_configuration(settings(resolved.spec))
+                _tell_settings(tracker, resolved)
+
+
+def _tell_settings(tracker: GeneralTracker, resolved: "Resolved") -> None:
+    values = settings(resolved.spec)
+    if tracker.name == "mlflow":  # its values, and Comet's, hold no text as long as a spec
+        importlib.import_module("mlflow").log_text(resolved.text, _SPEC)
+    elif tracker.name == "comet_ml":
+        tracker.tracker.log_asset_data(resolved.text, name=_SPEC)
+    else:
+        values["spec"] = resolved.text
+    tracker.store_init_configuration(values)
 
 
 def tell_result(
@@ -112,8 +177,8 @@ def tell_result(
         name: value if isinstance(value, bool | int | float | str) else str(value)
         for name, value in settings(resolved.spec).items()
     }
-    with run.writing():
-        for tracker in accelerator.trackers:
+    for tracker in accelerator.trackers:
+        with _asked(tracker, run):
             if isinstance(tracker, TensorBoardTracker):
                 # Beside the other events: in a folder of its own it would be a run of its own.
                 tracker.writer.add_hparams(
@@ -124,33 +189,32 @@ def tell_result(
 
 
 def _made(names: Sequence[str], run: RunDirectory, step: int) -> list[GeneralTracker]:
-    trackers: list[GeneralTracker] = []
-    if "tensorboard" in names:
-        trackers.append(TensorBoardTracker("tensorboard", run.path, purge_step=step + 1))
-    if "wandb" in names:
-        trackers.append(WandBTracker("nifbuild", name=run.path.name, dir=str(run.path)))
-    return trackers
+    """The trackers, each with a run that is called as ours is, in a project of nifbuild's."""
+    name = run.path.name
+    arguments: dict[str, dict[str, Any]] = {
+        "tensorboard": {
+            "run_name": "tensorboard",
+            "logging_dir": run.path,
+            "purge_step": step + 1,
+        },
+        "wandb": {"run_name": _PROJECT, "name": name, "dir": str(run.path)},
+        "mlflow": {"experiment_name": _PROJECT, "run_name": name},
+        "comet_ml": {"run_name": _PROJECT},
+        "clearml": {"run_name": _PROJECT, "task_name": name},
+        "aim": {"run_name": name, "logging_dir": ".", "experiment": _PROJECT},
+        "swanlab": {"run_name": _PROJECT, "experiment_name": name},
+        "trackio": {"run_name": _PROJECT, "name": name},
+        "dvclive": {"dir": str(run.path / "dvclive"), "resume": step > 0},
+    }
+    return [LOGGER_TYPE_TO_CLASS[each](**arguments[each]) for each in dict.fromkeys(names)]
 
 
-def _start(accelerator: Accelerator, names: Sequence[str]) -> None:
-    try:
-        accelerator.init_trackers("nifbuild")
-    except OSError:  # a full disk is no fault of the tracker
-        accelerator.trackers.clear()
-        raise
-    except Exception as error:
-        accelerator.trackers.clear()  # those that did not start cannot be finished
-        fix = "leave it out of train.trackers"
-        if "wandb" in names:
-            fix = f"log in with `wandb login`, set WANDB_MODE=offline, or {fix}"
-        what = f"{' or '.join(names)} did not start: {error}"
-        raise RunError(Problem(what, path="train.trackers", fix=fix, code="tracker")) from error
-
-
-def _finish(accelerator: Accelerator) -> None:
+def _finish(accelerator: Accelerator, run: RunDirectory) -> None:
     trackers, accelerator.trackers = accelerator.trackers, []
-    for tracker in trackers:
-        tracker.finish()
+    with ExitStack() as stack:  # all of them, also where one fails
+        for tracker in trackers:
+            stack.enter_context(_asked(tracker, run))
+            stack.callback(tracker.finish)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ def test_figures_are_those_of_the_run(finished):
         for name in ("top1", "top5", "loss", "num_samples", "seconds"):
             assert result[name] == run[name]
         assert result["train_images"] == 64 and result["num_samples"] == 50
+        assert f"| top-1 | {run['top1']:.2%} |" in (cell.run / "README.md").read_text()
 
 
 def test_filter_sizes_beside_those_at_the_start(finished):
@@ -109,8 +110,8 @@ def test_a_key_is_of_spec_seed_data_and_versions(tmp_path):
     for name in origin:
         keys.add(Origin(**{**origin, name: "other"}).key(spec_hash))
     assert len(keys) == 6 and tasks[0].directory.path.name in keys
-    budget = write_study(tmp_path, STUDY + "set: {budget: {max_params: 1M}, train.epochs: 2}\n")
-    assert [c.spec_hash for c in cells_of(load_study(budget))] == [
+    other = "set: {budget: {max_params: 1M}, license: mit, train.epochs: 2}\n"
+    assert [c.spec_hash for c in cells_of(load_study(write_study(tmp_path, STUDY + other)))] == [
         c.spec_hash for c in cells_of(study)
     ]
 

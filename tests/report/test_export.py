@@ -231,7 +231,7 @@ def test_load_says_what_is_wrong(tmp_path, write, kind, words):
         (("nowhere",), 2, "neither a run directory nor a YAML spec"),
         (("unfinished",), 2, "the training of unfinished is not complete"),
         (("run", "-o", "taken"), 2, "taken exists"),
-        (("run", "-o", "."), 2, "is a directory"),
+        (("run", "-o", "."), 2, "tiny.onnx exists"),
         (("run", "-o", "no/folder.onnx"), 2, "there is no folder no"),
         (("run", "--batch", "some"), 2, "'some' is no batch"),
         (("run", "--batch", "0"), 2, "'0' is no batch"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nifbuild.errors import RunError, SpecError
+from nifbuild.machine import MAKER
 from nifbuild.report.output_file import (
-    MAKER,
     file_problem,
     require_files,
     require_folder,

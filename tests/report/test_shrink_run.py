@@ -194,6 +194,8 @@ def test_training_on(call):
     # It starts from the weights that were cut.
     start = json.loads(Path("tuned/finetuned/init.json").read_text())
     assert start["fresh"] == [] and start["unused"] == []
+    cards = [Path("tuned", folder, "README.md").read_text() for folder in (".", "finetuned")]
+    assert "(cut from run)" in cards[0] and 'nifbuild.load("finetuned")' in cards[1]
 
 
 @pytest.mark.parametrize(

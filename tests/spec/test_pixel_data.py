@@ -60,6 +60,11 @@ WRONG = {
         "spec.yaml:11:24: train.class_weights: `balanced` counts images of each class",
         "class_weights: {NAME: 2.5}",
     ),
+    "draws of what is not counted": (
+        IMAGE + MASKS + "train: {sampling: balanced}\n",
+        "spec.yaml:11:19: train.sampling: `balanced` draws images of each class",
+        "leave it out; class_weights: {NAME: 2.5} weighs classes",
+    ),
     "a figure of masks": (
         VECTOR + DIGITS + "train: {monitor: miou}\n",
         "train.monitor: a mean IoU is of data with a class for each pixel",

@@ -80,7 +80,7 @@ def test_types_and_defaults():
     assert train["optimizer"].type.startswith("mapping with name: adamw, ")
     assert train["optimizer"].default == "adamw"
     assert train["label_smoothing"].type == "number >= 0 and < 1"
-    assert train["trackers"].type == "list: tensorboard, wandb"
+    assert train["trackers"].type.startswith("list: tensorboard, wandb, mlflow, ")
     assert train["trackers"].default == "[tensorboard]"
     data = explained("data")
     assert data.field.type.startswith("mapping with source: digits, distant_pair, imagefolder")

@@ -60,7 +60,9 @@ def test_fields_without_a_name_are_those_of_the_default():
         {"device": "gpu"},
         {"device": "cuda:"},
         {"device": "cuda:0x"},
-        {"trackers": ["mlflow"]},
+        {"trackers": ["neptune"]},
+        {"sampling": "equal"},
+        {"sampling": "balanced", "class_weights": "balanced"},
         {"seed": -1},
     ],
 )

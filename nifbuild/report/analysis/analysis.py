@@ -14,6 +14,7 @@ from nifbuild.data import Preprocess, open_data
 from nifbuild.data.decode import colours
 from nifbuild.errors import SpecError
 from nifbuild.evaluate.evaluator import hint_at_directory
+from nifbuild.machine import MAKER
 from nifbuild.machine.device import resolve_device
 from nifbuild.machine.options import AnyPath, Which
 from nifbuild.machine.processes import own_cores
@@ -37,7 +38,6 @@ from nifbuild.report.analysis.receptive_field import (
     stage_ends,
 )
 from nifbuild.report.filter_windows import layer_kernels
-from nifbuild.report.output_file import MAKER
 from nifbuild.report.show.units import shape_text
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import TrainedModel, load_run

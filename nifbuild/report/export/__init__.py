@@ -39,8 +39,9 @@ OutputOption = Annotated[
         "--output",
         "--out",  # as other commands call it
         "-o",
-        metavar="FILE",
-        help="The file.",
+        metavar="PATH",
+        help="The file, with a model card beside it; or a folder that is there, for both, as the "
+        "Hugging Face hub wants them.",
         show_default="<name>.onnx, .pt2 or .safetensors",
     ),
 ]
@@ -99,7 +100,8 @@ def export(
 
     The file is read back, with onnxruntime for ONNX, and its outputs on images
     of the run's data are compared with the model's. Where they differ, the
-    command fails and there is no file.
+    command fails and there is no file. Beside it, a model card (FILE.md, or
+    README.md in a folder that is named) says what it is and how to use it.
 
     Returns:
         What was written, and how far it is from the model.

@@ -10,6 +10,7 @@ from torch import Tensor
 from nifbuild.errors import Problem, RunError, shown
 from nifbuild.machine.options import AnyPath
 from nifbuild.machine.progress import Reporter
+from nifbuild.report.export.export_card import ExportedFile, card_beside, write_card
 from nifbuild.report.export.formats import (
     Written,
     write_onnx,
@@ -109,7 +110,7 @@ def write_source(
     Args:
         source: The model.
         format: Of the file.
-        output: The file; None: the spec's name in the working directory.
+        output: The file, or a folder for it; None: the spec's name in the working directory.
         overwrite: Replace the file that is there.
         batch: Images at once; None: any number.
         filters: How filters as large as the image are written.
@@ -118,7 +119,8 @@ def write_source(
         report: Hears of the progress; None: nobody.
     """
     report = report or Reporter()
-    path = output or Path(f"{source.resolved.name}{_SUFFIXES[format]}")
+    path = _place(output, f"{source.resolved.name}{_SUFFIXES[format]}")
+    card = card_beside(path, output)
     require_files(_OPTION, [path], overwrite=overwrite)
     count = batch or _CHECKED_IMAGES
     images, checked_on = source.inputs(count, data, report)
@@ -137,7 +139,7 @@ def write_source(
         _require_same(difference, largest, path, written)
         file_bytes = sum(file.stat().st_size for file in writing.parent.iterdir())
     shape = source.resolved.spec.input
-    return Exported(
+    exported = Exported(
         path=path,
         format=format,
         name=source.resolved.name,
@@ -150,6 +152,16 @@ def write_source(
         feed=_feed(source, format, end_to_end),
         facts=written.facts,
     )
+    told = ExportedFile(path, format, exported.input_shape, exported.feed, end_to_end)
+    write_card(card, source, told, report, overwrite=overwrite)
+    return exported
+
+
+def _place(output: Path | None, name: str) -> Path:
+    """The file: in a folder that is named, it has the spec's name."""
+    if output is None:
+        return Path(name)
+    return output / name if output.is_dir() else output
 
 
 def _write(

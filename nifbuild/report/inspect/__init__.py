@@ -8,13 +8,14 @@ the command gets.
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.machine.loading import loading
-from nifbuild.machine.options import AnyPath, DataOption, SetOption, checked
+from nifbuild.machine.options import AnyPath, DataOption, OverwriteOption, SetOption, checked
 
 if TYPE_CHECKING:
     from nifbuild.report.inspect.several import Several
@@ -70,6 +71,15 @@ VerifyOption = Annotated[
         "--verify", help="Run real training steps and inference, and measure their peaks."
     ),
 ]
+AugmentedOption = Annotated[
+    AnyPath | None,
+    typer.Option(
+        "--augmented",
+        metavar="FILE",
+        help="Draw training images, and versions of them as training will see them, to this "
+        ".png, .svg or .pdf.",
+    ),
+]
 
 
 @checked
@@ -88,6 +98,8 @@ def inspect(
     max_train_memory: MaxTrainMemoryOption = None,
     against: AgainstOption = None,
     verify: VerifyOption = False,
+    augmented: AugmentedOption = None,
+    overwrite: OverwriteOption = False,
 ) -> "Several":
     """Show what models cost before they are trained: parameters, multiply-adds, memory.
 
@@ -101,6 +113,7 @@ def inspect(
     Raises:
         SpecError: A spec or an option is wrong, what is to be measured is not on this machine, no
             batch fits the device, or one is too small to be trained with.
+        RunError: The picture cannot be drawn or written.
     """
     with loading():
         from nifbuild.data.counted_classes import load_counted
@@ -110,8 +123,14 @@ def inspect(
         from nifbuild.spec.budget import BudgetSpec, parse_bytes, parse_count
 
     paths = [specs] if isinstance(specs, str | os.PathLike) else list(specs)
-    if len(paths) > 1 and against is not None:
-        raise SpecError("--against is for one spec, not several", fix="name one SPEC")
+    for flag, given in (("--against", against), ("--augmented", augmented)):
+        if len(paths) > 1 and given is not None:
+            raise SpecError(f"{flag} is for one spec, not several", fix="name one SPEC")
+    if augmented is not None:
+        with loading():
+            from nifbuild.report.augmented_images import require_writable, save_augmented
+
+        require_writable(Path(augmented), overwrite=overwrite)
     results = {}
     for path in paths:
         resolved = load_counted(path, data=data, overrides=overrides)
@@ -130,6 +149,8 @@ def inspect(
             ),
             verifies=verify,
         )
+        if augmented is not None:
+            save_augmented(resolved, Path(augmented), overwrite=overwrite)
     return Several(results)
 
 

@@ -32,10 +32,10 @@ def folded_section(summary: str, content: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
 
 
-def code_block(text: str) -> str:
+def code_block(text: str, language: str = "") -> str:
     """Text as it is, in a fence that nothing in it closes."""
     text = shown(text, lines=True)
     fence = "```"
     while fence in text:
         fence += "`"
-    return f"{fence}\n{text}\n{fence}"
+    return f"{fence}{language}\n{text}\n{fence}"

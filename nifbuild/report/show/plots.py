@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from nifbuild.errors import shown
-from nifbuild.report.output_file import MAKER
+from nifbuild.machine import MAKER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,7 @@ import html
 from collections.abc import Sequence
 
 from nifbuild.errors import shown
-from nifbuild.machine import VERSION
-from nifbuild.report.output_file import MAKER
+from nifbuild.machine import MAKER, VERSION
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #666; --line: #ddd;
@@ -24,6 +23,8 @@ a { color: var(--link); }
 figure { margin: 1rem 0; } figcaption { max-width: 46rem; margin-top: .4rem; }
 img { width: 560px; max-width: 100%; height: auto; background: #fff; padding: 8px;
   border: 1px solid var(--line); border-radius: 4px; }
+.broad img { width: 100%; } pre { font-size: .8125rem; line-height: 1.4; margin: 0; }
+summary { cursor: pointer; color: var(--link); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem;
   font-variant-numeric: tabular-nums; } caption { text-align: left; padding-bottom: .4rem; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); }
@@ -68,8 +69,8 @@ def page(title: str, facts: str, body: str, footer: str = "") -> str:
 """
 
 
-def section(heading: str, pictures: Sequence[bytes], caption: str) -> str:
-    """PNG files under a heading, with a caption."""
+def section(heading: str, pictures: Sequence[bytes], caption: str, *, broad: bool = False) -> str:
+    """PNG files under a heading, with a caption; `broad`: as wide as the page."""
     images = "\n".join(
         f'<img alt="{escaped(heading)}" src="data:image/png;base64,'
         f'{base64.b64encode(picture).decode()}">'
@@ -77,7 +78,7 @@ def section(heading: str, pictures: Sequence[bytes], caption: str) -> str:
     )
     return f"""<section>
 <h2>{escaped(heading)}</h2>
-<figure>
+<figure{' class="broad"' if broad else ""}>
 {images}
 <figcaption>{escaped(caption)}</figcaption>
 </figure>
@@ -95,6 +96,17 @@ def listed(sentences: Sequence[str], kind: str = "") -> str:
     items = "\n".join(f"<li>{escaped(text.replace('`', ''))}</li>" for text in sentences)
     look = f' class="{kind}"' if kind else ""
     return f"<ul{look}>\n{items}\n</ul>" if sentences else ""
+
+
+def preformatted(text: str) -> str:
+    """Lines as they are; those that are too long are scrolled."""
+    lines = "\n".join(escaped(line) for line in text.splitlines())
+    return f'<div class="wide"><pre>{lines}</pre></div>'
+
+
+def folded(summary: str, content: str) -> str:
+    """Content, as HTML, that is shown when one clicks on the summary."""
+    return f"<details>\n<summary>{escaped(summary)}</summary>\n{content}\n</details>"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:

@@ -14,6 +14,7 @@ from nifbuild.geometry import Boundary
 from nifbuild.machine.options import AnyPath, Which
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.filter_windows import layer_kernels
+from nifbuild.report.model_card import write_run_card
 from nifbuild.report.show.units import percent_text
 from nifbuild.report.shrink.changes import Cut, compare_speed, measure_changes
 from nifbuild.report.shrink.ordinary import Ordinary, as_ordinary, ordinary_model
@@ -103,6 +104,7 @@ def cut_run(
             _require_none(target, overwrite=False)
         if not goes_on:
             write_run(target, source, trained, resolved, model, result, images, overwrite=overwrite)
+            write_run_card(target, report)
         if finetuning is not None:
             finetuned = _finetuned(finetuning, out, goes_on, overwrite, report)
             result = replace(result, finetuned=finetuned)
@@ -275,4 +277,5 @@ def _finetuned(
     except InterruptedRun as error:
         problem = replace(error.problems[0], fix="the same command again goes on exactly there")
         raise InterruptedRun(problem, error.exit_code - 128) from error
+    write_run_card(RunDirectory(out / "finetuned"), report)
     return Finetuned(epochs, trained.top1, trained.loss, trained.directory)

@@ -9,7 +9,7 @@ from nifbuild.report.side_by_side.curves import plot_curves
 from nifbuild.report.side_by_side.recorded import SideBySide
 from nifbuild.report.side_by_side.run_tables import difference_rows, figure_rows, labels
 
-CAPTION = (
+_CAPTION = (
     "By epoch, as metrics.jsonl has it. Images of training are seen as augmented and before each "
     "step of the epoch, so that their figures lag behind."
 )
@@ -30,6 +30,11 @@ def write_comparison(made: SideBySide, path: Path, *, overwrite: bool = False) -
         file.write_text(comparison_html(made, SCREEN.png(figure)), encoding="utf-8")
 
 
+def curves_section(curves: bytes) -> str:
+    """Curves under a heading; `curves` is a PNG file."""
+    return section("Curves", [curves], _CAPTION, broad=True)
+
+
 def comparison_html(made: SideBySide, curves: bytes) -> str:
     """The page.
 
@@ -40,7 +45,7 @@ def comparison_html(made: SideBySide, curves: bytes) -> str:
     names = labels(made.runs)
     parts = [
         table(["", *names], [[name, *cells] for name, cells in figure_rows(made.runs)]),
-        section("Curves", [curves], CAPTION),
+        curves_section(curves),
     ]
     if rows := difference_rows(made):
         settings = table(["", *names], [[name, *cells] for name, cells in rows])

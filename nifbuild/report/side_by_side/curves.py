@@ -45,6 +45,7 @@ def plot_curves(runs: Sequence[Recorded], names: Sequence[str]) -> "Figure":
     evaluated = " and ".join(sorted(split)) or "evaluation"
     for axes, title in ((loss, "loss"), (top1, "top-1 (%)"), (rate, "learning rate")):
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         guides(axes)
     loss.plot([], [], color="0.4", label=evaluated)
     loss.plot([], [], color="0.4", linestyle="--", label=_TRAINING)

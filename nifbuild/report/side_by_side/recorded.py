@@ -129,18 +129,23 @@ def recorded(path: Path) -> Recorded:
         return Recorded(path, path.name, "damaged", error.problems[0].what)
     except (OSError, ValueError) as error:
         return Recorded(path, path.name, "damaged", f"spec.yaml cannot be read: {error}")
-    model = spec.pop("model", [])
     state: State = "complete" if result else "running" if is_locked(path) else "unfinished"
     return Recorded(
         path=path,
         name=str(spec.get("name", path.name)),
         state=state,
         started=starts[0].get("started") if starts else None,
-        settings={**flat(spec), **_op_counts(model)},
-        model=repr(model),
+        settings=told_settings(spec),
+        model=repr(spec.get("model", [])),
         epochs=tuple(epochs),
         result=result,
     )
+
+
+def told_settings(spec: Document) -> dict[str, Any]:
+    """The values of a spec by dotted path; of its model, how many ops of each kind."""
+    rest = {key: value for key, value in spec.items() if key != "model"}
+    return {**flat(rest), **_op_counts(spec.get("model", []))}
 
 
 def _op_counts(model: Any) -> dict[str, int]:

@@ -1,0 +1,248 @@
+"""Model cards, read by the hub's own library, and their code, run as it stands."""
+
+import contextlib
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import nifbuild
+from nifbuild.errors import SpecError
+from nifbuild.machine.progress import Reporter
+from nifbuild.report.model_card import card_text, run_facts, write_run_card
+from nifbuild.runs.directory import RunDirectory
+from nifbuild.spec.resolve import load_spec
+from tests.tiny_runs import spec_text, trained
+
+
+class Heard(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.notes, self.warnings = [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warning(self, text):
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module")
+def licensed(tmp_path_factory):
+    """A run of a spec that has a licence."""
+    folder = tmp_path_factory.mktemp("licensed")
+    return trained(
+        folder, spec_text() + "license: Apache-2.0\n", "train.epochs=2", "train.monitor=loss"
+    )
+
+
+@pytest.fixture
+def run(licensed, tmp_path, monkeypatch):
+    """A copy of it, in the working directory, beside a photograph."""
+    shutil.copytree(licensed, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.RandomState(0).randint(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save("photo.jpg")
+    return RunDirectory("run")
+
+
+def parsed(text):
+    """The card as the hub reads it."""
+    from huggingface_hub import ModelCard
+
+    return ModelCard(text, ignore_metadata_errors=False)
+
+
+def python_of(text):
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+
+
+def printed(code):
+    """What Python prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(code, "card", "exec"), {})
+    return out.getvalue().strip()
+
+
+@torch.no_grad()
+def expected_class(run):
+    """The class of the photograph, by the model itself; it has the size of the input."""
+    model = nifbuild.load(run)
+    pixels = torch.from_numpy(np.array(Image.open("photo.jpg").convert("L")))[None, None]
+    return model.class_names[model(model.normalize(pixels)).argmax()]
+
+
+def test_the_hub_reads_the_card_of_a_run(run):
+    write_run_card(run, Reporter())
+    data = parsed((run.path / "README.md").read_text()).data
+    assert (data.library_name, data.license) == ("nifbuild", "apache-2.0")
+    assert data.pipeline_tag == "image-classification"
+    assert data.tags == ["image-classification", "nifbuild", "implicit-frequency"]
+    assert data.datasets is None  # these are none of the hub
+    (result,) = data.eval_results
+    figures = json.loads((run.path / "metrics.json").read_text())
+    assert (result.metric_type, result.metric_value) == ("accuracy", figures["top1"])
+    assert (result.dataset_name, result.dataset_split) == ("digits", "test")
+
+
+def test_what_a_card_tells(run):
+    write_run_card(run, Reporter())
+    text = (run.path / "README.md").read_text()
+    figures = json.loads((run.path / "metrics.json").read_text())
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    best = min(lines, key=lambda line: line["loss"])
+    for words in (
+        "# tiny\n",
+        "774 parameters",
+        "1 of `kind: implicit_frequency`",
+        f"| loss | {figures['loss']:.4f} |",
+        f"| best loss on validation | {best['loss']:.4f}, after epoch {best['epoch']} |",
+        "40 train, 21 validation, 17 test",
+        "10 classes: 0, 1, 2,",
+        f"| torch | {torch.__version__.partition('+')[0]}",
+        "`Apache-2.0`",
+        "seed 0",
+    ):
+        assert words in text, words
+    (spec,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert spec == run.spec.read_text()
+
+
+def test_the_code_of_a_run_s_card(run):
+    write_run_card(run, Reporter())
+    assert printed(python_of((run.path / "README.md").read_text())) == expected_class("run")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("onnx", {}),
+        ("onnx", {"end_to_end": True, "batch": 3}),
+        ("torch", {}),
+        ("torch", {"end_to_end": True}),
+        ("safetensors", {}),
+    ],
+)
+def test_the_code_of_an_export_s_card(run, form, options):
+    Path("hub").mkdir()
+    exported = nifbuild.export("run", format=form, output="hub", **options)
+    assert exported.path.parent == Path("hub") and exported.path.name.startswith("tiny.")
+    text = Path("hub/README.md").read_text()
+    code = python_of(text).replace(json.dumps(exported.path.name), json.dumps(str(exported.path)))
+    assert printed(code) == expected_class("run")
+    (result,) = parsed(text).data.eval_results
+    assert result.metric_value == json.loads((run.path / "metrics.json").read_text())["top1"]
+
+
+def test_a_card_lies_beside_a_file_that_is_named(run):
+    nifbuild.export("run", format="safetensors", output="model.st")
+    assert parsed(Path("model.st.md").read_text()).data.license == "apache-2.0"
+    assert not Path("README.md").exists()
+
+
+def test_figures_of_other_weights_or_sizes_are_not_told(run):
+    document = json.loads((run.path / "metrics.json").read_text())
+    assert run.checkpoints[-1].name != document["checkpoint"]
+    nifbuild.export("run", format="safetensors", output="last.st", checkpoint="last")
+    nifbuild.export("run", format="torch", output="other.pt2", size=10)
+    for card in ("last.st.md", "other.pt2.md"):
+        text = Path(card).read_text()
+        assert parsed(text).data.eval_results is None
+        assert "was not evaluated as it is here" in text
+
+
+def test_a_spec_has_neither_figures_nor_data(run):
+    Path("fresh.yaml").write_text(spec_text())
+    nifbuild.export("fresh.yaml", format="safetensors")
+    text = Path("tiny.safetensors.md").read_text()
+    assert parsed(text).data.eval_results is None
+    assert "None is stated" in text and "license" not in parsed(text).data.to_dict()
+    assert "those that training would start from" in text
+
+
+def test_a_card_that_people_have_changed_stays(run):
+    heard = Heard()
+    (run.path / "README.md").write_text("my notes")
+    write_run_card(run, heard)
+    assert (run.path / "README.md").read_text() == "my notes"
+    assert "it stays" in heard.notes[0]
+    nifbuild.export("run", format="safetensors")
+    Path("tiny.safetensors.md").write_text("my notes")
+    nifbuild.export("run", format="safetensors", overwrite=True, report=heard)
+    assert Path("tiny.safetensors.md").read_text() == "my notes"
+
+
+def test_one_that_is_nifbuild_s_is_replaced_where_that_is_asked_for(run):
+    nifbuild.export("run", format="safetensors")
+    before = Path("tiny.safetensors.md").read_text()
+    Path("tiny.safetensors").unlink()
+    run.update_spec(run.spec.read_text().replace("Apache-2.0", "MIT"))
+    heard = Heard()
+    nifbuild.export("run", format="safetensors", report=heard)
+    assert Path("tiny.safetensors.md").read_text() == before
+    assert "--overwrite replaces it" in heard.notes[-1]
+    nifbuild.export("run", format="safetensors", overwrite=True)
+    assert "`MIT`" in Path("tiny.safetensors.md").read_text()
+
+
+def test_one_that_cannot_be_written_is_a_warning(run):
+    (run.path / ".writing_README.md").mkdir()
+    heard = Heard()
+    write_run_card(run, heard)
+    assert "could not be written" in heard.warnings[0]
+    Path(".writing_tiny.safetensors.md").mkdir()
+    assert nifbuild.export("run", format="safetensors", report=heard).path.exists()
+    assert "could not be written" in heard.warnings[1]
+
+
+def test_names_forge_nothing(tmp_path, monkeypatch, photos):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, "photos")
+    evil = "<script>`|\n# not a heading"
+    for split in ("train", "test"):
+        Path("photos", split, "two").rename(Path("photos", split, evil))
+    text = spec_text().replace("num_classes: 10", "num_classes: 3")
+    data = "data: {source: imagefolder, path: photos}"
+    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
+    run = RunDirectory(trained(tmp_path, "\n".join(lines), "train.epochs=1"))
+    write_run_card(run, Reporter())
+    card = (run.path / "README.md").read_text()
+    assert "<script>" not in card and "\n# not a heading" not in card
+
+
+def test_a_licence_is_an_identifier(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(spec_text() + "license: you may not, ask me\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path / "tiny.yaml")
+    (problem,) = caught.value.problems
+    assert problem.path == "license" and "such as mit" in str(problem)
+
+
+def test_a_licence_does_not_touch_training(run):
+    """A run may get one later, and goes on."""
+    run.update_spec(run.spec.read_text().replace("Apache-2.0", "MIT"))
+    nifbuild.train_spec(run.spec, out=run.path, resume=True, epochs=3)
+    assert len(run.metrics()) == 3
+    assert parsed((run.path / "README.md").read_text()).data.license == "mit"
+
+
+def test_data_of_the_hub_is_linked(run, tmp_path):
+    facts = run_facts(run)
+
+    def datasets(name):
+        settings = {**facts.settings, "data.source": "hub", "data.id": name}
+        return parsed(card_text(replace(facts, settings=settings))).data.datasets
+
+    assert datasets("uoft-cs/cifar10") == ["uoft-cs/cifar10"]
+    (tmp_path / "mine" / "digits").mkdir(parents=True)
+    assert datasets("mine/digits") is None  # a folder in the hub's layout
+    assert datasets(str(tmp_path / "mine")) is None
