@@ -23,7 +23,6 @@ _AUGMENTED = (
     "would, had they been their batch."
 )
 _MISTAKES = "Of the final evaluation. More, and all images as a table: nifbuild evaluate."
-_SHOWN_CLASSES = 100
 
 
 def describe_run(finished: "Finished") -> None:
@@ -60,6 +59,5 @@ def _sections(finished: "Finished", found: Recorded, result: "Document") -> Iter
     sheet = plot_augmented(augmented_images(finished.resolved, finished.data))
     yield section("Training images", [SCREEN.png(sheet)], _AUGMENTED, broad=True)
     classes = class_grid(result)
-    if len(classes.rows) <= _SHOWN_CLASSES:
-        yield headed("Classes", table(classes.headings, classes.rows))
+    yield headed(classes.title.capitalize() or "Classes", table(classes.headings, classes.rows))
     yield headed("Spec", folded("spec.yaml", preformatted(finished.resolved.text)))

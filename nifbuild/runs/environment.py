@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from nifbuild.machine import VERSION
 from nifbuild.spec.ops import installed
 
-_PACKAGES = ("nifbuild", "torch", "accelerate", "torchmetrics", "datasets", "kornia", "numpy")
+_PACKAGES = ("torch", "accelerate", "torchmetrics", "datasets", "kornia", "numpy")
 
 
 def describe_environment(device: torch.device, processes: int, precision: str) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def describe_environment(device: torch.device, processes: int, precision: str) -
         "platform": platform.platform(),
         "packages": {
             **{name: version for name in _PACKAGES if (version := _version(name))},
+            "nifbuild": VERSION,  # also where it is not installed
             **installed.packages(),
         },
         "device": str(device),
