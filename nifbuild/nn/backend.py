@@ -128,7 +128,9 @@ def convolution(
     """
     dtype = dtype or x.dtype
     weights = (kernel_f, mix_in, mix_out, bias)
-    if backend != "fft" and on_gpu(x) and not takes_single_steps(x, *weights):
+    # What is exported runs without nifbuild, so without its kernel.
+    open_to_both = on_gpu(x) and not torch.compiler.is_exporting()
+    if backend != "fft" and open_to_both and not takes_single_steps(x, *weights):
         obstacle = fused_obstacle(x, kernel_f, frame, dtype, mix_in)
         if obstacle is None:
             trains = torch.is_grad_enabled() and any(

@@ -226,3 +226,26 @@ def test_bytes_and_operations(size: int, monkeypatch: pytest.MonkeyPatch) -> Non
     assert counted["operations"] <= batch * 16 * 2 * size**3  # of both ways with whole matrices
     fused.both_gradients(x, y, kernel_f, frame, needs_x=True)
     assert counted["read"] == 3 * x.nbytes and counted["written"] == 2 * y.nbytes
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)], ids=str)
+def test_as_operators_of_torch(stride: tuple[int, int]) -> None:
+    """What the compiler sees: schemas hold, and shapes and dtypes are known without values."""
+    torch.manual_seed(0)
+    frame = frame_of((8, 6), stride)
+    numbers = [number for axis in frame for number in axis[:-1]]
+    where = (numbers, "circular", "circular")
+    x = torch.randn(3, 2, 8, 6, device=DEVICE)
+    kernel_f = torch.fft.rfft2(torch.randn(2, 8, 6, device=DEVICE))
+    y = fused.filter_images(x, kernel_f, None, frame, torch.float32)
+    ops = torch.ops.nifbuild
+    checks = ("test_schema", "test_faketensor")
+    for op, arguments in (
+        (ops.filter_images, (x, kernel_f, None, *where, torch.float32)),
+        (ops.filter_gradient, (y, kernel_f, *where, torch.float32)),
+        (ops.filter_gradients, (x, y, kernel_f, *where, True)),
+        (ops.filter_gradients, (x, y, kernel_f, *where, False)),
+    ):
+        torch.library.opcheck(op.default, arguments, test_utils=checks)
+    found = ops.filter_images(x, kernel_f, None, *where, torch.float32)
+    assert torch.equal(found, y)
