@@ -1,8 +1,9 @@
 """Which way a convolution with filters as large as the image is computed: chosen by measuring.
 
-There are two: a chain of Fourier transforms (`nifbuild.nn.spectral_convolution`), anywhere and
-for anything, and a fused kernel (`nifbuild.nn.fused`), on a CUDA device, with one filter for each
-channel and periods of at most 64 pixels. On a CPU it is always the chain.
+There are a chain of Fourier transforms (`nifbuild.nn.spectral_convolution`), anywhere and for
+anything; a fused kernel (`nifbuild.nn.fused`), on a CUDA device, with one filter for each channel
+and periods of at most 64 pixels; and circulant matrices (`nifbuild.nn.circulant`), on a CPU, for
+many images of at most 64 pixels.
 """
 
 import os
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nifbuild.geometry import Axis, Frame
+from nifbuild.nn import circulant
 from nifbuild.nn.fourier import full_precision
 from nifbuild.nn.spectral_convolution import (
     Memory,
@@ -26,7 +28,14 @@ from nifbuild.nn.spectral_convolution import (
     _SpectralConvolution,
     spectral_convolution,
 )
-from nifbuild.nn.tracing import has_values, is_batched, is_recorded, on_gpu, takes_single_steps
+from nifbuild.nn.tracing import (
+    has_values,
+    is_batched,
+    is_recorded,
+    on_gpu,
+    takes_cpu_ways,
+    takes_single_steps,
+)
 
 Backend = Literal["auto", "fft", "fused"]
 
@@ -118,8 +127,9 @@ def convolution(
         bias: See there.
         memory: See there.
         dtype: See there.
-        backend: `fft` and `fused` are the two ways, where the second one is possible; on a CPU
-            it is `fft`. `auto` measures both the first time that it meets a shape, dtype and
+        backend: `fft` is the chain, and `fused` the kernel, in whose place a CPU has the chain. On
+            a CPU, `auto` multiplies many small images by circulant matrices. On a CUDA device it
+            measures both the first time that it meets a shape, dtype and
             device, and keeps the fused one if it agrees with the other and is faster. With torch's
             deterministic algorithms it goes by agreement alone, as two measurements may differ.
 
@@ -128,19 +138,20 @@ def convolution(
     """
     dtype = dtype or x.dtype
     weights = (kernel_f, mix_in, mix_out, bias)
-    # What is exported runs without nifbuild, so without its kernel.
-    open_to_both = on_gpu(x) and not torch.compiler.is_exporting()
-    if backend != "fft" and open_to_both and not takes_single_steps(x, *weights):
+    direct = False
+    if backend == "fft" or takes_single_steps(x, *weights) or torch.compiler.is_exporting():
+        pass  # what is exported runs without nifbuild, so without its kernel
+    elif on_gpu(x):
         obstacle = fused_obstacle(x, kernel_f, frame, dtype, mix_in)
-        if obstacle is None:
-            trains = torch.is_grad_enabled() and any(
-                t is not None and t.requires_grad for t in (x, *weights)
-            )
-            if backend == "fused" or _chosen(x, kernel_f, frame, dtype, trains) == "fused":
-                y: Tensor = _FusedConvolution.apply(x, *weights, frame, memory, dtype)
-                return y
-        elif backend == "fused":
+        if obstacle is not None and backend == "fused":
             raise ValueError(f"`backend` (='fused') is not possible: {obstacle}; use 'auto'")
+        if obstacle is None:
+            direct = backend == "fused" or _chosen(x, weights, frame, dtype) == "fused"
+    elif takes_cpu_ways(x) and memory == "recompute":
+        direct = backend == "auto" and circulant.accepts(x, kernel_f, frame)
+    if direct:
+        y: Tensor = _DirectConvolution.apply(x, *weights, frame, memory, dtype)
+        return y
     return spectral_convolution(
         x, kernel_f, frame, mix_in=mix_in, mix_out=mix_out, bias=bias, memory=memory, dtype=dtype
     )
@@ -164,13 +175,17 @@ def fused_obstacle(
 
 
 def _chosen(
-    x: Tensor, kernel_f: Tensor, frame: Frame, dtype: torch.dtype, trains: bool
+    x: Tensor, weights: tuple[Tensor, *tuple[Tensor | None, ...]], frame: Frame, dtype: torch.dtype
 ) -> Literal["fft", "fused"]:
     """The way that was chosen for such images, or is now."""
     if not has_values(x):
         return "fused"  # predicted for a GPU, where it nearly always is
     if x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         return "fft"  # looked at as if on a GPU
+    kernel_f = weights[0]
+    trains = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, *weights)
+    )
     channels = kernel_f.shape[0]
     key = (frame, x.shape[0], channels, x.dtype, dtype, x.device, trains)
     found = _CHOICES.get(key)
@@ -291,8 +306,8 @@ def _synchronize(x: Tensor) -> None:
         torch.cuda.synchronize(x.device)
 
 
-class _FusedConvolution(torch.autograd.Function):
-    """The fused kernel between 1x1 convolutions; for their gradients it filters again."""
+class _DirectConvolution(torch.autograd.Function):
+    """A direct way to filter between 1x1 convolutions; for their gradients it filters again."""
 
     @staticmethod
     def forward(
@@ -307,14 +322,19 @@ class _FusedConvolution(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         ctx.save_for_backward(x, None, kernel_f, mix_in, mix_out, bias)
-        ctx.frame, ctx.x_dtype, ctx.in_channels, ctx.dtype = frame, x.dtype, x.shape[1], dtype
+        ctx.frame, ctx.x_dtype, ctx.in_channels = frame, x.dtype, x.shape[1]
+        ctx.on_gpu = on_gpu(x)
+        ctx.mixed_in = mixed_in = dtype if ctx.on_gpu else kernel_f.real.dtype
+        way = _way(x, ctx.on_gpu)
         with full_precision(x.device):
-            own_bias = bias if mix_out is None else None
-            y = _filtered(_mixed(x, mix_in, dtype), kernel_f, own_bias, frame, dtype)
-            y = _mixed(y, mix_out, dtype)
-            if bias is not None and mix_out is not None:
-                y += bias[:, None, None].to(dtype)
-        return y
+            v = _mixed(x, mix_in, mixed_in)
+            if mix_out is None:
+                y: Tensor = way.filter_images(v, kernel_f, bias, frame, dtype)
+                return y
+            y = _mixed(way.filter_images(v, kernel_f, None, frame, mixed_in), mix_out, mixed_in)
+            if bias is not None:
+                y += bias[:, None, None].to(mixed_in)
+            return y.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -322,25 +342,26 @@ class _FusedConvolution(torch.autograd.Function):
             return _SpectralConvolution.backward(ctx, grad)
         x, _, kernel_f, mix_in, mix_out, bias = ctx.saved_tensors
         needs_x, needs_kernel, needs_in, needs_out, needs_bias = ctx.needs_input_grad[:5]
-        frame, dtype = ctx.frame, ctx.dtype
+        frame, way, mixed_in = ctx.frame, _way(x, ctx.on_gpu), ctx.mixed_in
         grad_x = grad_kernel = grad_in = grad_out = None
         with full_precision(x.device):
             grad_bias = grad.sum((0, 2, 3), dtype=bias.dtype) if needs_bias else None
-            v = _mixed(x, mix_in, dtype)
+            v = _mixed(x, mix_in, mixed_in)
             if mix_out is not None:
+                grad = grad.to(mixed_in)
                 if needs_out:
-                    y = _filtered(v, kernel_f, None, frame, dtype)
+                    y = way.filter_images(v, kernel_f, None, frame, mixed_in)
                     grad_out = _mixed_gradient(y, grad, mix_out)
-                grad = _mixed(grad, mix_out.mT, dtype)
-            grad_v = None
+                grad = _mixed(grad, mix_out.mT, mixed_in)
+            needs_v, grad_v = needs_x or needs_in, None
             if needs_kernel:
-                grad_v, grad_kernel = _gradients(v, grad, kernel_f, frame, needs_x or needs_in)
-            elif needs_x or needs_in:
-                grad_v = _filtered_gradient(grad, kernel_f, frame, v.dtype)
+                grad_v, grad_kernel = way.both_gradients(v, grad, kernel_f, frame, needs_x=needs_v)
+            elif needs_v:
+                grad_v = way.filter_gradient(grad, kernel_f, frame, v.dtype)
             if grad_v is not None and mix_in is not None and needs_in:
-                grad_in = _mixed_gradient(x.to(dtype), grad_v, mix_in)
+                grad_in = _mixed_gradient(x.to(mixed_in), grad_v, mix_in)
             if grad_v is not None and needs_x:
-                back = grad_v if mix_in is None else _mixed(grad_v, mix_in.mT, dtype)
+                back = grad_v if mix_in is None else _mixed(grad_v, mix_in.mT, mixed_in)
                 grad_x = back.to(x.dtype)
         return grad_x, grad_kernel, grad_in, grad_out, grad_bias, None, None, None
 
@@ -349,7 +370,7 @@ def _mixed(x: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
     """A grouped 1x1 convolution in `dtype`; without a weight, the images as they are."""
     if weight is None:
         return x
-    if dtype == torch.float32:
+    if dtype in (torch.float32, torch.float64):
         return _mix(x.to(dtype), weight)
     kernel = weight.reshape(-1, weight.shape[2], 1, 1).to(dtype)
     return functional.conv2d(x.to(dtype), kernel, groups=len(weight))
@@ -357,8 +378,8 @@ def _mixed(x: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 def _mixed_gradient(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
     """The gradient of its weight."""
-    if grad.dtype == torch.float32:
-        return _mix_gradient(x.float(), grad, len(weight))
+    if grad.dtype in (torch.float32, torch.float64):
+        return _mix_gradient(x.to(grad.dtype), grad, len(weight))
     kernel = weight.reshape(-1, weight.shape[2], 1, 1).to(grad.dtype)
     found = torch.ops.aten.convolution_backward(
         grad, x, kernel, None, [1, 1], [0, 0], [1, 1], False, [0, 0], len(weight),
@@ -368,35 +389,38 @@ def _mixed_gradient(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
     return gradient
 
 
-# As operators of torch, the compiler takes them for what they are, and prediction of memory gets
-# the shapes of what they make. Called directly they cost less time.
+class _Operators:
+    """The fused kernel as operators of torch.
+
+    The compiler takes them for what they are, and prediction of memory gets the shapes of what they
+    make. Called directly they cost less time.
+    """
+
+    @staticmethod
+    def filter_images(
+        x: Tensor, kernel_f: Tensor, bias: Tensor | None, frame: Frame, dtype: torch.dtype
+    ) -> Tensor:
+        y: Tensor = _filter_op(x, kernel_f, bias, *_numbers(frame), dtype)
+        return y
+
+    @staticmethod
+    def filter_gradient(grad: Tensor, kernel_f: Tensor, frame: Frame, dtype: torch.dtype) -> Tensor:
+        grad_x: Tensor = _filter_gradient_op(grad, kernel_f, *_numbers(frame), dtype)
+        return grad_x
+
+    @staticmethod
+    def both_gradients(
+        x: Tensor, grad: Tensor, kernel_f: Tensor, frame: Frame, *, needs_x: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        grad_x, grad_kernel = _gradients_op(x, grad, kernel_f, *_numbers(frame), needs_x)
+        return (grad_x if needs_x else None), grad_kernel
 
 
-def _filtered(
-    x: Tensor, kernel_f: Tensor, bias: Tensor | None, frame: Frame, dtype: torch.dtype
-) -> Tensor:
-    if has_values(x):
-        return _fused().filter_images(x, kernel_f, bias, frame, dtype)
-    y: Tensor = _filter_op(x, kernel_f, bias, *_numbers(frame), dtype)
-    return y
-
-
-def _filtered_gradient(grad: Tensor, kernel_f: Tensor, frame: Frame, dtype: torch.dtype) -> Tensor:
-    if has_values(grad):
-        from nifbuild.nn.fused import filter_gradient
-
-        return filter_gradient(grad, kernel_f, frame, dtype)
-    grad_x: Tensor = _filter_gradient_op(grad, kernel_f, *_numbers(frame), dtype)
-    return grad_x
-
-
-def _gradients(
-    x: Tensor, grad: Tensor, kernel_f: Tensor, frame: Frame, needs_x: bool
-) -> tuple[Tensor | None, Tensor]:
-    if has_values(x):
-        return _fused().both_gradients(x, grad, kernel_f, frame, needs_x=needs_x)
-    grad_x, grad_kernel = _gradients_op(x, grad, kernel_f, *_numbers(frame), needs_x)
-    return (grad_x if needs_x else None), grad_kernel
+def _way(x: Tensor, with_gpu: bool) -> Any:
+    """The functions that filter."""
+    if not with_gpu:
+        return circulant
+    return _fused() if has_values(x) else _Operators
 
 
 def _numbers(frame: Frame) -> tuple[list[int], str, str]:

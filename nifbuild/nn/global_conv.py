@@ -96,7 +96,8 @@ class GlobalConv2d(nn.Module):
         backend: How it is computed on a CUDA device: by Fourier transforms (`fft`), by one kernel
             that reads and writes each pixel once (`fused`, for one filter per channel, circular or
             zero borders, and periods of at most 64 pixels), or by whichever is measured to be
-            faster and agrees (`auto`). On a CPU it is `fft`.
+            faster and agrees (`auto`). On a CPU `fused` is `fft`, and `auto` multiplies many images
+            of at most 64 pixels by circulant matrices.
 
     Shapes:
         Input [batch, in_channels, H, W], or without batch; output

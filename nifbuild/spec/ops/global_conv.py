@@ -50,7 +50,8 @@ class GlobalConv(ConvFields):
     backend: Literal["auto", "fft", "fused"] = "auto"
     """How a CUDA device computes it. fft: Fourier transforms. fused: one kernel, which reads and
     writes each pixel once; for one filter per channel, circular or zero borders, and periods of at
-    most 64 pixels. auto: whichever is measured to be faster and agrees. A CPU takes fft."""
+    most 64 pixels. auto: whichever is measured to be faster and agrees. A CPU takes fft for fused,
+    and with auto multiplies many images of at most 64 pixels by circulant matrices."""
 
     def effective_mixing(self, x: Shape) -> Mixing:
         """The mixing for an input of shape `x`."""
