@@ -1,8 +1,8 @@
 """The depthwise filtering of small images on a CPU, as one product for each channel.
 
 For N pixels it multiplies by a circulant matrix of N x N, whose rows are the moved filter. Up to 64
-pixels that takes fewer multiplications than the transforms and fewer passes over the images: it is
-about twice as fast at 8x8 and at 4x4. Making the matrices takes time, too, so that there have to
+pixels that takes fewer multiplications than the transforms and fewer passes over the images: with
+128 images, forward and backward, it is 1.5 times as fast at 8x8 and 2.1 times at 4x4 (2 cores). Making the matrices takes time, too, so that there have to
 be about as many images as pixels.
 """
 

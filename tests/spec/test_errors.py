@@ -20,8 +20,8 @@ def test_all_problems_at_once_each_with_its_place(problems):
     ) == [
         "spec.yaml:2:1: nmae: unknown section 'nmae'\n"
         "  did you mean 'name'?\n"
-        "  sections: version, name, input, model, auxiliary, init, data, train, budget, extends, "
-        "vars, defaults, blocks, patch",
+        "  sections: version, name, input, model, auxiliary, init, data, train, budget, license, "
+        "extends, vars, defaults, blocks, patch",
         "spec.yaml:3:8: vars.widht: nothing uses the variable 'widht'\n"
         "  write $widht where it should stand",
         'spec.yaml:4:32: input.size[1]: expected a whole number, got "x"\n'
