@@ -2,8 +2,9 @@
 
 For N pixels it multiplies by a circulant matrix of N x N, whose rows are the moved filter. Up to 64
 pixels that takes fewer multiplications than the transforms and fewer passes over the images: with
-128 images, forward and backward, it is 1.5 times as fast at 8x8 and 2.1 times at 4x4 (2 cores). Making the matrices takes time, too, so that there have to
-be about as many images as pixels.
+batches of 128, forward and backward, it is 1.3 times as fast at 8x8 and 1.4 times at 4x4
+(`nifbuild bench --contender fft`, 2 cores of an EPYC). Making the matrices takes time, too, so that
+there have to be about as many images as pixels.
 """
 
 import torch
