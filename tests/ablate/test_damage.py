@@ -272,7 +272,7 @@ def test_code_that_figures_depend_on_is_told_from_code_that_shows_them(tmp_path)
 
 
 def test_all_that_a_cell_runs_is_code_that_figures_depend_on():
-    """But for what starts cells and writes their files down, such as the card of what was trained."""
+    """But for what starts cells and writes down files, such as the card of what was trained."""
     card = "report/model_card.py"
     seen, left = {card}, ["ablate/worker.py"]
     while left:
