@@ -23,7 +23,11 @@ a { color: var(--link); }
 figure { margin: 1rem 0; } figcaption { max-width: 46rem; margin-top: .4rem; }
 img { width: 560px; max-width: 100%; height: auto; background: #fff; padding: 8px;
   border: 1px solid var(--line); border-radius: 4px; }
-.broad img { width: 100%; } pre { font-size: .8125rem; line-height: 1.4; margin: 0; }
+.broad img { width: 100%; }
+@media (max-width: 700px) { /* a picture that cannot be read is of no use: it is moved instead */
+  .broad { overflow-x: auto; } .broad img { width: 700px; max-width: none; }
+  .broad figcaption { position: sticky; left: 0; } }
+pre { font-size: .8125rem; line-height: 1.4; margin: 0; }
 summary { cursor: pointer; color: var(--link); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem;
   font-variant-numeric: tabular-nums; } caption { text-align: left; padding-bottom: .4rem; }
