@@ -304,6 +304,37 @@ class RmsProp(_Adaptive):
         )
 
 
+class Adagrad(_Adaptive):
+    """Adagrad (Duchi, Hazan, Singer, JMLR 12, 2011): squares are added up, never forgotten."""
+
+    name: Literal["adagrad"]
+    """Which optimizer this is."""
+
+    lr: PositiveFloat = 1e-2
+    """Peak learning rate, for the whole `batch_size`; the schedule scales it."""
+
+    weight_decay: NonNegativeFloat = 0.0
+    """L2 penalty, added to the gradient. Biases and the scales and offsets of normalisation (all
+    vectors) get none."""
+
+    eps: PositiveFloat = 1e-10
+    """Added to the denominator."""
+
+    copies: ClassVar[tuple[int, int]] = (1, 2)
+    copies_at_once: ClassVar[tuple[int, int]] = (2, 2)
+
+    @property
+    def num_states(self) -> int:
+        """The sum."""
+        return 1
+
+    def build(self, groups: Sequence[Any]) -> "torch.optim.Optimizer":
+        """Torch's."""
+        import torch
+
+        return torch.optim.Adagrad(groups, lr=self.lr, eps=self.eps)
+
+
 class Schedule(Spec):
     """The field of every schedule."""
 
@@ -410,6 +441,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "nadam": NAdam,
     "radam": RAdam,
     "rmsprop": RmsProp,
+    "adagrad": Adagrad,
     "sgd": Sgd,
 }
 
@@ -419,6 +451,7 @@ OptimizerSpec = Annotated[
     | Annotated[NAdam, Tag("nadam")]
     | Annotated[RAdam, Tag("radam")]
     | Annotated[RmsProp, Tag("rmsprop")]
+    | Annotated[Adagrad, Tag("adagrad")]
     | Annotated[Sgd, Tag("sgd")],
     by_name(*OPTIMIZERS),
 ]

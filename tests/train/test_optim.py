@@ -197,6 +197,7 @@ def test_steps_are_those_of_torchs_optimizer(name):
         "nadam": lambda: torch.optim.NAdam(groups, lr=0.05, decoupled_weight_decay=True),
         "radam": lambda: torch.optim.RAdam(groups, lr=0.05, decoupled_weight_decay=True),
         "rmsprop": lambda: torch.optim.RMSprop(groups, lr=0.05, alpha=0.9, momentum=0.9),
+        "adagrad": lambda: torch.optim.Adagrad(groups, lr=0.05),
         "sgd": lambda: torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True),
     }[name]()
     ours, images = build_optimizer(mine, spec), torch.randn(4, 3)

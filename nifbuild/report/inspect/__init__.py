@@ -44,7 +44,7 @@ PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"] | None, typer.Option(show_default="the spec's")
 ]
 OptimizerOption = Annotated[
-    Literal["adamw", "adam", "nadam", "radam", "rmsprop", "sgd"] | None,
+    Literal["adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "sgd"] | None,
     typer.Option(show_default="the spec's"),
 ]
 DeviceMemoryOption = Annotated[
