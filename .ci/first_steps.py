@@ -41,7 +41,8 @@ def main(readme: Path) -> None:
     evaluate(steps)
     analyze(steps)
     export(steps)
-    written = ["flowers.onnx", "flowers.yaml", "images.csv", "page.html", "photos", "runs"]
+    written = ["flowers.onnx", "flowers.onnx.md", "flowers.yaml", "images.csv", "page.html"]
+    written += ["photos", "runs"]
     assert sorted(path.name for path in Path.cwd().iterdir()) == written
 
 
