@@ -433,7 +433,7 @@ def test_tensorboard_gets_the_figures_once(resolve, tmp_path):
     with pytest.raises(InterruptedRun):
         train_run(resolved, tmp_path / "run", report=Stop(at_step=12))
     train_run(resolved, tmp_path / "run", resume=True)
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), purge_orphaned_data=False)
     events.Reload()
     lines = RunDirectory(tmp_path / "run").metrics()
     for tag, key in (
@@ -459,7 +459,7 @@ def test_tensorboard_gets_the_spec_and_the_result(resolve, tmp_path):
 
     resolved = resolve("train.trackers=[tensorboard]", "train.epochs=1")
     result = train_run(resolved, tmp_path / "run")
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), purge_orphaned_data=False)
     events.Reload()
     (text,) = events.Tensors("spec/text_summary")
     assert resolved.text in text.tensor_proto.string_val[0].decode()
