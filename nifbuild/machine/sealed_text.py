@@ -5,10 +5,12 @@ Only a file whose hash is right is replaced or deleted.
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
 from nifbuild.machine import MAKER
+from nifbuild.machine.files import write_atomically
 
 _LINE = "<!-- {maker}; sha256 {digest}; once changed, it stays as it is -->"
 _SEAL = re.compile(rb"<!-- made by nifbuild [^;\n]*; sha256 ([0-9a-f]{64}); [^\n]*-->\n")
@@ -19,6 +21,26 @@ def sealed(text: str) -> bytes:
     content = text.rstrip("\n").encode() + b"\n"
     line = _LINE.format(maker=MAKER, digest=hashlib.sha256(content).hexdigest())
     return content + line.encode() + b"\n"
+
+
+def write_sealed(path: Path, text: str) -> bool:
+    """Writes such a file, over nothing that people have written or changed.
+
+    Returns:
+        Whether it is there now, rather than theirs.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if os.path.lexists(path) and not is_sealed(path):
+        return False
+    write_atomically(path, sealed(text))
+    return True
+
+
+def kept(path: Path) -> str:
+    """That a file is theirs, in words."""
+    return f"{path} was not made by nifbuild, or was changed: it stays"
 
 
 def is_sealed(path: Path) -> bool:

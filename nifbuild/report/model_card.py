@@ -12,6 +12,7 @@ from typing import Any
 
 from nifbuild.errors import NifbuildError
 from nifbuild.machine.progress import Reporter
+from nifbuild.machine.sealed_text import kept
 from nifbuild.report.card_usage import nifbuild_usage
 from nifbuild.report.show.markdown import code_block, markdown, markdown_text
 from nifbuild.report.show.tables import Grid
@@ -110,7 +111,7 @@ def write_run_card(run: RunDirectory, report: Reporter) -> None:
     """
     try:
         if not run.write_page(CARD, card_text(run_facts(run))):
-            report.note(f"{run.path / CARD} was not made by nifbuild, or was changed: it stays")
+            report.note(kept(run.path / CARD))
     except (NifbuildError, OSError) as error:
         report.warning(f"the model card {run.path / CARD} could not be written: {error}")
 

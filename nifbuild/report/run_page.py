@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nifbuild.machine.sealed_text import kept
 from nifbuild.report.augmented_images import augmented_images, plot_augmented
 from nifbuild.report.image_figures import plot_mistakes
 from nifbuild.report.model_card import write_run_card
@@ -33,8 +34,7 @@ def describe_run(finished: "Finished") -> None:
     """
     write_run_card(finished.directory, finished.report)
     if not finished.directory.write_page(PAGE, run_html(finished)):
-        place = finished.directory.path / PAGE
-        finished.report.note(f"{place} was not made by nifbuild, or was changed: it stays")
+        finished.report.note(kept(finished.directory.path / PAGE))
 
 
 def run_html(finished: "Finished") -> str:

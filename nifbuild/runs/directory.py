@@ -34,7 +34,7 @@ from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
 from nifbuild.machine.files import remove_folder, write_atomically, write_folder, write_problem
-from nifbuild.machine.sealed_text import is_sealed, sealed
+from nifbuild.machine.sealed_text import write_sealed
 from nifbuild.runs.documents import FINGERPRINTS, Document, as_json, read_document, read_lines
 from nifbuild.runs.lock import locked
 from nifbuild.runs.ownership import (
@@ -388,12 +388,8 @@ class RunDirectory:
         Raises:
             RunError: It cannot be written.
         """
-        page = self.path / name
         with self.writing():
-            if os.path.lexists(page) and not is_sealed(page):
-                return False
-            write_atomically(page, sealed(text))
-        return True
+            return write_sealed(self.path / name, text)
 
     def record_shrinking(self, document: Document) -> None:
         """Writes `shrink.json`."""

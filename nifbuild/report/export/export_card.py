@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from nifbuild.errors import RunError, shown
-from nifbuild.machine.files import write_atomically
 from nifbuild.machine.progress import Reporter
-from nifbuild.machine.sealed_text import is_sealed, sealed
+from nifbuild.machine.sealed_text import is_sealed, kept, write_sealed
 from nifbuild.report.card_usage import file_usage, nifbuild_usage
 from nifbuild.report.export.plain import EndToEnd, PlainModel
 from nifbuild.report.export.source import Source
@@ -51,15 +50,12 @@ def write_card(
 
     One that people have written or changed never is. The file is there, whatever comes of this.
     """
-    if card.is_symlink() or card.exists():
-        if not is_sealed(card):
-            report.note(f"{card} was not made by nifbuild, or was changed: it stays")
-            return
-        if not overwrite:
-            report.note(f"{card} stays as it is; --overwrite replaces it")
-            return
+    if is_sealed(card) and not overwrite:
+        report.note(f"{card} stays as it is; --overwrite replaces it")
+        return
     try:
-        write_atomically(card, sealed(card_text(_facts(source, file))))
+        if not write_sealed(card, card_text(_facts(source, file))):
+            report.note(kept(card))
     except (OSError, RunError) as error:
         reason = getattr(error, "strerror", None) or error
         report.warning(shown(f"the model card {card} could not be written: {reason}"))
