@@ -115,13 +115,14 @@ def plot_confusion(result: "Evaluation") -> "Figure":
 def _together(matrix: "Tensor", number: int) -> "Tensor":
     """The counts [rows, columns] where so many neighbouring classes share a row and a column."""
     if number == 1:
-        return matrix
+        return matrix.to_dense()
     import torch
 
+    pairs = matrix if matrix.is_sparse else matrix.to_sparse()
     cells = -(-len(matrix) // number)
-    rows, columns = matrix.indices() // number
+    rows, columns = pairs.indices() // number
     counts = torch.zeros(cells * cells, dtype=torch.int64)
-    return counts.index_add(0, rows * cells + columns, matrix.values()).view(cells, cells)
+    return counts.index_add(0, rows * cells + columns, pairs.values()).view(cells, cells)
 
 
 def _title(result: "Evaluation") -> str:
