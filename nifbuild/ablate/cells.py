@@ -48,6 +48,7 @@ from nifbuild.ablate.forms import (
 )
 from nifbuild.errors import RunError
 from nifbuild.machine.files import write_atomically
+from nifbuild.spec.same_training import UNTRAINED
 from nifbuild.spec.study import Study, Variant, label_text
 
 UNKNOWN = "?"
@@ -76,7 +77,7 @@ class Cell:
     @cached_property
     def spec_hash(self) -> str:
         """Tells its spec from others that may give another result."""
-        skipped = ("name:", "budget:", "license:")
+        skipped = tuple(f"{section}:" for section in UNTRAINED)
         sections, keep = [], True
         for line in self.text.splitlines():
             if not line.startswith((" ", "-")):

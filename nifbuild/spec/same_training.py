@@ -10,8 +10,11 @@ from nifbuild.spec.resolve import load_text
 if TYPE_CHECKING:
     from nifbuild.spec.resolve import Resolved
 
+UNTRAINED = ("name", "budget", "license")
+"""Sections of a spec that do not touch what is trained, nor any figure of it."""
+
 _FREE = {
-    "": ("name", "budget", "license"),
+    "": UNTRAINED,
     "train": ("epochs", "device", "checkpoint_every", "keep", "trackers"),
     "data": ("workers",),
 }
