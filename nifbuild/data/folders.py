@@ -28,6 +28,7 @@ from nifbuild.data.listing import (
 )
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean, suggestion
 from nifbuild.spec.data import ImageFolderData
+from nifbuild.spec.pixel_data import SegmentationData
 from nifbuild.spec.splits import USUAL_NAMES, Splits, role_meant, same_name
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def read_folders(spec: ImageFolderData, left_out: LeftOut) -> "dict[str, dataset
         return {split: _table(spec, members, names, left_out) for split, members in classes.items()}
 
 
-def folder_of(spec: ImageFolderData) -> Path:
+def folder_of(spec: ImageFolderData | SegmentationData) -> Path:
     """The folder that the YAML names."""
     return Path(os.path.expanduser(spec.path))  # noqa: PTH111 (`Path` refuses an unknown user)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from nifbuild.data.folders import as_cells, listing_folders, missing_folder
+from nifbuild.data.folders import as_cells, folder_of, listing_folders, missing_folder
 from nifbuild.data.listing import LeftOut, folders_in, image_files
 from nifbuild.errors import Problem, RunError, SpecError, did_you_mean
 from nifbuild.spec.pixel_data import SegmentationData
@@ -29,7 +29,7 @@ def read_mask_folders(spec: SegmentationData, left_out: LeftOut) -> "dict[str, d
         SpecError: The folder is not there, or has no images and masks beside each other.
         RunError: An image has no mask; a folder cannot be read.
     """
-    root = Path(os.path.expanduser(spec.path))  # noqa: PTH111 (`Path` refuses an unknown user)
+    root = folder_of(spec)
     with listing_folders():
         if not root.is_dir():
             raise SpecError(missing_folder(root))
