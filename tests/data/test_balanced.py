@@ -1,25 +1,15 @@
 """Each class is drawn equally often, by whoever loads, and again after an interruption."""
 
 import collections
-import contextlib
-import hashlib
-import warnings
 
 import numpy as np
 import pytest
-import torch
 
 from nifbuild.data.balanced import BalancedSampler
-from nifbuild.data.batches import epoch_batches, training_batches, training_images
-from nifbuild.errors import InterruptedRun
-from nifbuild.machine import processes
-from nifbuild.machine.device import accelerator_on
-from nifbuild.machine.progress import Reporter
-from nifbuild.runs.opened_data import load_images, open_for
-from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
 from tests.children import in_child, in_children
-from tests.tiny_runs import Stop, contents, losses, spec_text
+from tests.loading import seen, train
+from tests.tiny_runs import contents, losses, spec_text
 
 COUNTS = {"zero": 17, "one": 4, "two": 9}
 
@@ -90,30 +80,6 @@ def spec(photos, tmp_path):
     return path
 
 
-def many_cores():
-    processes.available_cores = lambda: 4
-    warnings.filterwarnings("ignore", message="This DataLoader will create")
-
-
-def seen(path, workers, done):
-    """What comes out of the loader in two epochs: (epoch, place, class, hash), in order."""
-    many_cores()
-    resolved = load_spec(path, overrides=[f"data.workers={workers}"])
-    found = []
-    with accelerator_on(torch.device("cpu"), precision="fp32") as accelerator:
-        catalog, resolved = open_for(resolved)
-        data = load_images(catalog, resolved, accelerator, Reporter())
-        images = training_images(data, resolved)
-        batches = training_batches(images, resolved.spec.train, workers, accelerator)
-        for epoch in (3, 4):
-            for batch in epoch_batches(batches, epoch, done if epoch == 3 else 0, accelerator):
-                rows = zip(batch["index"], batch["labels"], batch["images"], strict=True)
-                for place, label, image in rows:
-                    text = hashlib.sha256(image.numpy().tobytes()).hexdigest()
-                    found.append((epoch, int(place), int(label), text))
-    return found
-
-
 def test_whoever_loads_sees_the_same(spec):
     alone = in_child(seen, spec, 0, 0)
     assert len(alone) == 2 * 24  # of 27 images, in batches of 8
@@ -128,16 +94,6 @@ def test_whoever_loads_sees_the_same(spec):
         assert in_child(seen, spec, workers, 2) == alone[2 * 8 :]
     both = in_children(seen, spec, 1, 1)
     assert sorted([*both[0], *both[1]]) == sorted(alone[8:])
-
-
-def train(path, out, workers, stop):
-    many_cores()
-    settings = [f"data.workers={workers}", "train.optimizer={name: sgd, lr: 0.1}"]
-    resolved = load_spec(path, overrides=settings)
-    if stop is not None:
-        with contextlib.suppress(InterruptedRun):
-            train_run(resolved, out, report=Stop(at_step=stop))
-    return train_run(resolved, out, resume=stop is not None).document()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -156,7 +112,6 @@ def test_two_processes_learn_the_same(spec, tmp_path):
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
-@pytest.mark.parametrize("setting", ["train.sampling=balanced"])
-def test_it_has_an_effect_where_images_are_held(resolve, two_epochs, tmp_path, setting):
-    train_run(resolve("train.epochs=2", setting), tmp_path / "run")
+def test_it_has_an_effect_where_images_are_held(resolve, two_epochs, tmp_path):
+    train_run(resolve("train.epochs=2", "train.sampling=balanced"), tmp_path / "run")
     assert losses(tmp_path / "run") != losses(two_epochs)
