@@ -23,9 +23,13 @@ from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.documents import Document
 from nifbuild.runs.ownership import CARD
 from nifbuild.spec.canonical import yaml_text
+from nifbuild.spec.ops import kinds_of
+from nifbuild.spec.ops.global_conv import GlobalConv
 
 _LISTED_CLASSES = 20
-_GLOBAL_KINDS = ("implicit_frequency", "implicit_spatial", "free_frequency")
+_GLOBAL_KINDS = tuple(
+    kind for kind, op_class in kinds_of("conv").items() if issubclass(op_class, GlobalConv)
+)
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
