@@ -243,13 +243,21 @@ def test_load_says_what_is_wrong(tmp_path, write, kind, words):
     ],
 )
 def test_bad_input_is_one_message(call, arguments, code, words):
-    Path("taken").touch()
+    for name in ("taken", "tiny.onnx"):
+        Path(name).touch()
     if arguments[0] == "unfinished":
         shutil.copytree("run", "unfinished")
         Path("unfinished/metrics.json").unlink()
     done = call(*arguments, "-q")
     assert done.exit_code == code
     assert words in done.stderr and done.stderr.count("error:") == 1
+
+
+@pytest.mark.parametrize(("name", "warns"), [("named", True), ("named.bin", False)])
+def test_a_name_that_may_be_meant_for_a_folder(call, name, warns):
+    done = call("fresh.yaml", "--format", "safetensors", "-o", name, "-q")
+    assert done.exit_code == 0 and Path(name).is_file()
+    assert (f"{name} will be a file, as there is no such folder" in done.stderr) == warns
 
 
 def test_missing_packages_are_named(call, monkeypatch):

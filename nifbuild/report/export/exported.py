@@ -122,6 +122,9 @@ def write_source(
     path = _place(output, f"{source.resolved.name}{_SUFFIXES[format]}")
     card = card_beside(path, output)
     require_files(_OPTION, [path], overwrite=overwrite)
+    if not path.suffix:
+        what = f"{path} will be a file, as there is no such folder"
+        report.warning(f"{what}; for a folder with the model and its card, make it first")
     count = batch or _CHECKED_IMAGES
     images, checked_on = source.inputs(count, data, report)
     report.note(f"writing {path}, which may take a minute for a deep network")
