@@ -211,7 +211,10 @@ def _figures(facts: ModelFacts) -> Iterator[str]:
 
 def _conditions(facts: ModelFacts, result: Document) -> Iterator[str]:
     yield f"On the {result['split']} images of `{markdown_text(_source(facts))}`,"
-    yield f"by the weights of epoch {result['epoch']} ({markdown_text(result['selected'])}),"
+    if result.get("epochs") == 0:
+        yield "by the weights that the run started from, as no epoch was trained,"
+    else:
+        yield f"by the weights of epoch {result['epoch']} ({markdown_text(result['selected'])}),"
     seed = facts.settings.get("train.seed", 0)
     yield f"in one run with seed {seed};"
     start = facts.start or {}

@@ -12,6 +12,7 @@ from PIL import Image
 import nifbuild
 from nifbuild import evaluate_run, load_spec
 from nifbuild.errors import SpecError
+from nifbuild.report.model_card import card_text, run_facts
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import load_run
 from nifbuild.train.run import train_run
@@ -177,6 +178,7 @@ def test_a_run_of_no_epochs_has_the_figures_of_the_weights(resolve, two_epochs, 
     run = RunDirectory(tmp_path / "run")
     assert [path.name for path in run.checkpoints] == ["step_00000000"]
     assert run.metrics() == [] and result.train_loss is None and not result.stopped_early
+    assert "by the weights that the run started from, as no epoch" in card_text(run_facts(run))
     again = evaluate_run(run.path).only
     assert (again.top1, again.loss, again.step) == (result.top1, result.loss, 0)
     assert nifbuild.load(run.path).class_names[3] == "3"
