@@ -32,7 +32,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.errors import Problem, RunError, SpecError, listing
 from nifbuild.machine.files import remove_folder, write_atomically, write_folder, write_problem
 from nifbuild.machine.sealed_text import write_sealed
 from nifbuild.runs.documents import FINGERPRINTS, Document, as_json, read_document, read_lines
@@ -49,6 +49,7 @@ from nifbuild.runs.ownership import (
     is_own_checkpoint,
     own_pages,
     require_own,
+    runs_within,
     step_of,
     unfinished,
 )
@@ -132,13 +133,10 @@ class RunDirectory:
             what = "does not exist"
             if self.path.exists():
                 what = "is not a run directory" if self.path.is_dir() else "is a file"
-            raise SpecError(
-                Problem(
-                    f"{self.path} {what}",
-                    fix="name a directory that `nifbuild train` has written, such as runs/resnet18",
-                    code="no-run",
-                )
-            )
+            fix = "name a directory that `nifbuild train` has written, such as runs/resnet18"
+            if within := runs_within(self.path):
+                fix = f"name one of the runs in it: {listing(map(str, within))}"
+            raise SpecError(Problem(f"{self.path} {what}", fix=fix, code="no-run"))
 
     def require_complete(self) -> None:
         """Raises SpecError unless this is a run directory whose training is done."""

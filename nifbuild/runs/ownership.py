@@ -7,6 +7,7 @@ is ever replaced or deleted; and what cannot be read is an error, as it may be a
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from nifbuild.errors import Problem, RunError, SpecError
@@ -76,6 +77,17 @@ def entries(folder: Path) -> list[Path]:
 def _unreadable(path: Path, reason: str) -> RunError:
     fix = "make it readable, or bring it back; nothing was changed"
     return RunError(Problem(f"{path} cannot be read: {reason}", fix=fix, code="load"))
+
+
+def runs_within(folder: Path) -> list[Path]:
+    """The runs directly in a folder, by the names of their files; none if it cannot be read."""
+    with suppress(RunError, OSError):
+        return [
+            path
+            for path in (entries(folder) if folder.is_dir() else ())
+            if all((path / name).is_file() for name in ("spec.yaml", "environment.json"))
+        ]
+    return []
 
 
 def holds_run(folder: Path) -> bool:

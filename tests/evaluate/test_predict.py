@@ -135,6 +135,8 @@ def test_the_checkpoint_is_the_named_one(photo_run, mixed, tmp_path):
     with pytest.raises(SpecError, match="is not a run directory"):
         predict_images(tmp_path, [mixed])
     copy = shutil.copytree(photo_run, tmp_path / "copy")
+    with pytest.raises(SpecError, match=f"name one of the runs in it: {copy}$"):
+        predict_images(tmp_path, [mixed])
     best = {"checkpoint": "step_9", "step": 9, "epoch": 1, "figure": 0.5}
     (copy / "best.json").write_text(json.dumps(best))
     (found,) = predict_images(copy, [mixed / "b.png"], checkpoint="last")
