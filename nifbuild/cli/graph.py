@@ -9,6 +9,9 @@ from nifbuild.cli.output import say
 from nifbuild.machine.loading import loading
 from nifbuild.machine.options import DataOption, OverwriteOption, SetOption, SpecArgument
 
+_MOST_COLUMNS = 16
+"""More make a band that nobody can read: ResNet-18 is 5,900 wide and 300 high in 12."""
+
 
 def graph(
     spec: SpecArgument,
@@ -34,6 +37,7 @@ def graph(
         int | None,
         typer.Option(
             min=1,
+            max=_MOST_COLUMNS,
             help="Columns that a tall picture is cut into, at most.",
             show_default="as few as make it no taller than wide",
         ),

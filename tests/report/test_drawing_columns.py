@@ -73,6 +73,7 @@ def test_on_the_command_line(cli, tmp_path):
         assert cli(*words, "--columns", number).exit_code == 0
         heights.append(float(out.read_text().split('height="', 1)[1].split('"')[0]))
     assert heights[0] > heights[1] > heights[2]
+    assert cli(*words, "--columns", "17").exit_code == 2  # a band that nobody could read
     mermaid = ["graph", "nifbuild:resnet18", "-o", str(tmp_path / "model.mmd"), "--columns", "2"]
     wrong = cli(*mermaid)
     assert wrong.exit_code == 2 and "--columns: Mermaid arranges boxes itself" in wrong.stderr
