@@ -145,6 +145,12 @@ def listing(names: Iterable[str]) -> str:
     return (", ".join(names[:_MAX_LISTED]) or "none") + (f" and {more:,} more" if more > 0 else "")
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something, whose first word is its noun: `1 file`, `1,200 files that are old`."""
+    noun, _, rest = what.partition(" ")
+    return f"{number:,} {noun}{'' if number == 1 else 's'} {rest}".rstrip()
+
+
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A hint that names the closest candidates, or an empty string where nothing is close."""
     if len(word) > _MAX_WORD:

@@ -29,7 +29,7 @@ def validate(
     """
     with loading():
         from nifbuild.data.counted_classes import load_counted
-        from nifbuild.errors import Problem, RunError, SpecError
+        from nifbuild.errors import Problem, RunError, SpecError, counted
         from nifbuild.spec.ablation import is_study, load_study
         from nifbuild.spec.data_file import load_data_spec
         from nifbuild.spec.recipe import load_recipe
@@ -54,7 +54,7 @@ def validate(
                 continue
             recipe = load_recipe(path)
             if recipe is not None:
-                lines.append(f"{path}: ok, a recipe of {recipe.epochs} epochs")
+                lines.append(f"{path}: ok, a recipe of {counted(recipe.epochs, 'epoch')}")
                 continue
             resolved = load_counted(path, data=data, overrides=overrides)
             graph = resolved.graph

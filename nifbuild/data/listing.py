@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nifbuild.data.decode import image_suffixes
+from nifbuild.errors import counted
 
 _MOST_SEARCHED = 10_000
 _MOST_LISTED = 100_000
@@ -44,16 +45,11 @@ class LeftOut:
         if self._suffixes:
             ends = [f"{n:,} {end or 'none'}" for end, n in self._suffixes.most_common()]
             ends[_SHOWN_SUFFIXES:] = ["..."] if len(ends) > _SHOWN_SUFFIXES else []
-            total = _count(self._suffixes.total(), "file whose suffix is no image's")
+            total = counted(self._suffixes.total(), "file whose suffix is no image's")
             found.append(f"{total} ({', '.join(ends)}), such as '{self._first['']}'")
         for what, number in self._counts.items():
-            found.append(f"{_count(number, what)}, such as '{self._first[what]}'")
+            found.append(f"{counted(number, what)}, such as '{self._first[what]}'")
         return f"left out: {'; '.join(found)}" if found else ""
-
-
-def _count(number: int, what: str) -> str:
-    noun, _, rest = what.partition(" ")
-    return f"{number:,} {noun}{'' if number == 1 else 's'} {rest}".rstrip()
 
 
 @dataclass

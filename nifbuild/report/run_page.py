@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nifbuild.errors import counted
 from nifbuild.machine.sealed_text import kept
 from nifbuild.report.augmented_images import augmented_images, plot_augmented
 from nifbuild.report.image_figures import plot_mistakes
@@ -43,7 +44,7 @@ def run_html(finished: "Finished") -> str:
     found, result = recorded(run.path), run.result()
     assert result is not None  # as it is complete
     name = finished.resolved.name
-    facts = f"{run.path}: {result['epochs']} epochs, final figures on {result['split']}"
+    facts = f"{run.path}: {counted(result['epochs'], 'epoch')}, final figures on {result['split']}"
     return page(name, facts, "\n".join(_sections(finished, found, result)), "See README.md, too.")
 
 

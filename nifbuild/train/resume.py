@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.errors import Problem, RunError, SpecError, counted
 from nifbuild.runs.checkpoint import Identity, Progress
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.intact import evaluated_weights
@@ -86,10 +86,11 @@ def note_other_epochs(trainer: "Trainer", checkpoint: Path) -> None:
         return
     before = stored.spec.train
     text = f"train.epochs is {spec.epochs}, and was {before.epochs}"
-    if progress.step < spec.epochs * steps:
+    if 0 < progress.step < spec.epochs * steps:
         lr = spec.optimizer.lr * lr_factor(spec, progress.step, steps)
-        text += f": the {progress.step} steps done had the learning rate of a schedule over "
-        text += f"{before.epochs} epochs; from here on it is that of one over {spec.epochs}"
+        text += f": the {counted(progress.step, 'step')} done had the learning rate of a schedule "
+        text += f"over {counted(before.epochs, 'epoch')}; from here on it is that of one over "
+        text += f"{spec.epochs}"
         text += f", {lr:.3g} at the next step"
     trainer.report.note(text)
 

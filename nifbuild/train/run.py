@@ -21,6 +21,7 @@ from nifbuild.data.batches import (
     training_batches,
     training_images,
 )
+from nifbuild.errors import counted
 from nifbuild.evaluate.per_image import PerImage
 from nifbuild.evaluate.result import RunFigures
 from nifbuild.machine.device import (
@@ -219,7 +220,7 @@ def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterato
     sizes = ", ".join(f"{len(images):,} {role}" for role, images in data.splits.items())
     mean, std = ("/".join(f"{v:.3f}" for v in values.tolist()) for values in (data.mean, data.std))
     yield f"{len(data.class_names):,} classes; images: {sizes}; mean {mean}, std {std}"
-    steps = f"{trainer.steps_per_epoch:,} step{'' if trainer.steps_per_epoch == 1 else 's'}"
+    steps = counted(trainer.steps_per_epoch, "step")
     yield f"{where}; {steps} in an epoch; run: {trainer.directory.path}"
 
 

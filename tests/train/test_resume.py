@@ -103,6 +103,20 @@ def test_more_epochs(resolve, tmp_path, at_step):
     assert again == more
 
 
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        (0, "train.epochs is 2, and was 0"),
+        (1, "was 1: the 5 steps done had the learning rate of a schedule over 1 epoch; from here"),
+    ],
+)
+def test_what_is_told_where_little_was_done(resolve, tmp_path, before, words):
+    train_run(resolve(f"train.epochs={before}"), tmp_path / "run")
+    notes = Notes()
+    train_run(resolve("train.epochs=2"), tmp_path / "run", resume=True, report=notes)
+    assert words in notes.heard[0] and (before or words == notes.heard[0])
+
+
 @pytest.mark.parametrize(("at_step", "epochs"), [(None, 2), (7, 1), (12, 2)])
 def test_fewer_epochs_than_were_begun_are_refused(resolve, tmp_path, at_step, epochs):
     if at_step is None:

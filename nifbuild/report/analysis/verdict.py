@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from nifbuild.errors import counted
 from nifbuild.report.analysis.analysis import Analysis, ModelFigures
 from nifbuild.report.analysis.filters import LOW_FREQUENCY
 from nifbuild.report.show.units import percent_text, shape_text
@@ -80,7 +81,7 @@ def _change_sentence(analysis: Analysis) -> str:
 
 
 def _layers(number: int) -> str:
-    return f"{number} layer{'' if number == 1 else 's'}"
+    return counted(number, "layer")
 
 
 def _mean_sizes(figures: ModelFigures, share: float) -> list[float]:
