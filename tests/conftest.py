@@ -88,12 +88,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def photo_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the tiny spec on these photos; not to be changed."""
-    from tests.tiny_runs import spec_text, trained
+    from tests.tiny_runs import photo_text, trained
 
-    data = f"data: {{source: imagefolder, path: {photos}, validation: 0}}"
-    text = spec_text().replace("num_classes: 10", "num_classes: 3")
-    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
-    return trained(tmp_path_factory.mktemp("photo_run"), "\n".join(lines), "train.epochs=6")
+    text = photo_text(photos, "validation: 0")
+    return trained(tmp_path_factory.mktemp("photo_run"), text, "train.epochs=6")
 
 
 @pytest.fixture

@@ -58,6 +58,14 @@ def spec_text(*, dropout: bool = False) -> str:
     return SPEC.replace("DROPOUT", "{op: dropout, p: 0.3}" if dropout else "{op: identity}")
 
 
+def photo_text(folder: str | Path, fields: str = "") -> str:
+    """The spec on photos in a folder, as of `write_photos`; `fields` are more of its `data`."""
+    text = spec_text().replace("num_classes: 10", "num_classes: 3")
+    data = f"data: {{source: imagefolder, path: {folder}, {fields}}}"
+    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
 def trained(folder: Path, text: str, *overrides: str) -> Path:
     """The directory of a complete run of a spec."""
     (folder / "tiny.yaml").write_text(text)

@@ -9,7 +9,7 @@ from nifbuild.data.balanced import BalancedSampler
 from nifbuild.train.run import train_run
 from tests.children import in_child, in_children
 from tests.loading import seen, train
-from tests.tiny_runs import contents, losses, spec_text
+from tests.tiny_runs import contents, losses, photo_text
 
 COUNTS = {"zero": 17, "one": 4, "two": 9}
 
@@ -71,12 +71,9 @@ def spec(photos, tmp_path):
         folder.mkdir(parents=True)
         for path in sorted((photos / "train" / name).iterdir())[:count]:
             (folder / path.name).symlink_to(path)
-    text = spec_text().replace("num_classes: 10", "num_classes: 3")
-    data = f"data: {{source: imagefolder, path: {tmp_path / 'few'}, validation: 0, test: 0.1, "
-    data += "in_memory: false, augment: {resized_crop: [0.3, 0.9]}}"
-    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
+    fields = "validation: 0, test: 0.1, in_memory: false, augment: {resized_crop: [0.3, 0.9]}"
     path = tmp_path / "few.yaml"
-    path.write_text("\n".join(lines) + "\n  sampling: balanced\n")
+    path.write_text(f"{photo_text(tmp_path / 'few', fields)}  sampling: balanced\n")
     return path
 
 

@@ -20,7 +20,7 @@ from nifbuild.spec.resolve import load_spec
 from nifbuild.train.objective import Objective
 from nifbuild.train.optim import build_optimizer
 from nifbuild.train.step import TrainingStep
-from tests.tiny_runs import spec_text
+from tests.tiny_runs import photo_text, spec_text
 
 STRONG = (
     "data.augment={crop: 1, flip: 0.5, randaugment: {num_ops: 1, magnitude: 20}, erasing: 0.5, "
@@ -34,13 +34,6 @@ model: [{id: head, op: conv, kernel_size: 1, out_channels: $num_classes}]
 data: {source: distant_mark, distance: 5, size: [12, 12], images: 40, augment: {crop: 3}}
 train: {batch_size: 8, trackers: [], device: cpu}
 """
-
-
-def of_photos(folder, augment):
-    """The tiny spec, for these photos."""
-    text = spec_text().replace("num_classes: 10", "num_classes: 3")
-    data = f"data: {{source: imagefolder, path: {folder}, augment: {{{augment}}}}}"
-    return "\n".join(data if line.startswith("data:") else line for line in text.splitlines())
 
 
 class Listening(nn.Module):
@@ -152,7 +145,7 @@ def test_a_run_does_not_notice(resolve, two_epochs):
 
 @pytest.mark.parametrize("augment", ["crop: 1", "erasing: 0.9", "resized_crop: [0.2, 0.8]"])
 def test_the_file_needs_little_and_shows_the_same(resolve, tmp_path, photos, augment):
-    (tmp_path / "photos.yaml").write_text(of_photos(photos, augment))
+    (tmp_path / "photos.yaml").write_text(photo_text(photos, f"augment: {{{augment}}}"))
     nifbuild.inspect(tmp_path / "photos.yaml", augmented=tmp_path / "sheet.png")
     full, resolved = opened(load_spec(tmp_path / "photos.yaml"))
     found = augmented_images(resolved, full)
@@ -196,7 +189,7 @@ def test_an_image_that_cannot_be_read_is_named(cli, tmp_path, photos, monkeypatc
     shutil.copytree(photos, "photos")
     for path in (tmp_path / "photos/train").rglob("*.png"):
         path.write_bytes(b"no image")
-    (tmp_path / "tiny.yaml").write_text(of_photos("photos", ""))
+    (tmp_path / "tiny.yaml").write_text(photo_text("photos"))
     done = cli("inspect", "tiny.yaml", "--augmented", "a.png")
     assert done.exit_code == 1 and "photos/train/one/01.png" in done.stderr
     assert not (tmp_path / "a.png").exists()

@@ -19,7 +19,7 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.report.model_card import card_text, run_facts, write_run_card
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
-from tests.tiny_runs import spec_text, trained
+from tests.tiny_runs import photo_text, spec_text, trained
 
 
 class Heard(Reporter):
@@ -210,10 +210,7 @@ def test_names_forge_nothing(tmp_path, monkeypatch, photos):
     evil = "<script>`|\n# not a heading"
     for split in ("train", "test"):
         Path("photos", split, "two").rename(Path("photos", split, evil))
-    text = spec_text().replace("num_classes: 10", "num_classes: 3")
-    data = "data: {source: imagefolder, path: photos}"
-    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
-    run = RunDirectory(trained(tmp_path, "\n".join(lines), "train.epochs=1"))
+    run = RunDirectory(trained(tmp_path, photo_text("photos"), "train.epochs=1"))
     write_run_card(run, Reporter())
     card = (run.path / "README.md").read_text()
     assert "<script>" not in card and "\n# not a heading" not in card

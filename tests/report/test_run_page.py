@@ -16,7 +16,7 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
-from tests.tiny_runs import contents, spec_text, without_times
+from tests.tiny_runs import contents, photo_text, spec_text, without_times
 
 MASKS = """
 version: 1
@@ -111,10 +111,7 @@ def test_names_are_text(tmp_path, photos, monkeypatch):
     shutil.copytree(photos, "photos")
     for split in ("train", "test"):
         (tmp_path / "photos" / split / "two").rename(tmp_path / "photos" / split / "<b>$x_1$")
-    text = spec_text().replace("num_classes: 10", "num_classes: 3")
-    data = "data: {source: imagefolder, path: photos}"
-    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
-    (tmp_path / "tiny.yaml").write_text("\n".join(lines))
+    (tmp_path / "tiny.yaml").write_text(photo_text("photos"))
     nifbuild.train_spec("tiny.yaml", epochs=1)
     page = (tmp_path / "runs/tiny/report.html").read_text()
     assert "<b>" not in page and "<td>&lt;b&gt;$x_1$</td>" in page

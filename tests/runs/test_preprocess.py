@@ -11,7 +11,7 @@ import nifbuild
 from nifbuild.errors import SpecError
 from nifbuild.evaluate.predict import predict_images
 from nifbuild.runs.loaded import LoadedModel
-from tests.tiny_runs import spec_text, trained
+from tests.tiny_runs import photo_text, trained
 
 IMAGENET = "nifbuild:data/imagenet"
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -81,10 +81,8 @@ def test_a_model_that_takes_no_images():
 @pytest.fixture(scope="module")
 def cropping_run(photos, tmp_path_factory):
     """A run on photos of which it sees three quarters, cut out of the middle."""
-    data = f"data: {{source: imagefolder, path: {photos}, validation: 0, crop_share: 0.75}}"
-    text = spec_text().replace("num_classes: 10", "num_classes: 3")
-    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
-    return trained(tmp_path_factory.mktemp("cropping"), "\n".join(lines), "train.epochs=2")
+    text = photo_text(photos, "validation: 0, crop_share: 0.75")
+    return trained(tmp_path_factory.mktemp("cropping"), text, "train.epochs=2")
 
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 12)])

@@ -7,7 +7,7 @@ import pytest
 from nifbuild.runs.directory import RunDirectory
 from tests.children import in_child, in_children
 from tests.loading import seen, train
-from tests.tiny_runs import contents, losses, spec_text
+from tests.tiny_runs import contents, losses, photo_text
 
 LARGE_BATCHES = ("train.batch_size=12",)
 
@@ -15,12 +15,9 @@ LARGE_BATCHES = ("train.batch_size=12",)
 @pytest.fixture
 def spec(photos, tmp_path):
     """The tiny spec on photos, of which it sees parts; 60 to train on."""
-    data = f"data: {{source: imagefolder, path: {photos}, validation: 0, interpolation: bicubic,"
-    data += " augment: {resized_crop: [0.2, 1]}}"
-    text = spec_text().replace("num_classes: 10", "num_classes: 3")
-    lines = [data if line.startswith("data:") else line for line in text.splitlines()]
+    fields = "validation: 0, interpolation: bicubic, augment: {resized_crop: [0.2, 1]}"
     path = tmp_path / "crops.yaml"
-    path.write_text("\n".join(lines))
+    path.write_text(photo_text(photos, fields))
     return path
 
 
