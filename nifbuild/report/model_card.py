@@ -18,7 +18,7 @@ from nifbuild.report.show.markdown import code_block, markdown, markdown_text
 from nifbuild.report.show.tables import Grid
 from nifbuild.report.show.units import percent_text
 from nifbuild.report.side_by_side.recorded import OPS, recorded
-from nifbuild.report.summary import figure_rows
+from nifbuild.report.summary import figure_rows, is_per_pixel
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.documents import Document
 from nifbuild.runs.ownership import CARD
@@ -93,18 +93,18 @@ def run_facts(run: RunDirectory) -> ModelFacts:
     found = recorded(run.path)
     result, starts = run.result() or {}, run.starts()
     chosen = [line for line in found.epochs if line.get("best")]
-    is_per_pixel = result.get("miou") is not None
+    per_pixel = is_per_pixel(result)
     return ModelFacts(
         name=found.name,
         settings=found.settings,
         spec=run.spec.read_text(encoding="utf-8"),
-        is_per_pixel=is_per_pixel,
+        is_per_pixel=per_pixel,
         params=result.get("params"),
         described=run.data(),
         result=result or None,
         best=chosen[-1] if chosen else None,
         start=starts[-1] if starts else None,
-        usage=nifbuild_usage(run.path.name, is_run=True, is_per_pixel=is_per_pixel),
+        usage=nifbuild_usage(run.path.name, is_run=True, is_per_pixel=per_pixel),
     )
 
 

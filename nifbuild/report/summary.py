@@ -1,7 +1,7 @@
 """The figures of a run as a table for people."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ def print_sizes(results: Sequence[dict[str, Any]]) -> None:
     headings = ["size", _accuracy(first), "mean IoU", "top-5", "loss", "calibration error", "img/s"]
     if not _has_top5(first):
         headings.remove("top-5")
-    if not _is_per_pixel(first):
+    if not is_per_pixel(first):
         headings.remove("mean IoU")
     table = framed_table(_title(first), headings, num_text=0)
     for result in results:
         table.add_row(
             size_text(tuple(result["size"])),
             percent_text(result["top1"]),
-            *([percent_text(result["miou"])] if _is_per_pixel(result) else []),
+            *([percent_text(result["miou"])] if is_per_pixel(result) else []),
             *([percent_text(result["top5"])] if _has_top5(result) else []),
             f"{result['loss']:.4f}",
             percent_text(result["calibration_error"]),
@@ -66,7 +66,7 @@ def summary(result: dict[str, Any]) -> RenderableType:
 def figure_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The overall figures: a name, and a text."""
     yield _accuracy(result), percent_text(result["top1"])
-    if _is_per_pixel(result):
+    if is_per_pixel(result):
         yield "mean IoU", percent_text(result["miou"])
     if _has_top5(result):
         yield "top-5", percent_text(result["top5"])
@@ -116,9 +116,9 @@ def _classes(result: dict[str, Any]) -> Table:
 def class_grid(result: dict[str, Any]) -> Grid:
     """The figures of each class; of many, of those with the lowest, of equals with most images."""
     shares = {"accuracy": _accuracy(result)}
-    if _is_per_pixel(result):
+    if is_per_pixel(result):
         shares["iou"] = "IoU"
-    counted = "pixels" if _is_per_pixel(result) else "images"
+    counted = "pixels" if is_per_pixel(result) else "images"
     entries = result["per_class"]
     folded = len(entries) > _SHOWN_CLASSES
     if folded:
@@ -138,10 +138,11 @@ def class_grid(result: dict[str, Any]) -> Grid:
     return Grid(title, ("class", *shares.values(), counted), 1, tuple(rows))
 
 
-def _is_per_pixel(result: dict[str, Any]) -> bool:
+def is_per_pixel(result: Mapping[str, Any]) -> bool:
+    """Whether these are figures of data with a class for each pixel."""
     return result.get("miou") is not None
 
 
 def _accuracy(result: dict[str, Any]) -> str:
     """What `top1` is called."""
-    return "pixel accuracy" if _is_per_pixel(result) else "top-1"
+    return "pixel accuracy" if is_per_pixel(result) else "top-1"
