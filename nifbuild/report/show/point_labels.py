@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
     from matplotlib.transforms import Bbox
 
 _DISTANCES = (9, 16, 26, 38, 52, 68, 86)
@@ -61,8 +62,7 @@ def place_on_lines(
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
-    lines = [line for line in axes.lines if line.get_linestyle() == "--"]
-    others = [line.get_window_extent() for line in lines]
+    others = [line.get_window_extent() for line in _lines_across(axes)]
     for name, height, color in zip(names, heights, colors, strict=True):
         y = axes.transData.transform((0, height))[1]
         taken = _bars(axes) + [text.get_window_extent() for text in axes.texts]
@@ -166,9 +166,13 @@ def _around(axes: "Axes", place: tuple[float, float]) -> "Bbox":
 
 def _drawn(axes: "Axes") -> list["Bbox"]:
     """Error bars, lines across and the names on them."""
-    lines = [line for line in axes.lines if line.get_linestyle() == "--"]
     boxes = [text.get_window_extent() for text in axes.texts]
-    return boxes + _bars(axes) + [line.get_window_extent().padded(2) for line in lines]
+    lines = [line.get_window_extent().padded(2) for line in _lines_across(axes)]
+    return boxes + _bars(axes) + lines
+
+
+def _lines_across(axes: "Axes") -> list["Line2D"]:
+    return [line for line in axes.lines if line.get_linestyle() == "--"]
 
 
 def _bars(axes: "Axes") -> list["Bbox"]:
