@@ -39,7 +39,7 @@ from nifbuild.spec.shipped import spec_path
 from nifbuild.spec.source import List, Map, Scalar, at, parse
 from nifbuild.spec.source import Node as TreeNode
 
-_AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
+AUTHORING = ("extends", "vars", "defaults", "blocks", "patch")
 """Sections that only help to write a spec; nothing of them remains in a resolved one."""
 _OF_OPS = ("model", "auxiliary")
 """Sections that hold ops."""
@@ -188,7 +188,7 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     data, found = _data(source, scope)
     problems += found
     unknown = [key for key in source.entries if key not in SpecFile.model_fields]
-    tree = source.without(*_AUTHORING, *unknown)
+    tree = source.without(*AUTHORING, *unknown)
     if data is not None:
         scope, tree, found = with_what_data_knows(source, tree, scope, data, num_classes)
         problems += found

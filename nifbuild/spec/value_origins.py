@@ -11,12 +11,12 @@ from nifbuild.errors import Mark, Problem, SpecError, suggestion
 from nifbuild.spec.check import dotted
 from nifbuild.spec.document import RunSpec
 from nifbuild.spec.graph import Node
-from nifbuild.spec.resolve import Resolved
+from nifbuild.spec.resolve import AUTHORING, Resolved
 from nifbuild.spec.source import List, Map, Scalar, TreePath, at, path_key, plain
 from nifbuild.spec.source import Node as TreeNode
 
-_AUTHORING = ("vars", "defaults", "blocks", "patch")
-"""Sections that help to write a spec, in the order in which errors list them."""
+_AUTHORING = tuple(name for name in AUTHORING if name != "extends")
+"""Those that are there once all files that a spec extends are composed."""
 
 
 @dataclass(frozen=True, slots=True)
