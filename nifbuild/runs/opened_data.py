@@ -33,9 +33,6 @@ def open_for(resolved: "Resolved", report: Reporter | None = None) -> tuple[Cata
         )
     colours(resolved.spec.input.channels)
     catalog = open_data(resolved.spec.data, (report or Reporter()).note)
-    if catalog.num_classes < 2:
-        what = "the data has one class only: there is nothing to learn"
-        raise SpecError(Problem(what, path="data", code="num-classes"))
     return catalog, resolved.adopt(catalog.num_classes)
 
 
