@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, SpecError
-from nifbuild.report.output_file import require_files, written_file
+from nifbuild.report.output_file import file_problem, written_file
 from nifbuild.spec.resolve import load_spec
 from nifbuild.spec.shipped import PREFIX, shipped_folder, spec_path
 from nifbuild.spec.starting_text import starting_text
@@ -32,7 +32,10 @@ def write_spec(name: str, base: Path, *, overwrite: bool = False) -> Path:
         resolved = load_spec(base, overrides=[f"name={json.dumps(path.stem)}"])
     except SpecError as error:
         raise SpecError(replace(p, where=Mark(name), path="") for p in error.problems) from None
-    require_files("NAME", [path], overwrite=overwrite)
+    if problem := file_problem("NAME", path, overwrite=overwrite):
+        other = "give another NAME, or add --overwrite"
+        fix = other if problem.code == "file-exists" else problem.fix
+        raise SpecError(replace(problem, where=None, fix=fix))
     text = starting_text(path.stem, _reference(spec_path(base), path), resolved)
     with written_file("NAME", path, overwrite=overwrite) as file:
         file.write_text(text, encoding="utf-8")

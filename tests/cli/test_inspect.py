@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 from unittest import mock
 
 import pytest
@@ -13,7 +14,9 @@ import torch
 from rich.cells import cell_len
 
 from nifbuild.cli.app import main
+from nifbuild.report.inspect import OptimizerOption
 from nifbuild.report.inspect.targets import BOUND
+from nifbuild.spec.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parents[2]
 NIF = "specs/resnet18_nif.yaml"
@@ -47,6 +50,11 @@ def document(*arguments: str, code: int = 0):
     done = nifbuild("inspect", *arguments, "--json")
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout)
+
+
+def test_each_optimizer_may_be_named():
+    choice = get_args(OptimizerOption)[0]
+    assert get_args(get_args(choice)[0]) == tuple(OPTIMIZERS)
 
 
 def test_json():

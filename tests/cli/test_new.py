@@ -67,3 +67,9 @@ def test_wrong_input(here, cli, words, told):
     result = cli("new", *words)
     assert result.exit_code == 2 and told in result.stderr
     assert (here / "there.yaml").read_text() == "extends: nifbuild:resnet18\n"
+
+
+def test_one_that_is_there_is_named_once(here, cli):
+    (here / "there.yaml").touch()
+    told = "error: there.yaml exists\n  give another NAME, or add --overwrite\n"
+    assert cli("new", "there").stderr == told
