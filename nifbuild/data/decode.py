@@ -196,9 +196,16 @@ class Decoder:
         Raises:
             ValueError: It cannot be read; the message says why.
         """
+        return self.with_size(cell, choose)[0]
+
+    def with_size(
+        self, cell: Cell, choose: Choose | None = None
+    ) -> tuple[UInt8[np.ndarray, "channels height width"], Size]:
+        """The same, and width and height of the whole image, once it is upright."""
         try:
             with opened(cell) as image:
-                return self._pixels(self._upright(image, choose), choose)
+                loaded = self._upright(image, choose)
+                return self._pixels(loaded, choose), loaded.full
         except UnidentifiedImageError as error:  # its own text has an address in memory
             raise ValueError(f"cannot identify image file: none of {readable()}") from error
         except OSError as error:
@@ -354,12 +361,6 @@ def no_plain_file(mode: int) -> str:
         return "a folder, not a file"
     # Reading one may wait, or go on, for ever.
     return "a pipe, a socket or a device, not a file"
-
-
-def upright_size(image: Image.Image) -> Size:
-    """Width and height of an image that is opened and not loaded, once it is upright."""
-    width, height = image.size
-    return (height, width) if _orientation(image) >= _FIRST_SIDEWAYS else (width, height)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from nifbuild.data.crops import Choose
-from nifbuild.data.decode import Cell, Decoder, cell_name, opened, upright_size
+from nifbuild.data.decode import Cell, Decoder, cell_name
 from nifbuild.spec.pixel_data import IGNORED
 
 
@@ -81,21 +81,16 @@ class WithMask:
             ValueError: One cannot be read, or they do not belong together; says why.
         """
         assert isinstance(cell, Mapping)
-        pixels = self.image(cell["image"], choose)
+        pixels, size = self.image.with_size(cell["image"], choose)
         try:
-            mask = self.mask(cell["mask"], choose)
-            sizes = [self._size(cell[name]) for name in ("image", "mask")]
-            if sizes[0] != sizes[1]:
-                shown = [f"{width}x{height}" for width, height in sizes]
+            mask, own = self.mask.with_size(cell["mask"], choose)
+            if own != size:
+                shown = [f"{width}x{height}" for width, height in (size, own)]
                 raise ValueError(f"it is {shown[1]} pixels wide and high, and the image {shown[0]}")
         except ValueError as error:
             name = cell_name(cell["mask"])
             raise ValueError(f"its mask{f' {name!r}' if name else ''}: {error}") from error
         return np.concatenate([pixels, mask])
-
-    def _size(self, cell: Cell) -> tuple[int, int]:
-        with opened(cell) as image:
-            return upright_size(image)
 
 
 @dataclass(frozen=True)

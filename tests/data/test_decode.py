@@ -319,3 +319,19 @@ def test_the_error_survives_a_loader_worker() -> None:
 def test_a_decoder_can_be_pickled() -> None:
     decoder = Decoder(3, 4, 5, "stretch", "lanczos")
     assert pickle.loads(pickle.dumps(decoder)) == decoder
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("size", [(1, 1), (23, 41)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_told_is_that_of_the_upright_image(
+    form: str, size: tuple[int, int], orientation: int
+) -> None:
+    """Also where decoding has shrunk it on the way."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.new("RGB", (345, 211)).save(file, form, exif=exif)
+    pixels, found = Decoder(3, *size, "crop", "bilinear").with_size(file.getvalue())
+    assert pixels.shape == (3, *size)
+    assert found == ((345, 211) if orientation < 5 else (211, 345))
