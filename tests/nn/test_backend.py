@@ -35,6 +35,11 @@ class StandIn:
         time.sleep(self.seconds)
         return (1 + self.error) * spectral_convolution(x, kernel_f, frame, dtype=dtype)
 
+    def filter_gradient(
+        self, grad: Tensor, kernel_f: Tensor, frame: Frame, dtype: torch.dtype
+    ) -> Tensor:
+        raise NotImplementedError("a choice is made by the gradients of both")
+
     def both_gradients(
         self, x: Tensor, grad: Tensor, kernel_f: Tensor, frame: Frame, *, needs_x: bool
     ) -> tuple[Tensor | None, Tensor]:
