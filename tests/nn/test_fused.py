@@ -195,3 +195,16 @@ def test_as_operators_of_torch(stride: tuple[int, int]) -> None:
     assert torch.equal(found, y)
     back = ops.filter_images(y, kernel_f, None, numbers, torch.float32, True)
     assert torch.equal(back, fused.filter_gradient(y, kernel_f, frame, torch.float32))
+
+
+def test_a_layer_reports_what_was_chosen() -> None:
+    layer = ImplicitFrequencyConv2d(3, 5, bias=True)
+    x = torch.randn(2, 3, 9, 9)
+    with as_on_gpu():
+        assert not layer.backend_report()
+        y = layer(x)
+    (choice,) = layer.backend_report()
+    assert (choice.batch, choice.channels, choice.frame[0].size, choice.trains) == (2, 3, 9, True)
+    assert choice.why
+    torch.testing.assert_close(y, layer(x), rtol=1e-4, atol=1e-5)
+    assert not ImplicitFrequencyConv2d(3, 5, stride=2).backend_report()
