@@ -172,6 +172,15 @@ def test_a_conv_of_any_geometry_keeps_its_output_shape(kind, groups):
             assert op.build(shape)(x).shape == y.shape
 
 
+@pytest.mark.parametrize("kind", ["implicit_frequency", "free_frequency", "implicit_spatial"])
+@pytest.mark.parametrize("backend", ["auto", "fft", "fused"])
+def test_the_way_to_compute_a_convolution_is_that_of_its_op(kind, backend):
+    shape = SHAPES[0]
+    op = OPS["conv"][kind](op="conv", kind=kind, backend=backend)
+    assert op.build(shape).backend == backend
+    assert OPS["conv"][kind](op="conv", kind=kind).build(shape).backend == "auto"
+
+
 def test_a_shape_rule_refuses_what_torch_refuses():
     for name, fields in LAYERS:
         op = make(name, fields)

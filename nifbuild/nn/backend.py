@@ -11,26 +11,18 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
-from torch.nn import functional
 
-from nifbuild.geometry import Axis, Frame
+from nifbuild.geometry import Frame
 from nifbuild.nn import circulant
-from nifbuild.nn.fourier import full_precision
-from nifbuild.nn.spectral_convolution import (
-    Memory,
-    _mix,
-    _mix_gradient,
-    _SpectralConvolution,
-    spectral_convolution,
-)
+from nifbuild.nn.direct_convolution import DirectConvolution, Kernel, fused_kernel
+from nifbuild.nn.spectral_convolution import Memory, spectral_convolution
 from nifbuild.nn.tracing import (
     has_values,
-    is_batched,
     is_recorded,
     on_gpu,
     takes_cpu_ways,
@@ -77,21 +69,6 @@ class Choice(NamedTuple):
     difference: float | None = None
 
 
-@runtime_checkable
-class Kernel(Protocol):
-    """The functions of `nifbuild.nn.fused` that a choice is about."""
-
-    def filter_images(
-        self, x: Tensor, kernel_f: Tensor, bias: Tensor | None, frame: Frame, dtype: torch.dtype
-    ) -> Tensor:
-        """See there."""
-
-    def both_gradients(
-        self, x: Tensor, grad: Tensor, kernel_f: Tensor, frame: Frame, *, needs_x: bool
-    ) -> tuple[Tensor | None, Tensor]:
-        """See there."""
-
-
 _CHOICES: dict[tuple[object, ...], Choice] = {}
 
 
@@ -129,9 +106,11 @@ def convolution(
         dtype: See there.
         backend: `fft` is the chain, and `fused` the kernel, in whose place a CPU has the chain. On
             a CPU, `auto` multiplies many small images by circulant matrices. On a CUDA device it
-            measures both the first time that it meets a shape, dtype and
-            device, and keeps the fused one if it agrees with the other and is faster. With torch's
-            deterministic algorithms it goes by agreement alone, as two measurements may differ.
+            measures both the first time that it meets a shape, dtype and device, and keeps the
+            fused one if it agrees with the other and is faster. With torch's deterministic
+            algorithms it goes by agreement alone, as two measurements may differ. Where nothing can
+            be measured, `torch.compile` gets the kernel, and a CUDA graph the chain, unless it was
+            measured before.
 
     Raises:
         ValueError: With `backend="fused"` on a CUDA device, if the kernel cannot do it.
@@ -150,7 +129,7 @@ def convolution(
     elif takes_cpu_ways(x) and memory == "recompute":
         direct = backend == "auto" and circulant.accepts(x, kernel_f, frame)
     if direct:
-        y: Tensor = _DirectConvolution.apply(x, *weights, frame, memory, dtype)
+        y: Tensor = DirectConvolution.apply(x, *weights, frame, memory, dtype)
         return y
     return spectral_convolution(
         x, kernel_f, frame, mix_in=mix_in, mix_out=mix_out, bias=bias, memory=memory, dtype=dtype
@@ -247,7 +226,7 @@ def choose(
     grad = expected[0] if trains else None
     expected = fft(grad)
     try:
-        own = kernel or _fused()
+        own = kernel or fused_kernel()
         found = fused(own)
         _synchronize(x)
     except Exception as error:  # of any kind: a compiler's, a driver's, no Triton
@@ -270,12 +249,6 @@ def choose(
     faster: Literal["fft", "fused"] = "fused" if fused_ms < fft_ms else "fft"
     why = f"the faster one: {fused_ms:.3g} ms fused, {fft_ms:.3g} ms by transforms"
     return Choice(faster, why, *facts, fft_ms, fused_ms, difference)
-
-
-def _fused() -> Kernel:
-    from nifbuild.nn import fused
-
-    return fused
 
 
 def _bound(dtype: torch.dtype) -> float:
@@ -304,217 +277,3 @@ def _median_ms(way: Callable[[], object], x: Tensor, repeats: int) -> float:
 def _synchronize(x: Tensor) -> None:
     if x.device.type == "cuda":
         torch.cuda.synchronize(x.device)
-
-
-class _DirectConvolution(torch.autograd.Function):
-    """A direct way to filter between 1x1 convolutions; for their gradients it filters again."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        kernel_f: Tensor,
-        mix_in: Tensor | None,
-        mix_out: Tensor | None,
-        bias: Tensor | None,
-        frame: Frame,
-        memory: Memory,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        ctx.save_for_backward(x, None, kernel_f, mix_in, mix_out, bias)
-        ctx.frame, ctx.x_dtype, ctx.in_channels = frame, x.dtype, x.shape[1]
-        ctx.on_gpu = on_gpu(x)
-        ctx.mixed_in = mixed_in = dtype if ctx.on_gpu else kernel_f.real.dtype
-        way = _way(x, ctx.on_gpu)
-        with full_precision(x.device):
-            v = _mixed(x, mix_in, mixed_in)
-            if mix_out is None:
-                y: Tensor = way.filter_images(v, kernel_f, bias, frame, dtype)
-                return y
-            y = _mixed(way.filter_images(v, kernel_f, None, frame, mixed_in), mix_out, mixed_in)
-            if bias is not None:
-                y += bias[:, None, None].to(mixed_in)
-            return y.to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() or is_batched(grad):
-            return _SpectralConvolution.backward(ctx, grad)
-        x, _, kernel_f, mix_in, mix_out, bias = ctx.saved_tensors
-        needs_x, needs_kernel, needs_in, needs_out, needs_bias = ctx.needs_input_grad[:5]
-        frame, way, mixed_in = ctx.frame, _way(x, ctx.on_gpu), ctx.mixed_in
-        grad_x = grad_kernel = grad_in = grad_out = None
-        with full_precision(x.device):
-            grad_bias = grad.sum((0, 2, 3), dtype=bias.dtype) if needs_bias else None
-            v = _mixed(x, mix_in, mixed_in)
-            if mix_out is not None:
-                grad = grad.to(mixed_in)
-                if needs_out:
-                    y = way.filter_images(v, kernel_f, None, frame, mixed_in)
-                    grad_out = _mixed_gradient(y, grad, mix_out)
-                grad = _mixed(grad, mix_out.mT, mixed_in)
-            needs_v, grad_v = needs_x or needs_in, None
-            if needs_kernel:
-                grad_v, grad_kernel = way.both_gradients(v, grad, kernel_f, frame, needs_x=needs_v)
-            elif needs_v:
-                grad_v = way.filter_gradient(grad, kernel_f, frame, v.dtype)
-            if grad_v is not None and mix_in is not None and needs_in:
-                grad_in = _mixed_gradient(x.to(mixed_in), grad_v, mix_in)
-            if grad_v is not None and needs_x:
-                back = grad_v if mix_in is None else _mixed(grad_v, mix_in.mT, mixed_in)
-                grad_x = back.to(x.dtype)
-        return grad_x, grad_kernel, grad_in, grad_out, grad_bias, None, None, None
-
-
-def _mixed(x: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """A grouped 1x1 convolution in `dtype`; without a weight, the images as they are."""
-    if weight is None:
-        return x
-    if dtype in (torch.float32, torch.float64):
-        return _mix(x.to(dtype), weight)
-    kernel = weight.reshape(-1, weight.shape[2], 1, 1).to(dtype)
-    return functional.conv2d(x.to(dtype), kernel, groups=len(weight))
-
-
-def _mixed_gradient(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of its weight."""
-    if grad.dtype in (torch.float32, torch.float64):
-        return _mix_gradient(x.to(grad.dtype), grad, len(weight))
-    kernel = weight.reshape(-1, weight.shape[2], 1, 1).to(grad.dtype)
-    found = torch.ops.aten.convolution_backward(
-        grad, x, kernel, None, [1, 1], [0, 0], [1, 1], False, [0, 0], len(weight),
-        [False, True, False],
-    )[1]  # fmt: skip
-    gradient: Tensor = found.reshape(weight.shape).to(weight.dtype)
-    return gradient
-
-
-class _Operators:
-    """The fused kernel as operators of torch.
-
-    The compiler takes them for what they are, and prediction of memory gets the shapes of what they
-    make. Called directly they cost less time.
-    """
-
-    @staticmethod
-    def filter_images(
-        x: Tensor, kernel_f: Tensor, bias: Tensor | None, frame: Frame, dtype: torch.dtype
-    ) -> Tensor:
-        y: Tensor = _filter_op(x, kernel_f, bias, *_numbers(frame), dtype)
-        return y
-
-    @staticmethod
-    def filter_gradient(grad: Tensor, kernel_f: Tensor, frame: Frame, dtype: torch.dtype) -> Tensor:
-        grad_x: Tensor = _filter_gradient_op(grad, kernel_f, *_numbers(frame), dtype)
-        return grad_x
-
-    @staticmethod
-    def both_gradients(
-        x: Tensor, grad: Tensor, kernel_f: Tensor, frame: Frame, *, needs_x: bool
-    ) -> tuple[Tensor | None, Tensor]:
-        grad_x, grad_kernel = _gradients_op(x, grad, kernel_f, *_numbers(frame), needs_x)
-        return (grad_x if needs_x else None), grad_kernel
-
-
-def _way(x: Tensor, with_gpu: bool) -> Any:
-    """The functions that filter."""
-    if not with_gpu:
-        return circulant
-    return _fused() if has_values(x) else _Operators
-
-
-def _numbers(frame: Frame) -> tuple[list[int], str, str]:
-    """A frame, as operators of torch take it."""
-    numbers = [number for axis in frame for number in axis[:-1]]
-    return numbers, frame[0].boundary, frame[1].boundary
-
-
-def _frame(numbers: list[int], vertical: str, horizontal: str) -> Frame:
-    half = len(numbers) // 2
-    rows: Any = (*numbers[:half], vertical)
-    columns: Any = (*numbers[half:], horizontal)
-    return Axis(*rows), Axis(*columns)
-
-
-@torch.library.custom_op("nifbuild::filter_images", mutates_args=())
-def _filter_op(
-    x: Tensor,
-    kernel_f: Tensor,
-    bias: Tensor | None,
-    numbers: list[int],
-    vertical: str,
-    horizontal: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    frame = _frame(numbers, vertical, horizontal)
-    return _fused().filter_images(x, kernel_f, bias, frame, dtype)
-
-
-@_filter_op.register_fake
-def _(
-    x: Tensor,
-    kernel_f: Tensor,
-    bias: Tensor | None,
-    numbers: list[int],
-    vertical: str,
-    horizontal: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    sizes = (axis.num_outputs for axis in _frame(numbers, vertical, horizontal))
-    return x.new_empty(x.shape[0], x.shape[1], *sizes, dtype=dtype)
-
-
-@torch.library.custom_op("nifbuild::filter_gradient", mutates_args=())
-def _filter_gradient_op(
-    grad: Tensor,
-    kernel_f: Tensor,
-    numbers: list[int],
-    vertical: str,
-    horizontal: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    from nifbuild.nn.fused import filter_gradient
-
-    return filter_gradient(grad, kernel_f, _frame(numbers, vertical, horizontal), dtype)
-
-
-@_filter_gradient_op.register_fake
-def _(
-    grad: Tensor,
-    kernel_f: Tensor,
-    numbers: list[int],
-    vertical: str,
-    horizontal: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    sizes = (axis.size for axis in _frame(numbers, vertical, horizontal))
-    return grad.new_empty(grad.shape[0], grad.shape[1], *sizes, dtype=dtype)
-
-
-@torch.library.custom_op("nifbuild::filter_gradients", mutates_args=())
-def _gradients_op(
-    x: Tensor,
-    grad: Tensor,
-    kernel_f: Tensor,
-    numbers: list[int],
-    vertical: str,
-    horizontal: str,
-    needs_x: bool,
-) -> tuple[Tensor, Tensor]:
-    frame = _frame(numbers, vertical, horizontal)
-    grad_x, grad_kernel = _fused().both_gradients(x, grad, kernel_f, frame, needs_x=needs_x)
-    return (x.new_empty(0) if grad_x is None else grad_x), grad_kernel
-
-
-@_gradients_op.register_fake
-def _(
-    x: Tensor,
-    grad: Tensor,
-    kernel_f: Tensor,
-    numbers: list[int],
-    vertical: str,
-    horizontal: str,
-    needs_x: bool,
-) -> tuple[Tensor, Tensor]:
-    like = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return (like if needs_x else x.new_empty(0)), torch.empty_like(kernel_f)

@@ -94,6 +94,17 @@ def _as_tf32(values):
 
 
 @triton.jit
+def _in_range(cc, cs, sc, ss, PRECISION: tl.constexpr):
+    """The parts of an image in the range of 16 bits, whatever its own; and what divides them."""
+    if PRECISION == "fp16":
+        largest = tl.maximum(tl.maximum(tl.abs(cc), tl.abs(cs)), tl.maximum(tl.abs(sc), tl.abs(ss)))
+        scale = tl.maximum(tl.max(largest), 1e-30)
+        return cc / scale, cs / scale, sc / scale, ss / scale, scale
+    else:
+        return cc, cs, sc, ss, 1.0
+
+
+@triton.jit
 def _places(
     index, HALF: tl.constexpr, IMAGES: tl.constexpr, PERIOD: tl.constexpr,
     EXTENT: tl.constexpr, STEP: tl.constexpr, image_stride, pixel_stride,
@@ -255,30 +266,17 @@ def _filter_kernel(
         cc, cs, sc, ss = _load_parts(
             x + plane * (IN_H * IN_W), valid, a, a_there, b, b_there, c, c_there, d, d_there
         )
-        scale = 1.0
-        if PRECISION == "fp16":  # within its range, whatever the range of the images
-            scale = _largest(cc, cs, sc, ss)
-            cc, cs, sc, ss = cc / scale, cs / scale, sc / scale, ss / scale
+        cc, cs, sc, ss, scale = _in_range(cc, cs, sc, ss, PRECISION)
         cc, cs, sc, ss = _analyse(cc, cs, sc, ss, ch, sh, cw, sw, PRECISION)
         cc, cs, sc, ss = _apply_filter(cc, cs, sc, ss, f0, f1, f2, f3, f4, f5, f6, f7, f8)
-        if PRECISION == "fp16":
-            again = _largest(cc, cs, sc, ss)
-            cc, cs, sc, ss = cc / again, cs / again, sc / again, ss / again
-            scale *= again
+        cc, cs, sc, ss, again = _in_range(cc, cs, sc, ss, PRECISION)
         cc, cs, sc, ss = _synthesise(cc, cs, sc, ss, ch, sh, cw, sw, PRECISION)
-        cc = cc * scale + offset
-        if PRECISION == "fp16":
-            cs, sc, ss = cs * scale, sc * scale, ss * scale
+        scale *= again
+        cc, cs, sc, ss = cc * scale + offset, cs * scale, sc * scale, ss * scale
         _store_parts(
             y + plane * (OUT_H * OUT_W), valid,
             e, e_there, f, f_there, g, g_there, i, i_there, cc, cs, sc, ss,
         )  # fmt: skip
-
-
-@triton.jit
-def _largest(cc, cs, sc, ss):
-    found = tl.maximum(tl.maximum(tl.abs(cc), tl.abs(cs)), tl.maximum(tl.abs(sc), tl.abs(ss)))
-    return tl.maximum(tl.max(found), 1e-30)
 
 
 @triton.jit(do_not_specialize=["batch", "channels", "tiles"])
@@ -319,18 +317,12 @@ def _derive_kernel(
         gcc, gcs, gsc, gss = _load_parts(
             grad + plane * (OUT_H * OUT_W), valid, e, e_there, f, f_there, g, g_there, i, i_there
         )
-        scale, grad_scale = 1.0, 1.0
-        if PRECISION == "fp16":
-            scale, grad_scale = _largest(cc, cs, sc, ss), _largest(gcc, gcs, gsc, gss)
-            cc, cs, sc, ss = cc / scale, cs / scale, sc / scale, ss / scale
-            gcc, gcs, gsc, gss = (
-                gcc / grad_scale, gcs / grad_scale, gsc / grad_scale, gss / grad_scale,
-            )  # fmt: skip
+        cc, cs, sc, ss, scale = _in_range(cc, cs, sc, ss, PRECISION)
+        gcc, gcs, gsc, gss, grad_scale = _in_range(gcc, gcs, gsc, gss, PRECISION)
         cc, cs, sc, ss = _analyse(cc, cs, sc, ss, ch, sh, cw, sw, PRECISION)
         gcc, gcs, gsc, gss = _analyse(gcc, gcs, gsc, gss, ch, sh, cw, sw, PRECISION)
-        if PRECISION == "fp16":
-            both = scale * grad_scale
-            cc, cs, sc, ss = cc * both, cs * both, sc * both, ss * both
+        both = scale * grad_scale
+        cc, cs, sc, ss = cc * both, cs * both, sc * both, ss * both
         dcc, dcs, dsc, dss = _filter_products(cc, cs, sc, ss, gcc, gcs, gsc, gss, below, right)
         acc_cc += dcc
         acc_cs += dcs
@@ -340,18 +332,13 @@ def _derive_kernel(
             gcc, gcs, gsc, gss = _apply_filter(
                 gcc, gcs, gsc, gss, f0, f1, f2, f3, f4, f5, f6, f7, f8
             )
-            if PRECISION == "fp16":
-                again = _largest(gcc, gcs, gsc, gss)
-                gcc, gcs, gsc, gss = gcc / again, gcs / again, gsc / again, gss / again
-                grad_scale *= again
+            gcc, gcs, gsc, gss, again = _in_range(gcc, gcs, gsc, gss, PRECISION)
             gcc, gcs, gsc, gss = _synthesise(gcc, gcs, gsc, gss, ch, sh, cw, sw, PRECISION)
-            if PRECISION == "fp16":
-                gcc, gcs, gsc, gss = (
-                    gcc * grad_scale, gcs * grad_scale, gsc * grad_scale, gss * grad_scale,
-                )  # fmt: skip
+            back = grad_scale * again
             _store_parts(
                 grad_x + plane * (IN_H * IN_W), valid,
-                a, a_there, b, b_there, c, c_there, d, d_there, gcc, gcs, gsc, gss,
+                a, a_there, b, b_there, c, c_there, d, d_there,
+                gcc * back, gcs * back, gsc * back, gss * back,
             )  # fmt: skip
     if NH * NW > 1:  # the images side by side in a tile
         same_h = (row % HALF_H == tl.arange(0, TH)[None, :] % HALF_H).to(tl.float32)
@@ -441,9 +428,10 @@ def filter_images(
         dtype: Of the result.
 
     Returns:
-        [batch, channels, out_height, out_width], contiguous. Products are those of TF32, unless
-        `x` is in float32 and torch's own switch (`torch.set_float32_matmul_precision`) is at its
-        default: then they take three of them each, and have the precision of float32.
+        [batch, channels, out_height, out_width], contiguous. Products round as TF32's do, to 10
+        bits, unless `dtype` is float32 and torch's own switch
+        (`torch.set_float32_matmul_precision`) is at its default: then each takes three of them, and
+        has the precision of float32.
     """
     return _filter(x, kernel_f, bias, frame, dtype, adjoint=False)
 

@@ -8,9 +8,8 @@ import torch
 
 from nifbuild.geometry import plan_axis
 from nifbuild.nn import FreeFrequencyConv2d, ImplicitFrequencyConv2d, circulant
-from nifbuild.nn.frame import lay_kernel
 from tests.coverings import each_pair
-from tests.nn.oracle import filtered
+from tests.nn.direct_ways import check
 
 
 @each_pair(
@@ -22,30 +21,9 @@ from tests.nn.oracle import filtered
 def test_values_and_gradients(
     size: tuple[int, int], stride: tuple[int, int], boundary: Any, offset: int
 ) -> None:
-    torch.manual_seed(0)
-    outputs = [-(-n // step) for n, step in zip(size, stride, strict=True)]
-    frame = tuple(plan_axis(n, outputs[i], stride[i], offset, boundary) for i, n in enumerate(size))
-    places = tuple([offset + number * stride[i] for number in range(outputs[i])] for i in range(2))
-    if any(axis.continued for axis in frame):
-        pytest.skip("the last output lies beyond the image: pixels are written out")
-    kernels = torch.randn(2, *size, dtype=torch.float64, requires_grad=True)
-    x = torch.randn(3, 2, *size, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(2, dtype=torch.float64)
-    expected = filtered(x, kernels, places, boundary) + bias[:, None, None]
-    upstream = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, [x, kernels], upstream)
-
-    origin_first = torch.roll(kernels, [-(n // 2) for n in size], (-2, -1))
-    kernel_f = lay_kernel(torch.fft.rfft2(origin_first), frame)
-    y = circulant.filter_images(x, kernel_f, bias, frame, torch.float64)
-    alone = circulant.filter_gradient(upstream, kernel_f, frame, torch.float64)
-    grad_x, grad_f = circulant.both_gradients(x, upstream, kernel_f, frame, needs_x=True)
-    (grad_kernels,) = torch.autograd.grad(kernel_f, [kernels], grad_f)
-    for found, right in zip(
-        (y, alone, grad_x, grad_kernels), (expected, wanted[0], wanted[0], wanted[1]), strict=True
-    ):
-        torch.testing.assert_close(found, right)
-    assert y.is_contiguous()
+    settings = {"stride": stride, "boundary": boundary, "offset": offset}
+    check(circulant, size, torch.float64, 1e-13, **settings)
+    check(circulant, size, torch.float32, 1e-5, **settings)
 
 
 def test_for_many_small_images_alone() -> None:

@@ -6,79 +6,24 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read where kernels are defined
 pytest.importorskip("triton")
 
-from nifbuild.geometry import Frame, plan_axis
 from nifbuild.nn import FreeFrequencyConv2d, ImplicitFrequencyConv2d, fused
-from nifbuild.nn.frame import lay_kernel
 from nifbuild.nn.tracing import as_on_gpu
 from tests.coverings import each_pair
+from tests.nn.direct_ways import check as check_way
+from tests.nn.direct_ways import frame_of
+from tests.nn.oracle import filtered
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BOUNDS = {torch.float32: 2e-6, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-9}
 
 
-def frame_of(
-    size: tuple[int, int], stride: tuple[int, int] = (1, 1), boundary: str = "circular"
-) -> Frame:
-    outputs = [-(-n // step) for n, step in zip(size, stride, strict=True)]
-    rows, columns = (
-        plan_axis(n, outputs[i], stride[i], 0, boundary)  # type: ignore[arg-type]
-        for i, n in enumerate(size)
-    )
-    return rows, columns
-
-
-def by_definition(x: Tensor, kernel: Tensor, stride: tuple[int, int], boundary: str) -> Tensor:
-    """Sum over all taps, with indices taken modulo the size, or with zeros beyond the border."""
-    height, width = x.shape[-2:]
-    y = torch.zeros_like(x)
-    for i in range(-(height // 2), (height + 1) // 2):
-        for j in range(-(width // 2), (width + 1) // 2):
-            moved = torch.roll(x, (i, j), (-2, -1))
-            if boundary == "zeros":
-                rows, columns = torch.arange(height) - i, torch.arange(width) - j
-                moved = moved * ((rows >= 0) & (rows < height))[:, None]
-                moved = moved * ((columns >= 0) & (columns < width))
-            y = y + kernel[:, i % height, j % width, None, None] * moved
-    return y[..., :: stride[0], :: stride[1]]
-
-
-def check(
-    size: tuple[int, int],
-    dtype: torch.dtype = torch.float32,
-    *,
-    stride: tuple[int, int] = (1, 1),
-    boundary: str = "circular",
-    batch: int = 3,
-) -> None:
-    torch.manual_seed(0)
-    channels, frame = 2, frame_of(size, stride, boundary)
-    kernel = torch.randn(channels, *size, dtype=torch.float64, requires_grad=True)
-    x = torch.randn(batch, channels, *size).to(dtype).double().requires_grad_()
-    bias = torch.randn(channels)
-    expected = by_definition(x, kernel, stride, boundary) + bias.double()[:, None, None]
-    upstream = torch.randn(expected.shape).to(dtype)
-    wanted = torch.autograd.grad(expected, [x, kernel], upstream.double())
-
-    kernel_f = lay_kernel(torch.fft.rfft2(kernel), frame)
-    spectrum = kernel_f.detach().to(DEVICE, torch.complex64)
-    images, grad = x.detach().to(DEVICE, dtype), upstream.to(DEVICE)
-    y = fused.filter_images(images, spectrum, bias.to(DEVICE), frame, dtype)
-    alone = fused.filter_gradient(grad, spectrum, frame, dtype)
-    grad_x, grad_f = fused.both_gradients(images, grad, spectrum, frame, needs_x=True)
-    none, again = fused.both_gradients(images, grad, spectrum, frame, needs_x=False)
-    assert none is None and torch.equal(grad_f, again) and grad_x is not None
-    (grad_kernel,) = torch.autograd.grad(kernel_f, [kernel], grad_f.cpu().to(torch.complex128))
-    assert y.dtype == alone.dtype == grad_x.dtype == dtype
-    pairs = [(y, expected), (alone, wanted[0]), (grad_x, wanted[0]), (grad_kernel, wanted[1])]
-    for found, right in pairs:
-        assert found.shape == right.shape
-        assert (found.double().cpu() - right).norm() <= BOUNDS[dtype] * right.norm()
+def check(size: tuple[int, int], dtype: torch.dtype = torch.float32, **settings: Any) -> None:
+    check_way(fused, size, dtype, BOUNDS[dtype], device=DEVICE, **settings)
 
 
 @pytest.mark.parametrize(
@@ -130,21 +75,21 @@ def test_no_images() -> None:
 def test_range_of_half_precision(size: int) -> None:
     """Images of very different magnitude in one batch, and none of them lost or infinite."""
     torch.manual_seed(0)
-    frame = frame_of((size, size))
+    frame, places = frame_of((size, size)), [*range(size)]
     scales = torch.tensor([1e-12, 1e30, 1.0, 1e-6])[:, None, None, None]
     x = (scales * torch.randn(4, 2, size, size)).to(torch.bfloat16)
-    kernel = torch.randn(2, size, size)
-    y = fused.filter_images(
-        x.to(DEVICE), torch.fft.rfft2(kernel).to(DEVICE), None, frame, torch.bfloat16
-    )
-    right = by_definition(x.double(), kernel.double(), (1, 1), "circular")
-    error = (y.double().cpu() - right).flatten(1).norm(dim=1) / right.flatten(1).norm(dim=1)
+    kernels = torch.randn(2, size, size)
+    kernel_f = torch.fft.rfft2(torch.roll(kernels, (-(size // 2), -(size // 2)), (-2, -1)))
+
+    def result() -> torch.Tensor:
+        y = fused.filter_images(x.to(DEVICE), kernel_f.to(DEVICE), None, frame, torch.bfloat16)
+        return y.double().cpu()
+
+    right = filtered(x.double(), kernels.double(), (places, places), "circular")
+    error = (result() - right).flatten(1).norm(dim=1) / right.flatten(1).norm(dim=1)
     assert error.max() < 2.0**-7
     x[1, 0, 0, 0] = torch.nan
-    y = fused.filter_images(
-        x.to(DEVICE), torch.fft.rfft2(kernel).to(DEVICE), None, frame, torch.bfloat16
-    )
-    assert y[1, 0].isnan().all()
+    assert result()[1, 0].isnan().all()
 
 
 @each_pair(
@@ -234,18 +179,32 @@ def test_as_operators_of_torch(stride: tuple[int, int]) -> None:
     torch.manual_seed(0)
     frame = frame_of((8, 6), stride)
     numbers = [number for axis in frame for number in axis[:-1]]
-    where = (numbers, "circular", "circular")
     x = torch.randn(3, 2, 8, 6, device=DEVICE)
     kernel_f = torch.fft.rfft2(torch.randn(2, 8, 6, device=DEVICE))
     y = fused.filter_images(x, kernel_f, None, frame, torch.float32)
     ops = torch.ops.nifbuild
     checks = ("test_schema", "test_faketensor")
     for op, arguments in (
-        (ops.filter_images, (x, kernel_f, None, *where, torch.float32)),
-        (ops.filter_gradient, (y, kernel_f, *where, torch.float32)),
-        (ops.filter_gradients, (x, y, kernel_f, *where, True)),
-        (ops.filter_gradients, (x, y, kernel_f, *where, False)),
+        (ops.filter_images, (x, kernel_f, None, numbers, torch.float32, False)),
+        (ops.filter_images, (y, kernel_f, None, numbers, torch.float32, True)),
+        (ops.filter_gradients, (x, y, kernel_f, numbers, True)),
+        (ops.filter_gradients, (x, y, kernel_f, numbers, False)),
     ):
         torch.library.opcheck(op.default, arguments, test_utils=checks)
-    found = ops.filter_images(x, kernel_f, None, *where, torch.float32)
+    found = ops.filter_images(x, kernel_f, None, numbers, torch.float32, False)
     assert torch.equal(found, y)
+    back = ops.filter_images(y, kernel_f, None, numbers, torch.float32, True)
+    assert torch.equal(back, fused.filter_gradient(y, kernel_f, frame, torch.float32))
+
+
+def test_a_layer_reports_what_was_chosen() -> None:
+    layer = ImplicitFrequencyConv2d(3, 5, bias=True)
+    x = torch.randn(2, 3, 9, 9)
+    with as_on_gpu():
+        assert not layer.backend_report()
+        y = layer(x)
+    (choice,) = layer.backend_report()
+    assert (choice.batch, choice.channels, choice.frame[0].size, choice.trains) == (2, 3, 9, True)
+    assert choice.why
+    torch.testing.assert_close(y, layer(x), rtol=1e-4, atol=1e-5)
+    assert not ImplicitFrequencyConv2d(3, 5, stride=2).backend_report()

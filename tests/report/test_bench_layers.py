@@ -6,10 +6,23 @@ import torch
 
 from nifbuild.errors import RunError
 from nifbuild.report.bench import layers
-from nifbuild.report.bench.contenders import LAYER, PUBLISHED, Contender, InputShape, depthwise
+from nifbuild.report.bench.contenders import (
+    FFT,
+    LAYER,
+    PUBLISHED,
+    Contender,
+    InputShape,
+    depthwise,
+)
 from nifbuild.report.bench.growth import GrowthRequest
-from nifbuild.report.bench.layers import CIFAR_STAGES, IMAGENET_STAGES, LayersRequest
+from nifbuild.report.bench.layers import (
+    CIFAR_STAGES,
+    IMAGENET_STAGES,
+    LayersReport,
+    LayersRequest,
+)
 from nifbuild.report.bench.prepared import Activations, Prepared
+from nifbuild.report.bench.report_tables import print_report
 
 SHAPE = InputShape(2, 4, 6, 5)
 VALUES = 2 * 4 * 6 * 5
@@ -197,3 +210,31 @@ def test_document_over_all_shapes(layers_report):
     keys |= {"forward_floors", "forward_backward_floors", "peak_bytes", "saved_bytes"}
     assert keys <= set(large["contenders"][0])
     assert set(large["contenders"][0]["forward_ms"]) == {"median", "first", "third", "count"}
+
+
+def test_the_chain_of_transforms_and_the_other_layout(setting, capsys):
+    contenders = [FFT, depthwise(3, channels_last=True), depthwise(3)]
+    (found,) = LayersRequest(setting, [SHAPE], contenders).measure().shapes
+    labels = {figures.name: figures.label for figures in found.contenders}
+    assert labels == {
+        "implicit_frequency": "this layer",
+        "fft": "fft",
+        "depthwise-3-channels-last": "3x3 ch. last",
+        "depthwise-3": "depthwise 3x3",
+    }
+    print_report(LayersReport(setting.environment(), "depthwise", (found,)))
+    text = capsys.readouterr().out
+    assert (
+        "fused:" not in text
+        and "by a chain of transforms" in text
+        and "with channels lying together" in text
+    )
+    assert FFT.build(SHAPE).backend == "fft" and LAYER.build(SHAPE).backend == "auto"
+
+
+def test_activations_lie_as_a_contender_wants_them(setting):
+    for last in (False, True):
+        activations = Activations(SHAPE, setting, channels_last=last)
+        one = Prepared(depthwise(3).build(SHAPE), activations, setting)
+        for tensor in (activations.x, activations.upstream(torch.float32), one.forward()):
+            assert tensor.is_contiguous(memory_format=torch.channels_last) is last

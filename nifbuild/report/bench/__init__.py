@@ -189,12 +189,7 @@ def bench(
     with loading():
         import torch
 
-        from nifbuild.report.bench.contenders import (
-            CUDA_CONTENDERS,
-            DEFAULT_CONTENDERS,
-            FUSED,
-            contenders_named,
-        )
+        from nifbuild.report.bench.contenders import contenders_named
         from nifbuild.report.bench.feeding import FeedRequest
         from nifbuild.report.bench.growth import GrowthReport, GrowthRequest
         from nifbuild.report.bench.layers import (
@@ -235,10 +230,7 @@ def bench(
         threads=threads or torch.get_num_threads(),
     )
     wanted_shapes = shapes_of(shapes, batch_size, problems)
-    wanted_contenders = contenders_named(contenders, problems)
-    on_cuda = setting.device.type == "cuda"
-    if FUSED in wanted_contenders and not on_cuda:
-        problems.append(option_problem("--contender fused", "needs a CUDA device", "leave it out"))
+    wanted_contenders = contenders_named(contenders, setting.device, problems)
     pixels = None if size is None else noting_size(size, problems)
     file = None if plot is None else Path(plot)
     if file is not None:
@@ -261,7 +253,7 @@ def bench(
         request = LayersRequest(
             setting,
             wanted_shapes or default_shapes(batch_size),
-            wanted_contenders or (CUDA_CONTENDERS if on_cuda else DEFAULT_CONTENDERS),
+            wanted_contenders,
             mixing or "depthwise",
         )
     measured = request.measure(report)

@@ -192,20 +192,30 @@ def parse_contender(name: str) -> Contender | None:
     return Contender(name, kind, int(match[2]), channels_last=match[3] is not None)
 
 
-def contenders_named(names: Sequence[str], problems: list[Problem]) -> list[Contender]:
-    """Those of these names, each once; with what is wrong with a name added to the problems."""
+def contenders_named(
+    names: Sequence[str], device: torch.device, problems: list[Problem]
+) -> Sequence[Contender]:
+    """Those of these names, each once, or the device's own for none.
+
+    What is wrong with a name is added to the problems.
+    """
+    on_cuda = device.type == "cuda"
+    if not names:
+        return CUDA_CONTENDERS if on_cuda else DEFAULT_CONTENDERS
     found = []
     for name in names:
         contender = parse_contender(name)
         if contender is None:
-            known = [contender.name for contender in DEFAULT_CONTENDERS]
+            known = [contender.name for contender in (*DEFAULT_CONTENDERS, *CUDA_CONTENDERS)]
             listed = (
                 "contenders: published, fft, fused, depthwise-image, and depthwise-K or full-K "
                 "with an odd K, also with -channels-last behind"
             )
             what, fix = f"unknown contender '{name}'", suggestion(name, known, listed)
-            mark = Mark(f"--contender {name}")
-            problems.append(Problem(what, mark, fix=fix, code="option"))
-        elif contender not in found:
-            found.append(contender)
+        elif contender is FUSED and not on_cuda:
+            what, fix = "needs a CUDA device", "leave it out"
+        else:
+            found += [] if contender in found else [contender]
+            continue
+        problems.append(Problem(what, Mark(f"--contender {name}"), fix=fix, code="option"))
     return found

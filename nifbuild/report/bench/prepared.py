@@ -55,10 +55,7 @@ class Prepared:
 
     def __post_init__(self) -> None:
         self.module.to(self.setting.device, self.setting.stored_dtype).train()
-        for module in self.module.modules():
-            if isinstance(module, nn.Conv2d):
-                weight = module.weight.detach().contiguous(memory_format=self.activations.layout)
-                module.weight = nn.Parameter(weight)
+        self.module.to(memory_format=self.activations.layout)  # type: ignore[call-overload]
         self.inference = copy.deepcopy(self.module).eval()
 
     def infer(self) -> Tensor:

@@ -72,15 +72,16 @@ def _layers(report: LayersReport) -> list[RenderableType]:
 
 
 def _names(report: LayersReport) -> list[str]:
+    names = " ".join({figures.name for shape in report.shapes for figures in shape.contenders})
     explained = {
         "published": "published: the paper's formula, written naively",
         "depthwise-image": "image: depthwise, with the largest odd kernel that is not larger than "
         "the image",
-        "fft": "fft, fused: this layer by a chain of transforms, by one kernel",
-        "depthwise-7-channels-last": "ch. last: depthwise, with channels lying together in memory",
+        "fft": "fft: this layer by a chain of transforms",
+        "fused": "fused: this layer by one kernel",
+        "-channels-last": "ch. last: depthwise, with channels lying together in memory",
     }
-    names = {figures.name for shape in report.shapes for figures in shape.contenders}
-    return [text for name, text in explained.items() if name in names]
+    return [text for word, text in explained.items() if word in names]
 
 
 def _shape(shape: ShapeFigures) -> list[RenderableType]:
