@@ -154,6 +154,7 @@ def test_a_field_of_several_ops():
         "layer_norm": "1e-06",
         "grn": "1e-06",
         optimizers: "1e-08",
+        "train.optimizer (adagrad)": "1e-10",
     }
     first, *_ = explained("kernel_size").variants
     assert first.name == ("conv (standard, implicit_frequency, free_frequency, implicit_spatial)")
