@@ -1,17 +1,16 @@
-"""What YAML may say of the optimizer and of its learning rate over time.
+"""What YAML may say of the optimizer.
 
 Each optimizer is torch's of that name; what it keeps and takes beside the weights stands with it,
 for the prediction of memory.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
-from nifbuild.spec.base import NonNegativeFloat, PositiveFloat, PositiveInt, Share, Spec, by_name
+from nifbuild.spec.base import NonNegativeFloat, PositiveFloat, Share, Spec, by_name
 from nifbuild.spec.select import MAX_SELECTORS, Selector
 
 if TYPE_CHECKING:
@@ -335,106 +334,6 @@ class Adagrad(_Adaptive):
         return torch.optim.Adagrad(groups, lr=self.lr, eps=self.eps)
 
 
-class Schedule(Spec):
-    """The field of every schedule."""
-
-    warmup_epochs: NonNegativeFloat | None = None
-    """Epochs in which the learning rate rises linearly from near 0 to its peak; may be a fraction.
-    Null: a twentieth of all epochs."""
-
-    def share_of_peak(self, step: int, epochs: int, steps_per_epoch: int) -> float:
-        """The share of the peak learning rate that optimizer step `step` (from 0) uses."""
-        share = epochs / 20 if self.warmup_epochs is None else self.warmup_epochs
-        warmup = round(share * steps_per_epoch)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        # 1 is reached after the last step: one with rate 0 would be wasted.
-        progress = (step - warmup) / (epochs * steps_per_epoch - warmup)
-        return self.after_warmup(progress, step / steps_per_epoch)
-
-    def after_warmup(self, progress: float, epoch: float) -> float:
-        """The same after the warm-up.
-
-        Args:
-            progress: Share of the steps after it that are done.
-            epoch: Epochs that are done, from the start.
-        """
-        raise NotImplementedError
-
-
-class Cosine(Schedule):
-    """After the warm-up, half a cosine from the peak to `min_lr` at the end of the last epoch."""
-
-    name: Literal["cosine"] = "cosine"
-    """Which schedule this is."""
-
-    min_lr: Share = 0.0
-    """Learning rate at the end, as a share of the peak."""
-
-    def after_warmup(self, progress: float, epoch: float) -> float:
-        """Half a cosine."""
-        return self.min_lr + (1 - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
-
-
-class LinearSchedule(Schedule):
-    """After the warm-up, a straight line from the peak to `min_lr` at the end of the last epoch."""
-
-    name: Literal["linear"]
-    """Which schedule this is."""
-
-    min_lr: Share = 0.0
-    """Learning rate at the end, as a share of the peak."""
-
-    def after_warmup(self, progress: float, epoch: float) -> float:
-        """A line."""
-        return 1 - (1 - self.min_lr) * progress
-
-
-class Constant(Schedule):
-    """After the warm-up, the peak."""
-
-    name: Literal["constant"]
-    """Which schedule this is."""
-
-    def after_warmup(self, progress: float, epoch: float) -> float:
-        """The peak."""
-        return 1.0
-
-
-class Step(Schedule):
-    """After the warm-up, the peak, cut at the given epochs."""
-
-    name: Literal["step"]
-    """Which schedule this is."""
-
-    at_epochs: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    """Epochs after which the learning rate is multiplied by `factor`, counted from the start."""
-
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The multiplier."""
-
-    def after_warmup(self, progress: float, epoch: float) -> float:
-        """The peak, cut as often as that."""
-        return float(self.factor ** sum(epoch >= at for at in self.at_epochs))
-
-
-class Exponential(Schedule):
-    """After the warm-up, the peak, cut again and again, as EfficientNets were trained."""
-
-    name: Literal["exponential"]
-    """Which schedule this is."""
-
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.97
-    """The multiplier."""
-
-    every_epochs: PositiveFloat = 2.4
-    """Epochs between one cut and the next, counted from the start; may be a fraction."""
-
-    def after_warmup(self, progress: float, epoch: float) -> float:
-        """The peak, cut as often as that."""
-        return float(self.factor ** (epoch // self.every_epochs))
-
-
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adamw": AdamW,
     "adam": Adam,
@@ -454,12 +353,4 @@ OptimizerSpec = Annotated[
     | Annotated[Adagrad, Tag("adagrad")]
     | Annotated[Sgd, Tag("sgd")],
     by_name(*OPTIMIZERS),
-]
-ScheduleSpec = Annotated[
-    Annotated[Cosine, Tag("cosine")]
-    | Annotated[LinearSchedule, Tag("linear")]
-    | Annotated[Constant, Tag("constant")]
-    | Annotated[Step, Tag("step")]
-    | Annotated[Exponential, Tag("exponential")],
-    by_name("cosine", "linear", "constant", "step", "exponential"),
 ]

@@ -13,7 +13,8 @@ from nifbuild.spec.base import (
     Spec,
     text_like,
 )
-from nifbuild.spec.optimizers import AdamW, Cosine, OptimizerSpec, ScheduleSpec
+from nifbuild.spec.optimizers import AdamW, OptimizerSpec
+from nifbuild.spec.schedules import Cosine, ScheduleSpec
 from nifbuild.spec.select import MAX_SELECTORS, Selector
 
 MAX_BATCH = 10**7

@@ -7,9 +7,10 @@ from typer.testing import CliRunner
 
 from nifbuild.cli.app import app
 from nifbuild.errors import SpecError
-from nifbuild.spec.optimizers import AdamW, Cosine, Sgd, Step
+from nifbuild.spec.optimizers import AdamW, Sgd
 from nifbuild.spec.recipe import load_recipe
 from nifbuild.spec.resolve import load_spec
+from nifbuild.spec.schedules import Cosine, Step
 from nifbuild.spec.shipped import shipped_folder, shipped_names
 
 RECIPES = [name for name in shipped_names() if name.startswith("recipes/")]

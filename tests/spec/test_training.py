@@ -3,7 +3,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from nifbuild.spec.optimizers import AdamW, Cosine, FilterSettings, Sgd, Step
+from nifbuild.spec.optimizers import AdamW, FilterSettings, Sgd
+from nifbuild.spec.schedules import Cosine, Step
 from nifbuild.spec.training import TrainSpec
 
 

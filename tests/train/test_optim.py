@@ -9,15 +9,11 @@ from nifbuild.nn import FreeFrequencyConv2d, ImplicitFrequencyConv2d
 from nifbuild.spec.optimizers import (
     OPTIMIZERS,
     AdamW,
-    Constant,
-    Cosine,
-    Exponential,
     FilterSettings,
-    LinearSchedule,
     ParameterGroup,
     Sgd,
-    Step,
 )
+from nifbuild.spec.schedules import Constant, Cosine, Exponential, LinearSchedule, Step
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.optim import build_optimizer, lr_factor, parameter_groups, set_lr
 
