@@ -1,9 +1,10 @@
 """From the spec's words to the optimizer, and the learning rate at each step."""
 
+import itertools
 from collections.abc import Collection
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nifbuild.errors import Problem, SpecError, did_you_mean
@@ -22,12 +23,15 @@ class Group(TypedDict):
     params: list[nn.Parameter]
     weight_decay: float
     lr_factor: float
+    use_muon: NotRequired[bool]
+    """Whether updates are made orthogonal; absent where the optimizer makes none so."""
 
 
 def parameter_groups(model: nn.Module, spec: OptimizerFields) -> list[Group]:
     """The trainable parameters in groups: with weight decay, and without.
 
-    The same two again for each of the spec's `groups`, and for its `filters`. Without decay are all
+    The same two again for each of the spec's `groups`, and for its `filters`; and apart from each
+    the hidden matrices, where the optimizer makes their updates orthogonal. Without decay are all
     that hold one number for each channel (biases, scales and offsets of normalisation, layer
     scales), scalars, and every parameter whose name ends in `bias`, whatever its shape: the
     networks that make filters stack the biases of several layers in one matrix. Nor does `gamma` or
@@ -38,31 +42,41 @@ def parameter_groups(model: nn.Module, spec: OptimizerFields) -> list[Group]:
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     settings = _settings_by_name(model, parameters, spec)
+    hidden = _hidden_matrices(model) if spec.orthogonal else set()
     groups = []
     own: OwnSettings | None
     for own in dict.fromkeys((None, *spec.groups, spec.filters)):
         names = [name for name in parameters if settings.get(name) is own]
         decay = spec.weight_decay if own is None or own.weight_decay is None else own.weight_decay
-        for decayed in (True, False):
-            groups.append(
-                Group(
-                    params=[
-                        parameters[name]
-                        for name in names
-                        if _is_decayed(name, parameters[name]) is decayed
-                    ],
-                    weight_decay=decay if decayed else 0.0,
-                    lr_factor=1.0 if own is None else own.lr_factor,
-                )
+        for decayed, is_hidden in itertools.product((True, False), (False, True)):
+            group = Group(
+                params=[
+                    parameters[name]
+                    for name in names
+                    if _is_decayed(name, parameters[name]) is decayed
+                    and (parameters[name] in hidden) is is_hidden
+                ],
+                weight_decay=decay if decayed else 0.0,
+                lr_factor=1.0 if own is None else own.lr_factor,
             )
+            if spec.orthogonal:
+                group["use_muon"] = is_hidden
+            groups.append(group)
     return [group for group in groups if group["params"]]
 
 
-def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
+def _is_decayed(name: str, parameter: Tensor) -> bool:
     own = name.rpartition(".")[2]
     is_bias = own.endswith("bias") or own in ("gamma", "beta")
     is_per_channel = all(extent == 1 for extent in parameter.shape[1:])
     return not (is_per_channel or is_bias)
+
+
+def _hidden_matrices(model: nn.Module) -> set[Tensor]:
+    """The weights of convolutions of one group and of linear layers, without the outermost."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    dense = (layer for layer in layers[1:-1] if isinstance(layer, nn.Linear) or layer.groups == 1)
+    return {layer.weight for layer in dense if _is_decayed("weight", layer.weight)}
 
 
 def _settings_by_name(

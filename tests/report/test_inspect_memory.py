@@ -4,6 +4,7 @@ import resource
 from pathlib import Path
 
 import pytest
+import pytorch_optimizer
 import torch
 from torch import nn
 from torch.autograd.profiler import profile, record_function
@@ -203,7 +204,7 @@ def test_optimizer_state(optimizer):
     real.step()
     kept = [v for state in real.state.values() for v in state.values() if v is not None]
     expected = sum(v.nbytes for v in kept)
-    assert optimizer_bytes(optimizer, list(model.parameters())) == expected
+    assert optimizer_bytes(optimizer, parameter_groups(model, optimizer)) == expected
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -212,18 +213,22 @@ def test_optimizer_state(optimizer):
 def test_what_a_step_of_an_optimizer_takes(name, decay, at_once):
     """As measured: at once, as on CUDA, can be asked for on a CPU, too."""
     optimizer = OPTIMIZERS[name].model_validate({"name": name, "weight_decay": decay})
-    model = nn.Sequential(*(nn.Linear(width, 250, bias=False) for width in (500, 1000, 300)))
+    widths = (500, 1000, 1000, 250, 300)
+    model = nn.Sequential(*(nn.Linear(width, 250, bias=False) for width in widths))
     for weight in model.parameters():
         weight.grad = torch.randn_like(weight)
     real = build_optimizer(model, optimizer)
-    for group in real.param_groups:
-        group["foreach"] = at_once
+    if isinstance(real, pytorch_optimizer.base.optimizer.BaseOptimizer):
+        at_once = False  # they step all at once on a CPU, too
+    else:
+        for group in real.param_groups:
+            group["foreach"] = at_once
     for _ in range(6):  # some take other steps first
         real.step()
     measured = running_peak(profiled(real.step))
     device = "cuda" if at_once else "cpu"
     predicted = optimizer_workspace(optimizer, parameter_groups(model, optimizer), device)
-    assert abs(measured - predicted) <= 100
+    assert abs(measured - predicted) <= 40 * len(widths)
 
 
 def test_optimizer_workspace_on_cuda_is_for_all_parameters_at_once():

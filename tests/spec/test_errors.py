@@ -39,7 +39,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         "evaluated and selected",
         "spec.yaml:6:66: train.optimizer.name: unknown name 'adamm'\n"
         "  did you mean 'adam'?\n"
-        "  name: adamw, adam, nadam, radam, rmsprop, adagrad, sgd",
+        "  name: adamw, adam, nadam, radam, rmsprop, adagrad, lars, lamb, muon, sgd",
         "spec.yaml:8:30: model[0].out_channels: expected a whole number, got 4.5\n"
         "  out_channels: Output channels",
         "spec.yaml:8:35: model[0].kernal_size: unknown field 'kernal_size'\n"
@@ -86,7 +86,7 @@ def test_all_problems_at_once_each_with_its_place(problems):
         (
             "version: 1\nmodel: [relu]\ntrain: {optimizer: 3}",
             "train.optimizer: expected a mapping\n"
-            "  name: adamw, adam, nadam, radam, rmsprop, adagrad, sgd",
+            "  name: adamw, adam, nadam, radam, rmsprop, adagrad, lars, lamb, muon, sgd",
         ),
         ("version: 1\nmodel: [relu]\ntrain: [a]", "train: expected a mapping, got"),
         ("version: 1\nmodel: {relu: 3}", "an op is its name, or a mapping with `op`"),

@@ -155,6 +155,7 @@ def test_a_field_of_several_ops():
         "grn": "1e-06",
         optimizers: "1e-08",
         "train.optimizer (adagrad)": "1e-10",
+        "train.optimizer (lamb)": "1e-06",
     }
     first, *_ = explained("kernel_size").variants
     assert first.name == ("conv (standard, implicit_frequency, free_frequency, implicit_spatial)")

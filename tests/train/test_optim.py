@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 import torch
@@ -176,7 +177,10 @@ def test_a_model_without_global_filters_takes_no_notice_of_their_settings():
     assert [g["lr_factor"] for g in build_optimizer(model, spec).param_groups] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+TORCHS = [name for name in OPTIMIZERS if name not in ("lars", "lamb", "muon")]
+
+
+@pytest.mark.parametrize("name", TORCHS)
 def test_steps_are_those_of_torchs_optimizer(name):
     """With all that the spec says, on two groups; torch's are written out here."""
     torch.manual_seed(0)
@@ -204,6 +208,117 @@ def test_steps_are_those_of_torchs_optimizer(name):
             optimizer.step()
     torch.testing.assert_close(mine.weight, other.weight)
     torch.testing.assert_close(mine.bias, other.bias)
+
+
+def stepped(spec, rule):
+    """A layer's weight and bias after 8 steps of the spec's optimizer, and of a rule written out.
+
+    The rule takes a parameter, its gradient, its state and its decay, and changes the parameter.
+    """
+    torch.manual_seed(0)
+    mine, other = (nn.Linear(3, 2).double() for _ in range(2))
+    other.load_state_dict(mine.state_dict())
+    ours, images, states = build_optimizer(mine, spec), torch.randn(4, 3).double(), {}
+    for _ in range(8):
+        for model in (mine, other):
+            model.zero_grad()
+            model(images).square().sum().backward()
+        ours.step()
+        with torch.no_grad():
+            for name, p in other.named_parameters():
+                decay = spec.weight_decay if name == "weight" else 0.0
+                rule(p, p.grad, states.setdefault(name, {}), decay)
+    return mine, other
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_is_algorithm_1_of_its_paper(nesterov):
+    """arXiv 1708.03888; vectors have the rate alone, and momentum holds scaled gradients."""
+    lr, momentum, trust = 0.3, 0.8, 0.02
+
+    def rule(p, gradient, state, decay):
+        local = trust * p.norm() / (gradient.norm() + decay * p.norm()) if p.ndim > 1 else 1.0
+        scaled = local * (gradient + decay * p)
+        state["v"] = momentum * state.get("v", 0.0) + scaled
+        p -= lr * (scaled + momentum * state["v"] if nesterov else state["v"])
+
+    words = {"name": "lars", "lr": lr, "weight_decay": 0.1, "momentum": momentum}
+    spec = OPTIMIZERS["lars"].model_validate(
+        words | {"nesterov": nesterov, "trust_coefficient": trust}
+    )
+    mine, other = stepped(spec, rule)
+    torch.testing.assert_close(mine.weight, other.weight)
+    torch.testing.assert_close(mine.bias, other.bias)
+
+
+def test_lamb_is_algorithm_2_of_its_paper():
+    """arXiv 1904.00962, whose phi is the identity up to 10."""
+
+    def rule(p, gradient, state, decay):
+        state["m"] = 0.8 * state.get("m", 0.0) + 0.2 * gradient
+        state["v"] = 0.9 * state.get("v", 0.0) + 0.1 * gradient**2
+        step = state["m"] / (state["v"].sqrt() + 0.01) + decay * p
+        p -= 0.05 * p.norm() / (step.norm() + 0.01) * step
+
+    spec = OPTIMIZERS["lamb"].model_validate(
+        {"name": "lamb", "lr": 0.05, "weight_decay": 0.1, "betas": (0.8, 0.9), "eps": 0.01}
+    )
+    mine, other = stepped(spec, rule)
+    torch.testing.assert_close(mine.weight, other.weight)
+    torch.testing.assert_close(mine.bias, other.bias)
+
+
+def test_muon_is_torchs_for_hidden_layers_and_adamw_for_the_others():
+    torch.manual_seed(0)
+
+    def network():
+        return nn.Sequential(
+            nn.Conv2d(2, 6, 3),
+            nn.Conv2d(6, 6, 3, groups=6),
+            nn.Conv2d(6, 8, 3),
+            ImplicitFrequencyConv2d(8, 8),
+            nn.Flatten(),
+            nn.Linear(32, 5),
+            nn.Linear(5, 5),
+        )
+
+    mine, other = network(), network()
+    other.load_state_dict(mine.state_dict())
+    spec = OPTIMIZERS["muon"].model_validate(
+        {"name": "muon", "lr": 0.05, "weight_decay": 0.1, "momentum": 0.8, "filters": None}
+    )
+    hidden = {"2.weight", "3.pointwise.weight", "5.weight"}
+    named = dict(other.named_parameters())
+    # Torch's takes nothing but matrices: those of convolutions are views of their weights.
+    views = {name: nn.Parameter(named[name].detach().flatten(1)) for name in sorted(hidden)}
+    muon = torch.optim.Muon(
+        views.values(), lr=0.05, weight_decay=0.1, momentum=0.8, adjust_lr_fn="match_rms_adamw"
+    )
+    kept = {name: p for name, p in named.items() if name not in hidden}
+    decayed = [p for name, p in kept.items() if p.ndim > 1 and not name.endswith("bias")]
+    plain = [p for p in kept.values() if all(p is not q for q in decayed)]
+    adamw = torch.optim.AdamW(
+        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}], lr=0.05, weight_decay=0.1
+    )
+    ours, images = build_optimizer(mine, spec), torch.randn(4, 2, 8, 8)
+    for _ in range(3):
+        for model in (mine, other):
+            model.zero_grad()
+            model(images).square().sum().backward()
+        for name, view in views.items():
+            view.grad = named[name].grad.flatten(1)
+        for optimizer in (ours, muon, adamw):
+            optimizer.step()
+    for name, p in mine.named_parameters():
+        # Both iterate in 16 bits.
+        torch.testing.assert_close(p, named[name], rtol=0.02, atol=2e-3, msg=f"{name} differs")
+
+
+def test_an_optimizer_whose_package_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    spec = OPTIMIZERS["lamb"].model_validate({"name": "lamb"})
+    with pytest.raises(SpecError, match=r"pip install 'nifbuild\[optimizers\]'"):
+        build_optimizer(nn.Linear(2, 2), spec)
 
 
 def test_builds_what_the_spec_says():

@@ -44,7 +44,8 @@ PrecisionOption = Annotated[
     Literal["fp32", "bf16", "fp16"] | None, typer.Option(show_default="the spec's")
 ]
 OptimizerOption = Annotated[
-    Literal["adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "sgd"] | None,
+    Literal["adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "lars", "lamb", "muon", "sgd"]
+    | None,
     typer.Option(show_default="the spec's"),
 ]
 DeviceMemoryOption = Annotated[

@@ -128,7 +128,8 @@ class _Step:
         weights = _hold(trace, parameters)
         buffer_bytes = _hold(trace, buffers)
         ema = weights + buffer_bytes if self.resolved.spec.train.ema is not None else 0
-        state = optimizer_bytes(self.optimizer, parameters)
+        groups = parameter_groups(model, self.optimizer)
+        state = optimizer_bytes(self.optimizer, groups)
         trace.add(ema + state)
         peaks: dict[str, int] = {}
         with trace, self.target.computing():
@@ -144,7 +145,6 @@ class _Step:
                 (found.loss + found.penalty).backward()
                 peaks["backward"] = trace.peak
                 before = trace.current
-            groups = parameter_groups(model, self.optimizer)
             workspace = optimizer_workspace(self.optimizer, groups, self.target.device)
             peaks["optimizer"] = trace.current + workspace
             input_bytes = images.nbytes + labels.nbytes

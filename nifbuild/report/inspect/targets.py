@@ -15,7 +15,7 @@ from nifbuild.errors import Mark, Problem, SpecError
 from nifbuild.nn.tracing import as_on_gpu, only_first_chunks, own_constants
 from nifbuild.report.inspect.weightless import Trace
 from nifbuild.report.inspect.workspace import cpu_workspace
-from nifbuild.spec.optimizers import OPTIMIZERS, Optimizer
+from nifbuild.spec.optimizers import OPTIMIZERS, Alike, Optimizer
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.training import Precision
 from nifbuild.train.optim import Group
@@ -175,10 +175,14 @@ def _fused_dropout(x: Tensor, p: float, training: bool, inplace: bool = False) -
     return torch.native_dropout(x, p, training)[0] if training and p > 0 else x
 
 
-def optimizer_bytes(optimizer: Optimizer, parameters: Sequence[Tensor]) -> int:
+def optimizer_bytes(optimizer: Optimizer, groups: Sequence[Group]) -> int:
     """What it keeps from step to step, such as a momentum, or two moments and a count of steps."""
-    total = sum(p.nbytes for p in parameters)
-    return optimizer.num_states * total + optimizer.step_bytes * len(parameters)
+    return sum(optimizer.kept(_alike(group)) for group in groups)
+
+
+def _alike(group: Group) -> Alike:
+    shapes = [p.shape for p in group["params"]]
+    return Alike(shapes, group["weight_decay"] > 0, group.get("use_muon", False))
 
 
 def optimizer_workspace(optimizer: Optimizer, groups: Sequence[Group], device: Device) -> int:
@@ -191,14 +195,8 @@ def optimizer_workspace(optimizer: Optimizer, groups: Sequence[Group], device: D
         groups: Its parameters.
         device: Where.
     """
-    return max(
-        optimizer.workspace(
-            [p.nbytes for p in group["params"]],
-            group["weight_decay"] > 0,
-            at_once=device == "cuda",
-        )
-        for group in groups
-    )
+    at_once = device == "cuda"
+    return max(optimizer.workspace(_alike(group), at_once=at_once) for group in groups)
 
 
 def optimizer_named(name: str | None, resolved: Resolved) -> Optimizer | None:
