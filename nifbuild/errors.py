@@ -9,10 +9,11 @@ outside, such as those of files, are told by `shown`.
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from pathlib import Path
 
 MAX_PROBLEMS = 50
 """Most problems of one kind that are told at once."""
@@ -172,6 +173,14 @@ def _closest(word: str, candidates: tuple[str, ...]) -> str:
     if get_close_matches(word, close, cutoff=0.9) or len(_near(word, close)) == 1:
         close = close[:1]
     return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?" if close else ""
+
+
+def closest_beside(path: Path) -> str:
+    """The same for a path that does not exist: the closest names in its folder."""
+    siblings: list[str] = []
+    with suppress(OSError):
+        siblings = [entry.name for entry in path.parent.iterdir()]
+    return did_you_mean(path.name, siblings)
 
 
 def suggestion(word: str, candidates: Iterable[str], listed: str) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,13 @@ from nifbuild.data.listing import (
     is_folder,
     sorted_entries,
 )
-from nifbuild.errors import Problem, RunError, SpecError, did_you_mean, suggestion
+from nifbuild.errors import (
+    Problem,
+    RunError,
+    SpecError,
+    closest_beside,
+    suggestion,
+)
 from nifbuild.spec.data import ImageFolderData
 from nifbuild.spec.pixel_data import SegmentationData
 from nifbuild.spec.splits import USUAL_NAMES, Splits, role_meant, same_name
@@ -118,15 +124,9 @@ def listing_folders() -> Iterator[None]:
 
 def missing_path_fix(path: Path) -> str:
     """What to do about a path that does not exist: close names beside it."""
-    parent = path.parent
-    siblings: list[str] = []
-    with suppress(OSError):
-        siblings = [entry.name for entry in parent.iterdir()]
-    found = did_you_mean(path.name, siblings)
-    there = (
-        f"looked in {parent.resolve()}" if siblings else f"there is no folder {parent.resolve()}"
-    )
-    return "\n".join(filter(None, (found, there)))
+    parent = path.parent.resolve()
+    there = f"looked in {parent}" if parent.is_dir() else f"there is no folder {parent}"
+    return "\n".join(filter(None, (closest_beside(path), there)))
 
 
 def missing_folder(root: Path) -> Problem:

@@ -124,7 +124,10 @@ def _described(parameters: int | None) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >> power:
+            return f"{count / 2**power:,.1f} {unit}"
+    return f"{count} bytes"
 
 
 CONTAINER_FILES = (

@@ -32,16 +32,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from nifbuild.errors import Problem, RunError, SpecError, listing
+from nifbuild.errors import Problem, RunError, SpecError, closest_beside, listing
 from nifbuild.machine.files import remove_folder, write_atomically, write_folder, write_problem
 from nifbuild.machine.sealed_text import write_sealed
 from nifbuild.runs.documents import FINGERPRINTS, Document, as_json, read_document, read_lines
-from nifbuild.runs.lock import locked
+from nifbuild.runs.lock import LOCK, locked
 from nifbuild.runs.ownership import (
     FILES,
     FOLDERS,
-    PAGES,
-    SHARED_FOLDERS,
     IsOwn,
     entries,
     holds_run,
@@ -131,9 +129,11 @@ class RunDirectory:
         """Raises SpecError unless this is a run directory."""
         if not self.spec.is_file():
             what = "does not exist"
+            fix = "name a directory that `nifbuild train` has written, such as runs/resnet18"
             if self.path.exists():
                 what = "is not a run directory" if self.path.is_dir() else "is a file"
-            fix = "name a directory that `nifbuild train` has written, such as runs/resnet18"
+            elif close := closest_beside(self.path):
+                fix = close
             if within := runs_within(self.path):
                 fix = f"name one of the runs in it: {listing(map(str, within))}"
             raise SpecError(Problem(f"{self.path} {what}", fix=fix, code="no-run"))
@@ -210,7 +210,7 @@ class RunDirectory:
         """Makes the directory, for a run from the beginning; `add_start` has to follow.
 
         Returns:
-            What stays of a run that was there, as others than nifbuild write to it.
+            What was there and stays, as it is not nifbuild's, or others write to it, too.
 
         Raises:
             SpecError: If it holds a run and `overwrite` is false, or what is no run's.
@@ -218,12 +218,11 @@ class RunDirectory:
         """
         self.require_free(overwrite=overwrite)
         with self.writing():
-            is_there = holds_run(self.path)
-            if is_there:
+            if holds_run(self.path):
                 self._clear()
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        shared = (*SHARED_FOLDERS, *PAGES)
-        return [name for name in shared if is_there and (self.path / name).exists()]
+        passing = (LOCK, "checkpoints")
+        return [path.name for path in entries(self.path) if path.name not in passing]
 
     def _clear(self) -> None:
         # Checkpoints first: a kill on the way must leave none for --resume to go on from.

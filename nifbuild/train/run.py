@@ -21,7 +21,7 @@ from nifbuild.data.batches import (
     training_batches,
     training_images,
 )
-from nifbuild.errors import counted
+from nifbuild.errors import counted, listing
 from nifbuild.evaluate.per_image import PerImage
 from nifbuild.evaluate.result import RunFigures
 from nifbuild.machine.device import (
@@ -241,8 +241,7 @@ def _open_directory(
     if resume and run.starts():
         run.begin_again()
     elif kept := run.create(overwrite=overwrite):
-        what = "stays as it is, from the run that was overwritten"
-        trainer.report.warning(f"{', '.join(kept)} in {run.path} {what}")
+        trainer.report.warning(f"{run.path} holds what was there before, too: {listing(kept)}")
     _add_start(trainer)
     init = None if pretrained is None else pretrained.as_document()
     run.describe(resolved.text, describe_data(data), init)

@@ -144,6 +144,8 @@ def test_curves_are_those_of_the_lines(runs):
     ("arguments", "told"),
     [
         (("runs", "nowhere"), "there is no folder nowhere"),
+        (("runs", "tow"), "there is no folder tow\n  did you mean 'two'?"),
+        (("runs", "two/spec.yaml"), "two/spec.yaml is a file, not a folder"),
         (("runs", "."), "there is no run in ."),
         (("compare", "nowhere"), "nowhere does not exist"),
         (("compare", "two", "two"), "two is named twice"),

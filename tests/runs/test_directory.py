@@ -76,15 +76,20 @@ def test_a_run_is_not_overwritten_unasked(run):
     for remedy in ("--resume", "--out", "--overwrite"):
         assert remedy in str(caught.value)
     (run.path / "notes.txt").write_text("mine")
-    run.create(overwrite=True)
+    assert run.create(overwrite=True) == ["notes.txt"]
     assert run.checkpoints == []
     assert not run.spec.exists()
     assert (run.path / "notes.txt").read_text() == "mine"
 
 
-def test_other_files_do_not_make_a_run(tmp_path):
+def test_other_files_do_not_make_a_run_and_are_told(tmp_path):
     (tmp_path / "slurm.log").touch()
-    RunDirectory(tmp_path).create(overwrite=False)
+    assert RunDirectory(tmp_path).create(overwrite=False) == ["slurm.log"]
+
+
+def test_a_misspelt_run(run):
+    with pytest.raises(SpecError, match=r"rnu does not exist\n  did you mean 'run'\?"):
+        RunDirectory(run.path.with_name("rnu")).require_run()
 
 
 def test_keeps_the_newest_and_the_best(run):

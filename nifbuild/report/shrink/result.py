@@ -192,8 +192,8 @@ def _layers(result: ShrinkResult) -> RenderableType:
             *map(_percent, (layer.bound, layer.change, layer.rms_change)),
         )
     meanings = legend(
-        "bound, change: at most, over the largest output, for the worst of "
-        f"{result.speed.batch} images; rms: of all"
+        f"shares of the largest output; change: the largest of {result.speed.batch} images, "
+        "rms: over all of them, bound: what no image of the same largest values can exceed"
     )
     return Group(table, meanings, "")
 

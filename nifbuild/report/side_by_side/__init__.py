@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nifbuild.errors import Mark, Problem, SpecError, keeping
+from nifbuild.errors import Mark, Problem, SpecError, closest_beside, keeping
 from nifbuild.machine.loading import loading
 from nifbuild.machine.options import AnyPath, OverwriteOption, checked
 
@@ -48,8 +48,10 @@ def list_runs(folder: FolderArgument = "runs") -> "SideBySide":
 
     place = Path(folder)
     if not place.is_dir():
-        what = f"{place} is a file" if place.exists() else f"there is no folder {place}"
-        fix = "name one that runs lie in: nifbuild runs FOLDER"
+        is_file = place.exists()
+        what = f"{place} is a file, not a folder" if is_file else f"there is no folder {place}"
+        fix = closest_beside(place) if not is_file else ""
+        fix = fix or "name the folder that runs lie in: nifbuild runs FOLDER"
         raise SpecError(Problem(what, fix=fix, code="missing-folder"))
     runs = [recorded(path) for path in find_runs(place)]
     if not runs:
