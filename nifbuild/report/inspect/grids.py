@@ -1,6 +1,7 @@
 """An inspection as tables."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from nifbuild.errors import listing
 from nifbuild.report.inspect.folding import Folded, fold
@@ -37,6 +38,9 @@ def layer_grid(inspection: Inspection, width: int = 120) -> Grid:
     shape = shape_text(_input_shape(inspection))
     first = inspection.predictions[0].batch_size
     title = f"{inspection.resolved.name}: {shape}, batch of {first}; bytes saved for backward"
+    marks = [row.mark for row in inspection.rows if row.mark and row.mark.line]
+    if wide and marks:
+        title += f"; line in {listing(dict.fromkeys(Path(mark.file).name for mark in marks))}"
     return Grid(title, tuple(headings), 4 if wide else 3, tuple(rows), 3 if wide else 2)
 
 
