@@ -154,8 +154,17 @@ def counted(number: int, what: str) -> str:
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A hint that names the closest candidates, or an empty string where nothing is close."""
+    return _question(_closest_of(word, candidates))
+
+
+def _question(close: Iterable[str]) -> str:
+    names = " or ".join(f"'{name}'" for name in close)
+    return f"did you mean {names}?" if names else ""
+
+
+def _closest_of(word: str, candidates: Iterable[str]) -> tuple[str, ...]:
     if len(word) > _MAX_WORD:
-        return ""
+        return ()
     # Words of less than three sevenths of the length, or more than seven thirds, are not close.
     similar = (c for c in candidates if 3 * len(c) <= 7 * len(word) and 3 * len(word) <= 7 * len(c))
     return _closest(word, tuple(itertools.islice(similar, _MAX_CANDIDATES)))
@@ -166,21 +175,34 @@ def _near(word: str, candidates: list[str]) -> list[str]:
 
 
 @lru_cache(maxsize=1000)
-def _closest(word: str, candidates: tuple[str, ...]) -> str:
+def _closest(word: str, candidates: tuple[str, ...]) -> tuple[str, ...]:
     names = sorted(set(candidates))
     close = get_close_matches(word, names, n=2, cutoff=0.6)
     # A slip of one letter leaves no doubt, unless it is one in two words.
     if get_close_matches(word, close, cutoff=0.9) or len(_near(word, close)) == 1:
         close = close[:1]
-    return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?" if close else ""
+    return tuple(close)
 
 
-def closest_beside(path: Path) -> str:
-    """The same for a path that does not exist: the closest names in its folder."""
-    siblings: list[str] = []
+def closest_beside(path: Path, *, whole: bool = True) -> str:
+    """The same for a path that does not exist: the closest in its folder.
+
+    A suffix that both have does not make them alike.
+
+    Args:
+        path: What was not found.
+        whole: Whether paths are named, as they can be typed; else the names in that folder.
+    """
+    siblings: list[Path] = []
     with suppress(OSError):
-        siblings = [entry.name for entry in path.parent.iterdir()]
-    return did_you_mean(path.name, siblings)
+        there = (path.parent / entry.name for entry in path.parent.iterdir())
+        siblings = [other for other in there if other != path]
+    by_stem = {other.stem: str(other) for other in siblings if other.suffix == path.suffix}
+    by_name = {other.name: str(other) for other in siblings}
+    for word, named in ((path.stem, by_stem), (path.name, by_name)):
+        if close := _closest_of(word, named):
+            return _question(named[name] if whole else Path(named[name]).name for name in close)
+    return ""
 
 
 def suggestion(word: str, candidates: Iterable[str], listed: str) -> str:

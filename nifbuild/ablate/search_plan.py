@@ -87,7 +87,7 @@ def make_search_plan(study: Study, store: Store) -> SearchPlan:
     search = search_of(study)
     drawn = read_trials(study, store)
     values: list[dict[str, Any]] = []
-    for _ in range(_EXAMPLES):
+    for _ in range(min(_EXAMPLES, search.trials - len(drawn))):
         # Nothing is known of those before: what comes of them would change what is drawn.
         before = [Known(trial.values, "running") for trial in drawn]
         before += [Known(each, "running") for each in values]
@@ -137,7 +137,9 @@ def search_plan_notes(plan: SearchPlan) -> list[str]:
     notes = [
         {
             "none": "No trial is ended early.",
-            "median": f"Pruned after epoch {pruner.warmup_epochs + 1} at the earliest, where the "
+            "median": f"No trial is ended early: that begins once {pruner.startup_trials} are done."
+            if search.trials <= pruner.startup_trials
+            else f"Pruned after epoch {pruner.warmup_epochs + 1} at the earliest, where the "
             f"median of the trials before is better, once {pruner.startup_trials} are done.",
             "hyperband": f"Pruned by hyperband, after epoch {max(1, pruner.warmup_epochs)} at the "
             "earliest.",

@@ -105,7 +105,7 @@ class UnreadableImageError(RunError):
             Problem(
                 f"the image {name} cannot be read: {reason}",
                 path="data.unreadable",
-                fix="replace the image, or leave such images out: `unreadable: skip`",
+                fix="replace the image, or leave such images out: `--set data.unreadable=skip`",
                 code="unreadable-image",
             )
         )

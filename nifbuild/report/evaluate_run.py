@@ -138,6 +138,9 @@ def evaluate_run(
                 save_confusion(found.only, Path(file), overwrite=overwrite)
             if per_image is not None:
                 save_image_figures(per_image, _path(csv), _path(mistakes), overwrite=overwrite)
+            for written in (*confusion, csv, mistakes):
+                if written is not None and report is not None:
+                    report.note(f"wrote {written}")
     return found
 
 

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +18,9 @@ from nifbuild.machine.sharding import load_optimizer_shares, load_shares, whole,
 from nifbuild.runs.intact import AVERAGE, WEIGHTS, reading, require_saved
 from nifbuild.runs.weights import read_safetensors, require_fit
 from nifbuild.spec.same_training import load_stored, training_changes
+
+_MAX_CHANGES = 12
+"""Lines that are shown of how a spec has changed."""
 
 
 @dataclass
@@ -90,9 +94,14 @@ class Identity:
     init: str | None = None
     device: str | None = None
 
-    def require_same(self, saved: dict[str, Any]) -> None:
-        """Raises SpecError that shows each difference from what a checkpoint holds."""
-        problems = self._problems_of_spec(saved["spec"])
+    def require_same(self, saved: dict[str, Any], run: Path | None = None) -> None:
+        """Raises SpecError that shows each difference from what a checkpoint holds.
+
+        Args:
+            saved: The identity that is in it.
+            run: The directory of the run, to say how it goes on as it was.
+        """
+        problems = self._problems_of_spec(saved["spec"], run)
         # Runs of older versions do not tell, unless their spec does.
         if saved.get("device") is None:
             saved = {**saved, "device": _kind_of_device(saved["spec"]) or self.device}
@@ -109,14 +118,22 @@ class Identity:
         if problems:
             raise SpecError(problems)
 
-    def require_same_spec(self, saved: str) -> None:
+    def require_same_spec(self, saved: str, run: Path | None = None) -> None:
         """Raises SpecError where a stored spec trains something else."""
-        if problems := self._problems_of_spec(saved):
+        if problems := self._problems_of_spec(saved, run):
             raise SpecError(problems)
 
-    def _problems_of_spec(self, saved: str) -> list[Problem]:
+    def _problems_of_spec(self, saved: str, run: Path | None) -> list[Problem]:
         changes = training_changes(saved, self.spec)
-        return [_refusal("the spec has changed", changes)] if changes else []
+        if not changes:
+            return []
+        first, more = changes.splitlines()[:_MAX_CHANGES], changes.count("\n") + 1 - _MAX_CHANGES
+        shown = "\n".join([*first, f"... and {more} lines more"]) if more > 1 else changes
+        if run is not None:
+            words = ["nifbuild", "train", str(run / "spec.yaml"), "--out", str(run), "--resume"]
+            shown += "\nit goes on by all options that it was started with, or as it was by\n  "
+            shown += shlex.join(words)
+        return [_refusal("the spec has changed", shown)]
 
     def is_same(self, saved: dict[str, Any]) -> bool:
         """Whether a checkpoint that holds `saved` is of a run that may continue as this one."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from nifbuild.compile import leave_out_auxiliary
-from nifbuild.errors import NifbuildError, Problem, RunError, SpecError, did_you_mean
+from nifbuild.errors import NifbuildError, Problem, RunError, SpecError, closest_beside
 from nifbuild.machine.options import Which
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.documents import DataDescription
@@ -142,8 +142,7 @@ def _load_run(path: Path, checkpoint: Which) -> LoadedModel:
 
 def _load_file(path: Path) -> LoadedModel:
     if not path.exists():
-        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        fix = did_you_mean(path.name, names) or "paths are relative to the working directory"
+        fix = closest_beside(path) or "paths are relative to the working directory"
         raise SpecError(Problem(f"there is no {path}", fix=fix, code="missing-file"))
     if not path.is_file():
         what, fix = f"{path} is no file", "name a run directory, or a file of `nifbuild export`"
@@ -155,7 +154,9 @@ def _load_file(path: Path) -> LoadedModel:
     except NifbuildError:
         raise
     except Exception as error:  # safetensors raises types of its own
-        fix = "the file is damaged, or no safetensors file: export it again"
+        fix = "the file is damaged: export it again"
+        if path.suffix != ".safetensors":
+            fix = "a run, or what `nifbuild export --format safetensors` writes, can be loaded"
         what = f"{path} cannot be read: {_reason(error)}"
         raise RunError(Problem(what, fix=fix, code="load")) from error
     what = f"{path} holds weights and no spec, so that the model is not known"

@@ -3,10 +3,9 @@
 import codecs
 import re
 import stat
-from contextlib import suppress
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, SpecError, closest_beside
 
 MAX_BYTES = 4 * 2**20
 """Largest file that is read as a spec."""
@@ -88,15 +87,21 @@ def _folder(path: Path) -> Problem:
 
 def _missing_file(path: Path) -> Problem:
     folder = path.parent
-    names: list[str] = []
-    with suppress(OSError):
-        names = [p.name for p in folder.iterdir()]
     what = "no such file" if folder.is_dir() else f"no such file: there is no folder {folder}"
-    return Problem(what, Mark(str(path)), fix=did_you_mean(path.name, names), code="missing-file")
+    return Problem(
+        what, Mark(str(path)), fix=closest_beside(path, whole=False), code="missing-file"
+    )
+
+
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
+"""How JPEG, PNG and TIFF files begin."""
 
 
 def _decoded(content: bytes, path: Path) -> str:
     fix = "save it as UTF-8"
+    if content.startswith(_IMAGES):
+        fix = "to train on images, name the folder of the class folders: --data FOLDER"
+        raise SpecError(Problem("this is an image", Mark(str(path)), fix=fix, code="yaml"))
     try:
         if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in content[:2]:
             what = "the file is UTF-16 text"

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, SpecError, closest_beside, did_you_mean
 
 PREFIX = "nifbuild:"
 _PACKAGE = Path(__file__).parents[1]
@@ -91,7 +91,8 @@ def _unless_shipped(text: str, path: Path) -> Path:
     if not path.parent.is_dir() or path.suffix == "":
         fix = f"did you mean {PREFIX}{meant}?" if meant in names else found
         if path.suffix == "":
-            fix = "\n".join(filter(None, (fix, "`nifbuild specs` lists what does")))
+            lines = (fix or closest_beside(path), "`nifbuild specs` lists what does")
+            fix = "\n".join(filter(None, lines))
         if fix:
             what = "no such file or folder, and nothing of this name comes with nifbuild"
             raise SpecError(Problem(what, Mark(text), fix=fix, code="missing-file"))

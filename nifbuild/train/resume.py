@@ -31,10 +31,10 @@ def checkpoint_to_resume(run: RunDirectory, identity: Identity, spec: TrainSpec)
     if not checkpoints:
         run.require_none_lost()
         if run.spec.is_file():
-            identity.require_same_spec(run.spec.read_text(encoding="utf-8"))
+            identity.require_same_spec(run.spec.read_text(encoding="utf-8"), run.path)
         return None
     document = run.progress(checkpoints[-1])
-    identity.require_same(document["identity"])
+    identity.require_same(document["identity"], run.path)
     _require_epochs(document["progress"]["epoch"], spec)
     return checkpoints[-1]
 

@@ -21,7 +21,7 @@ from nifbuild.data.batches import (
     training_batches,
     training_images,
 )
-from nifbuild.errors import counted, listing
+from nifbuild.errors import closest_beside, counted, listing
 from nifbuild.evaluate.per_image import PerImage
 from nifbuild.evaluate.result import RunFigures
 from nifbuild.machine.device import (
@@ -240,8 +240,12 @@ def _open_directory(
     run = trainer.directory
     if resume and run.starts():
         run.begin_again()
-    elif kept := run.create(overwrite=overwrite):
-        trainer.report.warning(f"{run.path} holds what was there before, too: {listing(kept)}")
+    else:
+        if resume:
+            told = (f"no run in {run.path} to go on from: one is begun", closest_beside(run.path))
+            trainer.report.note("; ".join(filter(None, told)))
+        if kept := run.create(overwrite=overwrite):
+            trainer.report.warning(f"{run.path} holds what was there before, too: {listing(kept)}")
     _add_start(trainer)
     init = None if pretrained is None else pretrained.as_document()
     run.describe(resolved.text, describe_data(data), init)

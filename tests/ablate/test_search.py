@@ -299,6 +299,13 @@ def test_plots_show_each_trial(searched):
         assert sorted(found) == [pytest.approx(pair) for pair in sorted(expected)]
 
 
+def test_the_plan_of_fewer_trials_than_end_early_promises_nothing_more(tmp_path):
+    study = write_study(tmp_path, SEARCH.replace("trials: 6", "trials: 2"))
+    words = " ".join(ablate("plan", study).stdout.split())
+    assert "No trial is ended early: that begins once 2 are done." in words
+    assert "such as trial 1" in words and "such as trial 2" not in words
+
+
 def test_the_plan_shows_the_space_and_what_it_costs(searched, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # in a narrow terminal examples are left out
     study = write_study(tmp_path, SEARCH)
@@ -345,9 +352,18 @@ def test_without_validation_images_there_is_nothing_to_judge_by(tmp_path, comman
 )
 def test_what_a_search_has_no_use_for(tmp_path, words, expected):
     study = write_study(tmp_path, SEARCH)
+    (tmp_path / "cells").mkdir()
     done = ablate(words[0], study, *words[1:], "--dir", tmp_path / "cells")
     assert done.exit_code == 2 and expected in " ".join(done.stderr.split())
-    assert not (tmp_path / "cells").exists()
+    assert not any((tmp_path / "cells").iterdir())
+
+
+@pytest.mark.parametrize("command", ["report", "gate"])
+def test_results_in_a_folder_that_is_not_there(tmp_path, command):
+    study = write_study(tmp_path, SEARCH)
+    done = ablate(command, study, "--dir", tmp_path / "cells")
+    assert done.exit_code == 2 and f"there is no folder {tmp_path}/cells" in done.stderr
+    assert "nifbuild ablate run" in done.stderr and not (tmp_path / "cells").exists()
 
 
 def test_without_optuna_it_says_how_to_get_it(tmp_path, monkeypatch):

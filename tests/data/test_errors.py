@@ -248,7 +248,11 @@ def test_a_table_without_rows(table: Any) -> None:
 def test_missing_files(spec: Any, table: Any, tmp_path: Path) -> None:
     table([0, 1]).to_parquet(tmp_path / "train.parquet")
     for name, what, fix in [
-        ("trian.parquet", "there is no file '{}'", "did you mean 'train.parquet'?\nlooked in {}"),
+        (
+            "trian.parquet",
+            "there is no file '{}'",
+            "did you mean '{0}/train.parquet'?\nlooked in {0}",
+        ),
         ("no/train.parquet", "there is no file '{}'", "there is no folder {}/no"),
         ("*.arrow", "no file matches '{}'", "looked in "),
     ]:
@@ -365,7 +369,7 @@ def test_missing_folder(spec: Any, folder: Any, tmp_path: Path) -> None:
     folder({"a": 1}, root="flowers")
     problem = problem_of(spec(source="imagefolder", path=tmp_path / "flower"), SpecError)
     assert problem.what == f"there is no folder '{tmp_path}/flower'"
-    assert problem.fix == f"did you mean 'flowers'?\nlooked in {tmp_path}"
+    assert problem.fix == f"did you mean '{tmp_path}/flowers'?\nlooked in {tmp_path}"
     (tmp_path / "file").write_text("")
     problem = problem_of(spec(source="imagefolder", path=tmp_path / "file"), SpecError)
     assert problem.what == f"'{tmp_path}/file' is a file, not a folder"

@@ -200,7 +200,7 @@ def test_unreadable_images_are_an_error_in_memory(spec: Any, photographs: Path) 
         f"the image '{photographs}/cat/03.jpg' cannot be read: image file is truncated"
     )
     assert "10.jpg" in second.what
-    assert first.fix == "replace the image, or leave such images out: `unreadable: skip`"
+    assert first.fix == "replace the image, or leave such images out: `--set data.unreadable=skip`"
 
 
 def test_unreadable_images_of_all_splits_are_told_at_once(spec: Any, folder: Any) -> None:
@@ -247,7 +247,9 @@ def test_unreadable_images_are_an_error_when_lazily_read(
         f"the image '{photographs}/cat/03.jpg' cannot be read: image file is truncated"
     )
     assert problem.path == "data.unreadable"
-    assert problem.fix == "replace the image, or leave such images out: `unreadable: skip`"
+    assert (
+        problem.fix == "replace the image, or leave such images out: `--set data.unreadable=skip`"
+    )
 
 
 @pytest.mark.parametrize("held", [True, False])

@@ -88,7 +88,7 @@ def test_other_files_do_not_make_a_run_and_are_told(tmp_path):
 
 
 def test_a_misspelt_run(run):
-    with pytest.raises(SpecError, match=r"rnu does not exist\n  did you mean 'run'\?"):
+    with pytest.raises(SpecError, match=r"rnu does not exist\n  did you mean '.*/run'\?"):
         RunDirectory(run.path.with_name("rnu")).require_run()
 
 

@@ -52,7 +52,7 @@ def test_a_folder_with_a_readme_may_become_a_run(tmp_path):
     (tmp_path / "README.md").write_text("# my project")
     run = RunDirectory(tmp_path)
     run.require_free(overwrite=False)
-    assert run.create(overwrite=False) == []
+    assert run.create(overwrite=False) == ["README.md"]
     assert not run.write_page("README.md", "a card")
     assert (tmp_path / "README.md").read_text() == "# my project"
 

@@ -139,6 +139,7 @@ def test_kinds_differ():
         ("study", "runs of one spec that differ in chosen places"),
         ("rate", "Probability of leaving it out"),
         ("relu", "An activation"),
+        ("search", "values are drawn from ranges"),
     ],
 )
 def test_other_words(word, said):

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from nifbuild import evaluate_run
+from nifbuild import evaluate_run, load_spec
 from nifbuild.data.catalog import open_data
 from nifbuild.data.images import MemoryImages
 from nifbuild.errors import InterruptedRun, RunError, SpecError
@@ -156,6 +156,31 @@ def test_resume_refuses_a_changed_run(resolve, tmp_path, change, shown):
         train_run(resolve(change), tmp_path / "run", resume=True)
     assert "--overwrite" in str(caught.value)
     assert contents(tmp_path / "run") == before
+
+
+def test_resume_without_the_options_of_the_start_says_how_to_go_on(resolve, tmp_path):
+    with pytest.raises(InterruptedRun):
+        train_run(resolve(), tmp_path / "run", report=Stop(at_step=2))
+    others = ["train.schedule={name: step, at_epochs: [2]}", "train.optimizer={name: rmsprop}"]
+    with pytest.raises(SpecError) as caught:
+        train_run(resolve(*others), tmp_path / "run", resume=True)
+    run = tmp_path / "run"
+    told = str(caught.value)
+    assert f"\n    nifbuild train {run}/spec.yaml --out {run} --resume\n" in told
+    assert "lines more" in told and told.count("\n") < 20
+    assert train_run(load_spec(run / "spec.yaml"), run, resume=True).epochs == 3
+
+
+def test_resuming_what_is_not_there_is_told(resolve, tmp_path):
+    class Heard(Reporter):
+        def note(self, text):
+            notes.append(text)
+
+    notes: list[str] = []
+    (tmp_path / "rum").mkdir()
+    train_run(resolve("train.epochs=1"), tmp_path / "run", resume=True, report=Heard())
+    told = f"no run in {tmp_path}/run to go on from: one is begun"
+    assert f"{told}; did you mean '{tmp_path}/rum'?" in notes
 
 
 @pytest.mark.parametrize(

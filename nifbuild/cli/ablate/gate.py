@@ -33,7 +33,7 @@ def gate(
         from nifbuild.ablate.study_tables import print_gates, print_warnings
         from nifbuild.errors import BudgetError, SpecError
 
-    found, store = open_study(study, directory)
+    found, store = open_study(study, directory, read=True)
     if found.space is not None:
         fix = "compare its best values with others in a study with a `matrix`, over several seeds"
         raise SpecError(f"{study} is a search, which has no gates", fix=fix)

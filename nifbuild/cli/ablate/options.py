@@ -29,14 +29,19 @@ MainOption = Annotated[
 ]
 
 
-def open_study(path: Path, directory: Path | None) -> "tuple[Study, Store]":
+def open_study(path: Path, directory: Path | None, *, read: bool = False) -> "tuple[Study, Store]":
     """The study and the folder of its results, which need not be there yet.
 
+    Args:
+        path: The study's file.
+        directory: Where the results lie; None: where they usually do.
+        read: Whether results are to be read: a folder that is named has to be there then.
+
     Raises:
-        SpecError: The study is wrong.
+        SpecError: The study or the folder is wrong.
     """
     from nifbuild.ablate.cells import Store
-    from nifbuild.errors import Problem, SpecError
+    from nifbuild.errors import Problem, SpecError, closest_beside
     from nifbuild.spec.ablation import load_study
 
     study = load_study(path)
@@ -44,4 +49,7 @@ def open_study(path: Path, directory: Path | None) -> "tuple[Study, Store]":
     if folder.exists() and not folder.is_dir():
         fix = "write elsewhere with --dir"
         raise SpecError(Problem(f"{folder} is a file", fix=fix, code="not-a-folder"))
+    if read and directory is not None and not folder.exists():
+        fix = closest_beside(folder) or f"nifbuild ablate run {path} --dir {folder}"
+        raise SpecError(Problem(f"there is no folder {folder}", fix=fix, code="missing-folder"))
     return study, Store(folder)

@@ -35,7 +35,7 @@ def report(
         from nifbuild.ablate.search_report import SearchReport, make_search_report
         from nifbuild.errors import SpecError
 
-    found, store = open_study(study, directory)
+    found, store = open_study(study, directory, read=True)
     if found.space is not None and main is not None:
         raise SpecError("--main is for gates, which a search has none of", fix="leave it out")
     folder = out or store.path / "report"

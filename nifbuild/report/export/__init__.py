@@ -27,10 +27,11 @@ SourceArgument = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    Literal["onnx", "torch", "safetensors"],
+    Literal["onnx", "torch", "safetensors"] | None,
     typer.Option(
         "--format",
         help="torch: a program of torch.export. safetensors: weights and spec, for nifbuild.load.",
+        show_default="as the file's name says; else onnx",
     ),
 ]
 OutputOption = Annotated[
@@ -85,7 +86,7 @@ EndToEndOption = Annotated[
 def export(
     source: SourceArgument,
     *,
-    format: FormatOption = "onnx",
+    format: FormatOption = None,
     output: OutputOption = None,
     overwrite: OverwriteOption = False,
     size: SizeOption = None,
@@ -113,10 +114,11 @@ def export(
     """
     with loading():
         from nifbuild.evaluate.sizes import parse_one_size
-        from nifbuild.report.export.exported import write_source
+        from nifbuild.report.export.exported import format_of, write_source
         from nifbuild.report.export.formats import require_packages
         from nifbuild.report.export.source import open_source
 
+    format = format or format_of(output or "") or "onnx"
     if format == "safetensors":
         given = {"--size": size, "--batch": batch, "--filters": filters}
         _require_none({**given, "--end-to-end": end_to_end or None})

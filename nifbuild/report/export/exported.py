@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nifbuild.errors import Problem, RunError, shown
+from nifbuild.errors import Problem, RunError, SpecError, option_problem, shown
 from nifbuild.machine.options import AnyPath
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.export.export_card import ExportedFile, card_beside, write_card
@@ -123,11 +123,17 @@ def write_source(
     card = card_beside(path, output)
     require_files(_OPTION, [path], overwrite=overwrite)
     if not path.suffix:
-        what = f"{path} will be a file, as there is no such folder"
-        report.warning(f"{what}; for a folder with the model and its card, make it first")
+        what = f"there is no folder {path}, and the name of a file ends in {_SUFFIXES[format]}"
+        fix = f"make the folder first, or write {path}{_SUFFIXES[format]}"
+        raise SpecError(option_problem(_OPTION, what, fix))
+    if format_of(path) not in (None, format):
+        what = f"{path} would be a file of --format {format}"
+        fix = f"end it in {_SUFFIXES[format]}, or give --format {format_of(path)}"
+        raise SpecError(option_problem(_OPTION, what, fix))
     count = batch or _CHECKED_IMAGES
     images, checked_on = source.inputs(count, data, report)
-    report.note(f"writing {path}, which may take a minute for a deep network")
+    untrained = " with weights that are not trained" if source.run is None else ""
+    report.note(f"writing {path}{untrained}, which may take a minute for a deep network")
     with written_file(_OPTION, path, overwrite=overwrite) as writing:
         written = _write(writing, source, format, batch, filters, end_to_end)
         expected = _logits(source, images)
@@ -158,6 +164,11 @@ def write_source(
     told = ExportedFile(path, format, exported.input_shape, exported.feed, end_to_end)
     write_card(card, source, told, report, overwrite=overwrite)
     return exported
+
+
+def format_of(path: AnyPath) -> Format | None:
+    """The format that the name of a file says."""
+    return next((name for name, end in _SUFFIXES.items() if end == Path(path).suffix), None)
 
 
 def _place(output: Path | None, name: str) -> Path:

@@ -206,7 +206,7 @@ def _model(result: ShrinkResult) -> Table:
         "loss": [f"{side.figures.loss:.4f}" for side in sides],
         "parameters": [count_text(side.params) for side in sides],
         f"ms for {speed.batch} images": [f"{quartiles.median:.2f}" for quartiles in times],
-        "speed": ["1", f"{speed.ratio.median:.2f}"],
+        "speed, median of pairs": ["1", f"{speed.ratio.median:.2f}"],
     }
     columns = ["before", "after"]
     if tuned is not None:

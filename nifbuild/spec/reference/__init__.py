@@ -6,6 +6,8 @@ they do. `nifbuild explain` shows an entry, and examples/reference.md has them a
 
 import re
 
+from pydantic import BaseModel
+
 from nifbuild.errors import Mark, Problem, SpecError, suggestion
 from nifbuild.spec.base import fields
 from nifbuild.spec.document import SpecFile
@@ -147,7 +149,8 @@ def _field_alone(word: str) -> Found | None:
     """A field that is asked for without what has it, where it means one thing."""
     if word in repeat_meanings():
         return Found(word, "field of every op", ())
-    having = [holder for holder in holders() if word in fields(holder[1])]
+    everywhere: list[tuple[str, type[BaseModel]]] = [*holders(), (STUDY, StudySpec)]
+    having = [holder for holder in everywhere if word in fields(holder[1])]
     if not having:
         return None
     infos = [(name, fields(model)[word]) for name, model in having]
