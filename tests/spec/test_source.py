@@ -106,3 +106,9 @@ def test_files_that_cannot_be_read(tmp_path):
         load(tmp_path)
     with pytest.raises(SpecError, match=r"not UTF-8 text \(byte 3\)"):
         load(tmp_path / "latin.yaml")
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(SpecError, match=r"this is an image\n.*--data FOLDER"):
+        load(tmp_path / "photo.jpg")
+    with pytest.raises(SpecError) as caught:  # the suffix alone makes no two names alike
+        load(tmp_path / "nosuch.yaml")
+    assert "did you mean" not in str(caught.value)
