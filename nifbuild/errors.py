@@ -121,6 +121,14 @@ def option_problem(flag: str, what: str, fix: str) -> Problem:
     return Problem(what, where=Mark(flag), fix=fix, code="option")
 
 
+def not_installed(
+    package: str, extra: str, where: Mark | None = None, *, path: str = ""
+) -> Problem:
+    """A problem of a package that one of the extras brings."""
+    fix = f"pip install 'nifbuild[{extra}]'"
+    return Problem(f"{package} is not installed", where, path, fix=fix, code="package")
+
+
 def told(problems: Iterable[Problem]) -> list[Problem]:
     """The problems; of very many the first, and that there are more.
 
