@@ -14,7 +14,7 @@ from typing import Any
 from nifbuild.ablate.cells import CellDirectory, write_file
 from nifbuild.ablate.forms import Document
 from nifbuild.ablate.process import CellProcess, Outcome
-from nifbuild.errors import Mark, Problem, RunError, SpecError
+from nifbuild.errors import Mark, Problem, RunError, SpecError, not_installed
 
 _MAX_RETRIES = 3
 _POLL_SECONDS = 0.2
@@ -143,8 +143,7 @@ def _import_ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError:
-        fix = "pip install 'nifbuild[ray]'"
-        raise SpecError(Problem("Ray is not installed", Mark("--engine"), fix=fix)) from None
+        raise SpecError(not_installed("Ray", "ray", Mark("--engine"))) from None
     return ray
 
 

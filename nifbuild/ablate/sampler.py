@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import SpecError, not_installed
 from nifbuild.spec.search import Choices, SearchSpec
 
 _REDUCTION = 3  # of hyperband: so many times fewer trials, for so many times more epochs
@@ -154,9 +154,7 @@ def _import_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        fix = "pip install 'nifbuild[search]'"
-        problem = Problem("Optuna is not installed", path="search", fix=fix, code="package")
-        raise SpecError(problem) from None
+        raise SpecError(not_installed("Optuna", "search", path="search")) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

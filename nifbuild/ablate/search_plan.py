@@ -15,6 +15,7 @@ from nifbuild.ablate.trials import (
 )
 from nifbuild.report.show.tables import Grid
 from nifbuild.report.show.units import bytes_text, count_text
+from nifbuild.spec.search import SearchSpec
 from nifbuild.spec.study import Study
 
 _EXAMPLES = 3
@@ -133,20 +134,25 @@ def _cells(row: Row) -> tuple[str, ...]:
 def search_plan_notes(plan: SearchPlan) -> list[str]:
     """What the tables do not say."""
     search = search_of(plan.study)
-    pruner = search.pruner
     notes = [
-        {
-            "none": "No trial is ended early.",
-            "median": f"No trial is ended early: that begins once {pruner.startup_trials} are done."
-            if search.trials <= pruner.startup_trials
-            else f"Pruned after epoch {pruner.warmup_epochs + 1} at the earliest, where the "
-            f"median of the trials before is better, once {pruner.startup_trials} are done.",
-            "hyperband": f"Pruned by hyperband, after epoch {max(1, pruner.warmup_epochs)} at the "
-            "earliest.",
-        }[pruner.name],
+        _early_end(search),
         *plan.plan.collected.warnings(),
     ]
     left = search.trials - sum(t.ended is not None for t in plan.trials[: search.trials])
     if left <= 0:
         return [*notes, "All trials have ended."]
     return [*notes, f"{left} of {search.trials} trials to run."]
+
+
+def _early_end(search: SearchSpec) -> str:
+    pruner = search.pruner
+    if pruner.name == "none":
+        return "No trial is ended early."
+    if pruner.name == "hyperband":
+        return f"Pruned by hyperband, after epoch {max(1, pruner.warmup_epochs)} at the earliest."
+    if search.trials <= pruner.startup_trials:
+        return f"No trial is ended early: that begins once {pruner.startup_trials} are done."
+    return (
+        f"Pruned after epoch {pruner.warmup_epochs + 1} at the earliest, where the median of the "
+        f"trials before is better, once {pruner.startup_trials} are done."
+    )

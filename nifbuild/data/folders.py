@@ -26,13 +26,7 @@ from nifbuild.data.listing import (
     is_folder,
     sorted_entries,
 )
-from nifbuild.errors import (
-    Problem,
-    RunError,
-    SpecError,
-    closest_beside,
-    suggestion,
-)
+from nifbuild.errors import Problem, RunError, SpecError, closest_beside, suggestion
 from nifbuild.spec.data import ImageFolderData
 from nifbuild.spec.pixel_data import SegmentationData
 from nifbuild.spec.splits import USUAL_NAMES, Splits, role_meant, same_name

@@ -127,13 +127,14 @@ class Identity:
         changes = training_changes(saved, self.spec)
         if not changes:
             return []
-        first, more = changes.splitlines()[:_MAX_CHANGES], changes.count("\n") + 1 - _MAX_CHANGES
-        shown = "\n".join([*first, f"... and {more} lines more"]) if more > 1 else changes
+        lines = changes.splitlines()
+        if (more := len(lines) - _MAX_CHANGES) > 1:
+            lines[_MAX_CHANGES:] = [f"... and {more} lines more"]
         if run is not None:
             words = ["nifbuild", "train", str(run / "spec.yaml"), "--out", str(run), "--resume"]
-            shown += "\nit goes on by all options that it was started with, or as it was by\n  "
-            shown += shlex.join(words)
-        return [_refusal("the spec has changed", shown)]
+            lines.append("it goes on by all options that it was started with, or as it was by")
+            lines.append(f"  {shlex.join(words)}")
+        return [_refusal("the spec has changed", "\n".join(lines))]
 
     def is_same(self, saved: dict[str, Any]) -> bool:
         """Whether a checkpoint that holds `saved` is of a run that may continue as this one."""

@@ -299,7 +299,8 @@ def test_plots_show_each_trial(searched):
         assert sorted(found) == [pytest.approx(pair) for pair in sorted(expected)]
 
 
-def test_the_plan_of_fewer_trials_than_end_early_promises_nothing_more(tmp_path):
+def test_the_plan_of_fewer_trials_than_end_early_promises_nothing_more(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     study = write_study(tmp_path, SEARCH.replace("trials: 6", "trials: 2"))
     words = " ".join(ablate("plan", study).stdout.split())
     assert "No trial is ended early: that begins once 2 are done." in words

@@ -70,8 +70,9 @@ class Images:
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_picture(photo_run, tmp_path, cli, ending):
     out = tmp_path / f"worst.{ending}"
-    result = cli("evaluate", photo_run, "--mistakes", out, "-q")
+    result = cli("evaluate", photo_run, "--mistakes", out)
     assert result.exit_code == 0 and out.stat().st_size > 1000
+    assert f"wrote {out}" in result.stderr
     assert cli("evaluate", photo_run, "--mistakes", out, "-q").exit_code == 2  # it exists
 
 

@@ -268,7 +268,8 @@ def test_lamb_is_algorithm_2_of_its_paper():
     torch.testing.assert_close(mine.bias, other.bias)
 
 
-def test_muon_is_torchs_for_hidden_layers_and_adamw_for_the_others():
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_muon_is_torchs_for_hidden_layers_and_adamw_for_the_others(nesterov):
     torch.manual_seed(0)
 
     def network():
@@ -284,22 +285,21 @@ def test_muon_is_torchs_for_hidden_layers_and_adamw_for_the_others():
 
     mine, other = network(), network()
     other.load_state_dict(mine.state_dict())
-    spec = OPTIMIZERS["muon"].model_validate(
-        {"name": "muon", "lr": 0.05, "weight_decay": 0.1, "momentum": 0.8, "filters": None}
-    )
+    both = {"lr": 0.05, "weight_decay": 0.1}
+    hiddens = {"momentum": 0.8, "nesterov": nesterov}
+    others = {"betas": (0.8, 0.9), "eps": 0.01}
+    words = {"name": "muon", "filters": None, **both, **hiddens, **others}
+    spec = OPTIMIZERS["muon"].model_validate(words)
     hidden = {"2.weight", "3.pointwise.weight", "5.weight"}
     named = dict(other.named_parameters())
     # Torch's takes nothing but matrices: those of convolutions are views of their weights.
     views = {name: nn.Parameter(named[name].detach().flatten(1)) for name in sorted(hidden)}
-    muon = torch.optim.Muon(
-        views.values(), lr=0.05, weight_decay=0.1, momentum=0.8, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = torch.optim.Muon(views.values(), **both, **hiddens, adjust_lr_fn="match_rms_adamw")
     kept = {name: p for name, p in named.items() if name not in hidden}
     decayed = [p for name, p in kept.items() if p.ndim > 1 and not name.endswith("bias")]
     plain = [p for p in kept.values() if all(p is not q for q in decayed)]
-    adamw = torch.optim.AdamW(
-        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}], lr=0.05, weight_decay=0.1
-    )
+    parts = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(parts, **both, **others)
     ours, images = build_optimizer(mine, spec), torch.randn(4, 2, 8, 8)
     for _ in range(3):
         for model in (mine, other):

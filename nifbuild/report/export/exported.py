@@ -126,9 +126,9 @@ def write_source(
         what = f"there is no folder {path}, and the name of a file ends in {_SUFFIXES[format]}"
         fix = f"make the folder first, or write {path}{_SUFFIXES[format]}"
         raise SpecError(option_problem(_OPTION, what, fix))
-    if format_of(path) not in (None, format):
+    if (named := format_of(path)) not in (None, format):
         what = f"{path} would be a file of --format {format}"
-        fix = f"end it in {_SUFFIXES[format]}, or give --format {format_of(path)}"
+        fix = f"end it in {_SUFFIXES[format]}, or give --format {named}"
         raise SpecError(option_problem(_OPTION, what, fix))
     count = batch or _CHECKED_IMAGES
     images, checked_on = source.inputs(count, data, report)

@@ -48,9 +48,9 @@ def list_runs(folder: FolderArgument = "runs") -> "SideBySide":
 
     place = Path(folder)
     if not place.is_dir():
-        is_file = place.exists()
-        what = f"{place} is a file, not a folder" if is_file else f"there is no folder {place}"
-        fix = closest_beside(place) if not is_file else ""
+        what, fix = f"there is no folder {place}", closest_beside(place)
+        if place.exists():
+            what, fix = f"{place} is a file, not a folder", ""
         fix = fix or "name the folder that runs lie in: nifbuild runs FOLDER"
         raise SpecError(Problem(what, fix=fix, code="missing-folder"))
     runs = [recorded(path) for path in find_runs(place)]

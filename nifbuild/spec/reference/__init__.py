@@ -5,6 +5,7 @@ they do. `nifbuild explain` shows an entry, and examples/reference.md has them a
 """
 
 import re
+from collections.abc import Iterator
 
 from pydantic import BaseModel
 
@@ -149,8 +150,7 @@ def _field_alone(word: str) -> Found | None:
     """A field that is asked for without what has it, where it means one thing."""
     if word in repeat_meanings():
         return Found(word, "field of every op", ())
-    everywhere: list[tuple[str, type[BaseModel]]] = [*holders(), (STUDY, StudySpec)]
-    having = [holder for holder in everywhere if word in fields(holder[1])]
+    having = [holder for holder in _holders() if word in fields(holder[1])]
     if not having:
         return None
     infos = [(name, fields(model)[word]) for name, model in having]
@@ -162,6 +162,11 @@ def _field_alone(word: str) -> Found | None:
     if own is not None:
         infos = [("every op", own), *((n, i) for n, i in infos if i.description != own.description)]
     return Found(word, "field", tuple(models_in(infos[0][1].annotation)), tuple(infos))
+
+
+def _holders() -> Iterator[tuple[str, type[BaseModel]]]:
+    yield from holders()
+    yield STUDY, StudySpec
 
 
 def _all_ops() -> Entry:
@@ -202,7 +207,7 @@ def _unknown(name: str) -> Problem:
     if here is None and (meant := op_meant_by(name, OPS)):
         here = f"here that is {meant}"
     listed = "`nifbuild explain` lists all words"
-    known = [*names(), *(field for _, model in holders() for field in fields(model))]
+    known = [*names(), *(field for _, model in _holders() for field in fields(model))]
     fix = f"{here}\n{listed}" if here else suggestion(name, known, listed)
     what = f"'{name}' is no word of the language"
     return Problem(what, Mark(f"explain {name}"), "", fix, "unknown-word")
