@@ -96,6 +96,7 @@ def test_a_study_that_can_only_be_read(finished, monkeypatch):
 
 def test_nothing_run_yet(tmp_path):
     study = write_study(tmp_path)
+    (tmp_path / "cells").mkdir()  # a folder that is not there would be taken for a misspelt one
     said = document("report", study, "--dir", tmp_path / "cells", "--out", tmp_path / "out")
     assert said["verdict"] == "inconclusive" and said["done"] == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
