@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from nifbuild.cli.output import say
 from nifbuild.machine.loading import loading
 from nifbuild.machine.options import DataOption, OverwriteOption, SetOption, SpecArgument
 
@@ -58,4 +57,3 @@ def graph(
     resolved = load_counted(spec, data=data, overrides=overrides)
     file = out or Path(f"{resolved.name}.svg")
     save(resolved, file, depth, columns=columns, overwrite=overwrite)
-    say(f"wrote {file}", err=True)

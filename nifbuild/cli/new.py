@@ -32,5 +32,4 @@ def new(
         from nifbuild.report.new_spec import write_spec
 
     path = write_spec(name, base, overwrite=overwrite)
-    say(f"wrote {path}")
     say(f"train it: nifbuild train {path}")

@@ -15,6 +15,7 @@ import typer
 
 from nifbuild.errors import NifbuildError, Problem, RunError, shown
 from nifbuild.machine.terminal import careful_stderr
+from nifbuild.report.output_file import noting_files
 from nifbuild.runs.documents import without_nan
 
 P = ParamSpec("P")
@@ -104,7 +105,8 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
     """Wraps a command so that errors people can mend end it with one clear message.
 
     A `NifbuildError` is printed without a traceback (as JSON on stdout when the command was called
-    with `--json`, which sets its `json_output` parameter) and ends with the error's exit code.
+    with `--json`, which sets its `json_output` parameter) and ends with the error's exit code. The
+    files that it wrote are told on stderr, but with `--quiet`.
     """
 
     @functools.wraps(command)
@@ -112,7 +114,8 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
         _told["document"] = False
         try:
             _require_working_directory()
-            command(*args, **kwargs)
+            with _telling_files(kwargs.get("quiet") is True):
+                command(*args, **kwargs)
         except NifbuildError as error:
             if traceback_wanted():
                 raise
@@ -128,6 +131,17 @@ def guard(command: Callable[P, None], traceback_wanted: Callable[[], bool]) -> C
             sys.exit(INTERRUPTED)
 
     return guarded
+
+
+@contextmanager
+def _telling_files(quiet: bool) -> Iterator[None]:
+    """Says which files were written, also where the command then ends with an exit code."""
+    with noting_files() as written:
+        try:
+            yield
+        finally:
+            if written and not quiet:
+                say(f"wrote {', '.join(map(str, written))}", err=True)
 
 
 def say(line: str, err: bool = False, **style: Any) -> None:

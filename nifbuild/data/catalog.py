@@ -1,8 +1,9 @@
 """From a source to sets of images: what is there, then decoding it."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import torch
@@ -91,8 +92,8 @@ def open_data(spec: DataSpec, tell: Tell = lambda text: None) -> "Catalog":
         rows = np.arange(len(table), dtype=np.int64)
         encoded = table.select_columns([images[role]])
         sources[role] = Source(role, encoded, rows, labels[role])
-    notes = tuple(filter(None, (left_out.text(), look_alikes(class_names))))
-    return Catalog(spec, class_names, hashed, _divided(spec, sources), notes)
+    notes = (left_out.text(), look_alikes(class_names))
+    return Catalog.of(spec, class_names, hashed, sources, notes)
 
 
 def _with_masks(
@@ -115,8 +116,7 @@ def _with_masks(
         )
         for role, table in tables.items()
     }
-    notes = tuple(filter(None, (left_out.text(),)))
-    return Catalog(spec, class_names, hashed, _divided(spec, sources), notes)
+    return Catalog.of(spec, class_names, hashed, sources, (left_out.text(),))
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class Catalog:
         sources: The rows of `train`, and of `validation` and `test` where there are any.
         notes: What people have to know of it: what was found and is not used, what looks like a
             slip.
+        set_aside: The splits that the source does not have: their images are some of `train`.
     """
 
     spec: DataSpec
@@ -137,6 +138,29 @@ class Catalog:
     fingerprint: str
     sources: dict[Role, Source] = field(repr=False)
     notes: tuple[str, ...] = ()
+    set_aside: frozenset[Role] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        spec: DataSpec,
+        class_names: tuple[str, ...],
+        hashed: str,
+        sources: dict[Role, Source],
+        notes: Iterable[str],
+    ) -> Self:
+        """The catalog of what the source has, with test and validation set aside where it has none.
+
+        Args:
+            spec: What the YAML says.
+            class_names: In the order of the class numbers.
+            hashed: The fingerprint.
+            sources: The splits that the source has.
+            notes: What people have to know; empty ones are left out.
+        """
+        parts = _divided(spec, sources)
+        aside = frozenset(parts) - frozenset(sources)
+        return cls(spec, class_names, hashed, parts, tuple(filter(None, notes)), aside)
 
     @property
     def num_classes(self) -> int:
@@ -147,6 +171,19 @@ class Catalog:
     def sizes(self) -> dict[Role, int]:
         """How many images each split has, before unreadable ones are left out."""
         return {role: len(source) for role, source in self.sources.items()}
+
+    def all_images(self) -> Source:
+        """The images of all splits, as those of one that is called `test`.
+
+        Raises:
+            SpecError: The splits have columns of other names or types.
+        """
+        tables = {id(source.table): source.table for source in self.sources.values()}
+        begins = dict(zip(tables, np.cumsum([0, *map(len, tables.values())]), strict=False))
+        parts = [(begins[id(s.table)] + s.rows, s.labels) for s in self.sources.values()]
+        rows, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.argsort(rows)
+        return Source("test", _joined(list(tables.values())), rows[order], labels[order])
 
     def load(
         self,
@@ -329,6 +366,19 @@ def _divided(spec: CommonData, sources: dict[Role, Source]) -> dict[Role, Source
         for role, limit in limits.items()
         if role in parts
     }
+
+
+def _joined(tables: "Sequence[datasets.Dataset]") -> "datasets.Dataset":
+    if len(tables) == 1:
+        return tables[0]
+    from datasets import concatenate_datasets
+
+    try:
+        return concatenate_datasets(list(tables))
+    except ValueError as error:
+        what = "its splits cannot be joined, as their columns differ"
+        fix = "evaluate one at a time: --split test"
+        raise SpecError(Problem(what, path="data.splits", fix=fix, code="no-split")) from error
 
 
 def _fixed_statistics(

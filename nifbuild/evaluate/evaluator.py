@@ -205,7 +205,7 @@ def chosen_split(name: str | None, available: Collection[Role]) -> Role:
     for role in available:
         if role == name:
             return role
-    what, fix = f"the data has no split '{name}'", f"there are: {', '.join(available)}"
+    what, fix = f"the data has no split '{name}'", f"there are: {', '.join((*available, 'all'))}"
     raise SpecError(Problem(what, fix=fix, code="no-split"))
 
 

@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from nifbuild.data import Catalog
 from nifbuild.data.batches import micro_batch_size
+from nifbuild.data.images import Source
 from nifbuild.errors import Problem, SpecError
 from nifbuild.evaluate.evaluator import Evaluator, chosen_split, evaluated_data, inference
 from nifbuild.evaluate.per_image import PerImage
@@ -18,6 +20,10 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import load_run
 from nifbuild.runs.opened_data import load_images, warn_left_out
+from nifbuild.spec.splits import Role
+
+ALL_SPLITS = "all"
+"""In place of the name of a split: the images of all of them."""
 
 
 def evaluate_at_sizes(
@@ -38,7 +44,7 @@ def evaluate_at_sizes(
         directory: A run directory.
         sizes: Heights and widths, in pixels, to which the original images are brought. None: what
             `data` wants, else that of the run.
-        split: `train`, `validation` or `test`. None: the one of the final figures.
+        split: `train`, `validation`, `test` or `all`. None: the one of the final figures.
         checkpoint: See `load_run`.
         data: A file whose `data` section takes the place of the run's. Its classes are matched to
             the run's by name; normalisation stays that of the run.
@@ -56,8 +62,8 @@ def evaluate_at_sizes(
         raise SpecError(Problem(what, fix=fix, code="per-pixel"))
     place = resolve_device(device or spec.train.device)
     catalog = evaluated_data(trained, run, data, report)
-    role = chosen_split(split, catalog.sizes)
-    catalog = replace(catalog, sources={role: catalog.sources[role]})  # no other has to be decoded
+    role, images_of = _evaluated(catalog, split, run, data, report)
+    catalog = replace(catalog, sources={role: images_of})  # no other has to be decoded
     wanted = None if data is None else catalog.spec.size
     sizes = sizes or (wanted or spec.input.size,)
     require_takes(trained.resolved, sizes)
@@ -76,7 +82,7 @@ def evaluate_at_sizes(
             seconds = time.monotonic() - started
             document = {
                 "name": trained.resolved.name,
-                "split": role,
+                "split": role if split != ALL_SPLITS else split,
                 "data": None if data is None else str(data),
                 "fingerprint": images.fingerprint,
                 "size": list(size),
@@ -90,3 +96,20 @@ def evaluate_at_sizes(
             }
             results.append(Evaluation.of(document, Path(directory), figures.confusion))
     return results
+
+
+def _evaluated(
+    catalog: Catalog, split: str | None, run: RunDirectory, data: AnyPath | None, report: Reporter
+) -> tuple[Role, Source]:
+    """The images to evaluate, and the split that they count as."""
+    if split == ALL_SPLITS:
+        return "test", catalog.all_images()
+    role = chosen_split(split, catalog.sizes)
+    count, total = catalog.sizes[role], sum(catalog.sizes.values())
+    if role in catalog.set_aside and catalog.fingerprint != run.data()["fingerprint"]:
+        whose = "the data" if data is None else f"{data}"
+        report.note(
+            f"{whose} has no {role} split: {count:,} of the {total:,} images are evaluated, which "
+            f"training on them would set aside. --split {ALL_SPLITS} evaluates all of them"
+        )
+    return role, catalog.sources[role]

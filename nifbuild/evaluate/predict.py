@@ -16,7 +16,7 @@ from torch import Tensor
 from nifbuild.data.batches import micro_batch_size
 from nifbuild.data.decode import Decoder, decoder_for, quiet_pillow
 from nifbuild.data.listing import LeftOut, TooManyFoldersError, image_files
-from nifbuild.errors import Problem, SpecError
+from nifbuild.errors import Problem, SpecError, closest_beside
 from nifbuild.evaluate.evaluator import Inference, inference
 from nifbuild.evaluate.sizes import Size, require_takes
 from nifbuild.machine.device import resolve_device
@@ -154,7 +154,9 @@ def _found(given: Sequence[str | os.PathLike[str]], left_out: LeftOut) -> list[P
                 inside = [Prediction(file) for file in image_files(path, left_out).paths]
                 found += inside or [Prediction(str(path), error="the folder has no image")]
             elif not path.exists():
-                found.append(Prediction(str(path), error="there is no such file"))
+                close = closest_beside(path)
+                error = f"there is no such file; {close}" if close else "there is no such file"
+                found.append(Prediction(str(path), error=error))
             else:
                 found.append(Prediction(str(path)))
         except TooManyFoldersError as error:

@@ -32,7 +32,7 @@ class RunFigures:
 
     Attributes:
         name: Of the spec.
-        split: `train`, `validation` or `test`.
+        split: `train`, `validation`, `test` or `all`.
         num_samples: Images.
         top1: Share of images whose most probable class is right.
         top5: Share whose class is among the five most probable.

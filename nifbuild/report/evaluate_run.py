@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 SplitOption = Annotated[
     str | None,
-    typer.Option(help="train, validation or test.", show_default="that of the run's final figures"),
+    typer.Option(
+        help="train, validation, test or all.", show_default="that of the run's final figures"
+    ),
 ]
 DataOption = Annotated[
     AnyPath | None,
@@ -93,8 +95,8 @@ def evaluate_run(
 
     On the device that the run was trained on, its figures are the same to the
     last digit; on a processor with other instructions (AVX2, AVX-512) a few
-    predictions may differ. With --size, the table has a row for each size, and --json gives
-    a list.
+    predictions may differ. --split all is for images that training has not seen.
+    With --size, the table has a row for each size, and --json gives a list.
 
     Returns:
         The figures at each size. In a process of a launcher, this is one of several that evaluate
@@ -138,9 +140,6 @@ def evaluate_run(
                 save_confusion(found.only, Path(file), overwrite=overwrite)
             if per_image is not None:
                 save_image_figures(per_image, _path(csv), _path(mistakes), overwrite=overwrite)
-            for written in (*confusion, csv, mistakes):
-                if written is not None and report is not None:
-                    report.note(f"wrote {written}")
     return found
 
 

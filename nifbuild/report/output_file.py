@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from nifbuild.errors import Mark, Problem, RunError, SpecError, shown
@@ -17,6 +18,7 @@ from nifbuild.machine.files import is_full, move_in, staging_folder, try_writing
 
 _MADE = b"made by nifbuild "
 _SEARCHED_BYTES = 4096
+_NOTED: ContextVar[list[Path] | None] = ContextVar("noted", default=None)
 
 
 # Before the work
@@ -159,11 +161,30 @@ def written_file(option: str, path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     with _aside(option, path, path.parent) as aside:
         yield aside / path.name
-        files = list(aside.iterdir())  # beside it, what a format keeps in a file of its own
-        for target in (path.parent / file.name for file in files):
+        files = sorted(aside.iterdir())  # beside it, what a format keeps in a file of its own
+        targets = [path.parent / file.name for file in files]
+        for target in targets:
             if os.path.lexists(target) and not overwrite:
                 raise RunError(_exists(target, Mark(f"{option} {path}"), option))
         move_in(files, path.parent, overwrite=overwrite)
+    note_written(*targets)
+
+
+def note_written(*paths: Path) -> None:
+    """Notes files that were written, for `noting_files`."""
+    if (noted := _NOTED.get()) is not None:
+        noted += paths
+
+
+@contextmanager
+def noting_files() -> Iterator[list[Path]]:
+    """While entered, a list of the files that are written, to tell people."""
+    noted: list[Path] = []
+    before = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(before)
 
 
 @contextmanager

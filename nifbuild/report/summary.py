@@ -98,7 +98,8 @@ def _has_top5(result: dict[str, Any]) -> bool:
 
 def _title(result: dict[str, Any]) -> str:
     data = f" of {result['data']}" if result.get("data") else ""
-    return f"{result['name']} on {result['split']}{data}"
+    split = "all images" if result["split"] == "all" else result["split"]
+    return f"{result['name']} on {split}{data}"
 
 
 def _kind(result: dict[str, Any]) -> str:

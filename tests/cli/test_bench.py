@@ -23,9 +23,9 @@ def call(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
-def document(done):
+def document(done, said=""):
     assert done.exit_code == 0, done.output
-    assert done.stderr == ""
+    assert done.stderr == said
     return json.loads(done.stdout)
 
 
@@ -117,7 +117,7 @@ def test_data(call, tmp_path):
 
 def test_plot(call, tmp_path):
     done = call(*TINY, "--plot", "plot.png", "--json")
-    document(done)
+    document(done, "wrote plot.png\n")
     assert (tmp_path / "plot.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 

@@ -94,6 +94,34 @@ def test_sizes_equal_a_naive_loop(photos, photo_run, tmp_path, kind):
     assert load_run(run, data=tmp_path / "other.yaml").resolved.spec.input.size == (12, 12)
 
 
+def test_every_image_of_the_data(photos, photo_run, tmp_path):
+    """Of several splits, and of a folder that has none, where some are evaluated else."""
+
+    class Notes(Reporter):
+        heard = ""
+
+        def note(self, text):
+            self.heard += text
+
+    for folder, pattern in ((photos, "*/*/*.png"), (photos / "test", "*/*.png")):
+        files = sorted(folder.glob(pattern))
+        found = evaluate_run(photo_run, data=folder, split="all", csv=tmp_path / "all.csv").only
+        with (tmp_path / "all.csv").open() as file:
+            assert sorted(row["image"] for row in csv.DictReader(file)) == [str(f) for f in files]
+        (tmp_path / "all.csv").unlink()
+        top1, loss = naive(photo_run, files, 8, 8)
+        assert (found.split, found.num_samples, found.top1) == ("all", len(files), top1)
+        assert found.loss == pytest.approx(loss, rel=1e-5)
+    notes = Notes()
+    part = evaluate_run(photo_run, data=photos / "test", report=notes).only
+    assert 0 < part.num_samples < len(files)
+    assert f"{part.num_samples} of the {len(files)} images" in notes.heard
+    assert "--split all" in notes.heard
+    notes.heard = ""
+    evaluate_run(photo_run, report=notes)
+    assert "--split" not in notes.heard
+
+
 MODEL = """
 version: 1
 name: sized

@@ -233,7 +233,9 @@ def test_load_says_what_is_wrong(tmp_path, write, kind, words):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("nowhere",), 2, "neither a run directory nor a YAML spec"),
+        (("nowhere",), 2, "nowhere does not exist"),
+        (("runn",), 2, "did you mean 'run'?"),
+        (("taken",), 2, "neither a run directory nor a YAML spec"),
         (("unfinished",), 2, "the training of unfinished is not complete"),
         (("run", "-o", "taken"), 2, "taken exists"),
         (("run", "-o", "."), 2, "tiny.onnx exists"),

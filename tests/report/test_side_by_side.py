@@ -7,7 +7,8 @@ import pytest
 
 import nifbuild
 from nifbuild.errors import RunError, SpecError
-from nifbuild.report.side_by_side.run_tables import labels
+from nifbuild.report.side_by_side.recorded import Recorded, SideBySide
+from nifbuild.report.side_by_side.run_tables import labels, told_by_run
 from tests.tiny_runs import spec_text, trained
 
 
@@ -98,10 +99,17 @@ def test_names_are_short(runs):
     assert labels(made.runs[:1]) == [made.runs[0].path.name]
 
 
-def test_tables(runs, cli):
+def test_tables(runs, cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    assert "what differs:" not in cli("runs", runs).stdout  # but in a column
+    monkeypatch.setenv("COLUMNS", "80")
     table = cli("runs", runs).stdout
+    assert "what differs:" in table
     assert f"{figures(runs / 'two')['top1']:.2%}" in table
-    assert "1/2 stopped" in table and "lr=0.02" in table and "1 dropout" in table
+    assert "1/2 stopped" in table and "1 dropout" in table
+    # Two of the three runs agree: what they have is told once.
+    assert table.count("optimizer.lr=0.02") == table.count("optimizer.lr=0.01") == 1
+    assert "where a run says nothing else: " in table
     compared = cli("compare", runs / "two", runs / "study" / "faster").stdout
     assert "train.optimizer.lr" in compared and "top-1 on test" in compared
     assert json.loads(cli("runs", runs, "--json").stdout)["runs"][0]["name"] == "tiny"
@@ -109,11 +117,22 @@ def test_tables(runs, cli):
     assert "their specs are the same, written out" in same
 
 
+def test_what_only_some_runs_have_is_told_of_them(runs):
+    """A setting that one run alone is without says nothing about the others."""
+    paths = {"two": {"a": 1, "b.c": 2}, "faster": {"a": 1, "b.c": 3}, "stopped": {"b.c": 2}}
+    made = SideBySide.of(
+        [Recorded(runs / name, name, "complete", settings=s) for name, s in paths.items()]
+    )
+    assert told_by_run(made) == ([[], ["b.c=3"], []], ["b.c=2"])
+    made = SideBySide.of(list(made.runs[:2]))
+    assert told_by_run(made) == ([["b.c=2"], ["b.c=3"]], [])
+
+
 @pytest.mark.parametrize("ending", [".html", ".png", ".svg", ".pdf"])
-def test_files(runs, tmp_path, ending):
+def test_files(runs, tmp_path, cli, ending):
     out = tmp_path / f"compared{ending}"
     paths = [runs / "two", runs / "study" / "faster", runs / "stopped"]
-    nifbuild.compare_runs(paths, out=out)
+    assert f"wrote {out}" in cli("compare", *paths, "--out", out).stderr
     assert out.stat().st_size > 1000
     with pytest.raises(SpecError, match="exists"):
         nifbuild.compare_runs(paths, out=out)

@@ -11,6 +11,7 @@ from nifbuild.report.card_usage import file_usage, nifbuild_usage
 from nifbuild.report.export.plain import EndToEnd, PlainModel
 from nifbuild.report.export.source import Source
 from nifbuild.report.model_card import ModelFacts, card_text, run_facts
+from nifbuild.report.output_file import note_written
 from nifbuild.report.side_by_side.recorded import told_settings
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.ownership import CARD
@@ -54,7 +55,9 @@ def write_card(
         report.note(f"{card} stays as it is; --overwrite replaces it")
         return
     try:
-        if not write_sealed(card, card_text(_facts(source, file))):
+        if write_sealed(card, card_text(_facts(source, file))):
+            note_written(card)
+        else:
             report.note(kept(card))
     except (OSError, RunError) as error:
         reason = getattr(error, "strerror", None) or error

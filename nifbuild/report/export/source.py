@@ -79,7 +79,7 @@ def open_source(
         leave_out_auxiliary(model)
         return Source(model, resolved.without_auxiliary(), (), *statistics)
     run = RunDirectory(path)
-    if not run.spec.is_file():
+    if path.is_file():
         what = f"{path} is neither a run directory nor a YAML spec"
         fix = "name a directory that `nifbuild train` has written, such as runs/resnet18"
         raise SpecError(Problem(what, fix=fix, code="no-run"))

@@ -95,6 +95,7 @@ def write_run(
             "step": trained.step,
             "epoch": progress["progress"]["epoch"],
             "train_loss": None,
+            "params": result.after.params,
             "train_images_per_second": None,
             "images_per_second": round(1e3 * result.speed.batch / result.speed.after_ms.median),
             "seconds": 0.0,

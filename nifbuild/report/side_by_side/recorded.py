@@ -57,9 +57,9 @@ class Recorded:
 
     @property
     def seconds(self) -> float | None:
-        """That it has taken so far."""
+        """That it has taken so far; None where it has not been trained."""
         last = self.result or (self.epochs[-1] if self.epochs else {})
-        return last.get("seconds")
+        return last.get("seconds") or None
 
     @property
     def figures(self) -> Document:
@@ -145,7 +145,8 @@ def recorded(path: Path) -> Recorded:
 def told_settings(spec: Document) -> dict[str, Any]:
     """The values of a spec by dotted path; of its model, how many ops of each kind."""
     rest = {key: value for key, value in spec.items() if key != "model"}
-    return {**flat(rest), **_op_counts(spec.get("model", []))}
+    written = {key: value for key, value in flat(rest).items() if value != {}}
+    return {**written, **_op_counts(spec.get("model", []))}
 
 
 def _op_counts(model: Any) -> dict[str, int]:

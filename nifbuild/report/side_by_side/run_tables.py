@@ -2,8 +2,12 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+from rich.padding import Padding
+from rich.text import Text
 
 from nifbuild.machine.terminal import Console
 from nifbuild.report.show.tables import NARROW, framed_table, legend, open_table
@@ -11,6 +15,8 @@ from nifbuild.report.show.units import count_text, duration_text, percent_text
 from nifbuild.report.side_by_side.recorded import OPS, Recorded, SideBySide
 
 _NONE = "-"
+_SETTINGS_WIDTH = 40
+"""Of the column of settings, in letters; where there is less room they are told below."""
 
 
 def labels(runs: Sequence[Recorded]) -> list[str]:
@@ -66,43 +72,51 @@ def print_runs(made: SideBySide) -> None:
     names = ("epochs", "top-1", "mean IoU", "loss", "parameters", "time")
     shown = {name: rows[name] for name in names if name in rows}
     headings = ["run", *shown]
-    short = _short_keys(list(made.differences))
-    last = len(headings) if short else 0
-    table = open_table(
-        "",
-        [*headings, "what differs"] if short else headings,
-        folded=(0, last),
-        gap=2 if console.width >= NARROW else 1,
-    )
-    for place, label in enumerate(labels(made.runs)):
-        settings = [
-            _setting(key, name, values[place])
-            for (key, name), values in zip(short.items(), made.differences.values(), strict=True)
-            if values[place] is not None
-        ]
-        cells = [texts[place] for texts in shown.values()]
-        table.add_row(label, *cells, *([", ".join(settings)] if short else []))
+    names, (settings, usual) = labels(made.runs), told_by_run(made)
+    lines = [", ".join(told) for told in settings]
+    gap = 2 if console.width >= NARROW else 1
+    table = open_table("", headings, folded=(0,), gap=gap)
+    figures = zip(names, *shown.values(), strict=True)
+    for cells in figures:
+        table.add_row(*cells)
+    is_beside = console.width - console.measure(table).maximum >= _SETTINGS_WIDTH
+    if any(lines) and is_beside:
+        table = open_table("", [*headings, "what differs"], folded=(0, len(headings)), gap=gap)
+        for cells in zip(names, *shown.values(), lines, strict=True):
+            table.add_row(*cells)
     console.print(table)
+    if any(lines) and not is_beside:
+        console.print("what differs:")
+        for name, line in zip(names, lines, strict=True):
+            console.print(Padding(Text(f"{name}: {line}"), (0, 0, 0, 2))) if line else None
+    if usual:
+        console.print(legend(f"where a run says nothing else: {', '.join(usual)}"))
     damaged = [f"{run.path}: {run.problem}" for run in made.runs if run.state == "damaged"]
     if damaged:
         console.print(legend(*damaged))
 
 
-def _setting(key: str, name: str, value: Any) -> str:
-    return f"{value} {name}" if key.startswith(OPS) else f"{name}={value_text(value)}"
+def told_by_run(made: SideBySide) -> tuple[list[list[str]], list[str]]:
+    """For each run the settings in which it differs from most, and those that most have."""
+    told: list[list[str]] = [[] for _ in made.runs]
+    usual = []
+    readable = [place for place, run in enumerate(made.runs) if run.state != "damaged"]
+    for key, values in made.differences.items():
+        texts = [None if value is None else _setting(key, value) for value in values]
+        text, count = Counter(texts[place] for place in readable).most_common(1)[0]
+        most = text if 2 * count > len(readable) else None
+        others = [p for p in readable if texts[p] not in (None, most)]
+        for place in others:
+            told[place].append(texts[place] or "")
+        if others and most:
+            usual.append(most)
+    return told, usual
 
 
-def _short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """The last words of each key that no other one ends in."""
-    found = {}
-    for key in keys:
-        words = key.removeprefix(OPS).split(".")
-        ends = [".".join(words[-n:]) for n in range(1, len(words) + 1)]
-        others = [other for other in keys if other != key]
-        found[key] = next(
-            (end for end in ends if not any(o == end or o.endswith(f".{end}") for o in others)), key
-        )
-    return found
+def _setting(key: str, value: Any) -> str:
+    if key.startswith(OPS):
+        return f"{value} {key.removeprefix(OPS)}"
+    return f"{key.removeprefix('train.')}={value_text(value)}"  # most are: else lines would break
 
 
 def print_comparison(made: SideBySide) -> None:
@@ -138,4 +152,4 @@ def _percent(share: float | None) -> str:
 
 
 def _loss(loss: float | None) -> str:
-    return _NONE if loss is None else f"{loss:.4f}"
+    return _NONE if loss is None else f"{loss:.4f}" if loss < 1e4 else f"{loss:.1e}"
