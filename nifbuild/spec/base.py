@@ -115,6 +115,13 @@ _PAIR = (
 PositivePair = Annotated[tuple[PositiveInt, PositiveInt], *_PAIR]
 """Height and width; one number stands for both."""
 
+_Pixels = Annotated[int, Field(ge=1, le=2**16)]
+ImageSize = Annotated[
+    tuple[_Pixels, _Pixels],
+    BeforeValidator(_broadcast, json_schema_input_type=_Pixels | tuple[_Pixels, _Pixels]),
+]
+"""Height and width of images; one number stands for both."""
+
 NonNegativePair = Annotated[
     tuple[NonNegativeInt, NonNegativeInt],
     BeforeValidator(

@@ -5,10 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from nifbuild.spec.augment import Augment
-from nifbuild.spec.base import PositiveInt, Share, Spec
+from nifbuild.spec.base import ImageSize, PositiveInt, Share, Spec
 from nifbuild.spec.splits import Splits
-
-Pixels = Annotated[int, Field(ge=1, le=2**16)]
 
 
 class Normalize(Spec):
@@ -61,7 +59,7 @@ class CommonData(Spec):
     num_classes: PositiveInt | None = None
     """An assertion: data with another number of classes is an error. Null: as the data says."""
 
-    size: tuple[Pixels, Pixels] | None = None
+    size: ImageSize | None = None
     """Height and width, in pixels, that this data wants of the model's input. Null: the
     architecture's own."""
 

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nifbuild.errors import suggestion
-from nifbuild.spec.base import LARGEST, finding
-from nifbuild.spec.common_data import CommonData, NamedSplits, Pixels
+from nifbuild.spec.base import LARGEST, ImageSize, finding
+from nifbuild.spec.common_data import CommonData, NamedSplits
 from nifbuild.spec.pixel_data import DistantMarkData, SegmentationData
 from nifbuild.spec.splits import USUAL_NAMES, SplitName
 
@@ -76,7 +76,7 @@ class DistantPairData(CommonData):
     """Pixels from one mark to the other in the class `near`; a window of `distance` + 1 sees both
     of them."""
 
-    size: tuple[Pixels, Pixels] = (32, 32)
+    size: ImageSize = (32, 32)
     """Height and width of the images, in pixels, and of the model's input: nothing is resized. Both
     are at least 4 * distance - 1."""
 

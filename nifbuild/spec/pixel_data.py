@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nifbuild.spec.base import PositiveInt, finding
-from nifbuild.spec.common_data import CommonData, NamedSplits, Pixels
+from nifbuild.spec.base import ImageSize, PositiveInt, finding
+from nifbuild.spec.common_data import CommonData, NamedSplits
 
 IGNORED = 255
 """The class number, wherever masks are held, of pixels that count for nothing."""
@@ -72,7 +72,7 @@ class DistantMarkData(PixelData):
     distance: PositiveInt
     """Pixels from where the class is to be told to the pixel that decides it."""
 
-    size: tuple[Pixels, Pixels] = (32, 32)
+    size: ImageSize = (32, 32)
     """Height and width of the images, in pixels, and of the model's input: nothing is resized. The
     width is more than `distance`."""
 

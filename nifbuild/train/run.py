@@ -216,7 +216,8 @@ def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterato
     processes = accelerator.num_processes
     device = accelerator.device if processes == 1 else accelerator.device.type
     where = f"{device}, {spec.precision}" + (f", {processes} processes" if processes > 1 else "")
-    yield f"{resolved.name}: {params:,} parameters, on {channels}images of {height}x{width}"
+    size = f"{height}x{width} (input.size)"
+    yield f"{resolved.name}: {params:,} parameters, on {channels}images of {size}"
     sizes = ", ".join(f"{len(images):,} {role}" for role, images in data.splits.items())
     mean, std = ("/".join(f"{v:.3f}" for v in values.tolist()) for values in (data.mean, data.std))
     yield f"{len(data.class_names):,} classes; images: {sizes}; mean {mean}, std {std}"

@@ -31,6 +31,13 @@ def problems(text: str) -> list[tuple[str, str]]:
     return [(".".join(map(str, e["loc"])), e["msg"]) for e in caught.value.errors()]
 
 
+def test_one_number_is_a_square() -> None:
+    """As in `input.size`; written out it is a list, as it was when runs were made."""
+    for text in ('"size": 64', '"size": [64, 64]'):
+        spec = ADAPTER.validate_json(f'{{"source": "digits", {text}}}')
+        assert (spec.size, spec.model_dump(mode="json")["size"]) == ((64, 64), [64, 64])
+
+
 def test_defaults_are_a_sensible_study() -> None:
     spec = ADAPTER.validate_json('{"source": "digits"}')
     assert isinstance(spec, DigitsData)

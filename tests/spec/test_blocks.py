@@ -277,10 +277,10 @@ def chain(body: str, last: str, length: int) -> str:
     ids=["depth", "ops", "arguments", "variables"],
 )
 def test_specs_that_grow_without_measure_are_refused_at_once(problems, text, message):
-    started = time.perf_counter()
+    started = time.process_time()  # others of this machine do not count
     found = problems(text)
     assert len(found) == 1 and message in found[0], found
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_model_at_the_deepest_nesting_can_be_written_out_and_read_again(resolve, write):

@@ -20,6 +20,7 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.report.bench.setting import Setting, require_images
 from nifbuild.report.measure import OnTurn, Quartiles, WarmSampler, measure_in_turn, ratios
 from nifbuild.runs.opened_data import load_images, open_for
+from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.resolve import Resolved, load_spec
 
 STEPS = 10
@@ -146,8 +147,7 @@ class FeedRequest:
             "data.normalize={mean: [0.5], std: [0.25]}",
         ]
         if self.size is not None:
-            size = f"[{self.size[0]}, {self.size[1]}]"
-            settings += [f"input.size={size}", f"data.size={size}"]
+            settings += size_overrides(self.size, has_data=True)
         return load_spec(self.spec, overrides=settings)
 
 

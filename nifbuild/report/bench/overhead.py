@@ -22,6 +22,7 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.report.bench.setting import Setting, first_line, require_images
 from nifbuild.report.measure import OnTurn, Quartiles, ratios
 from nifbuild.runs.opened_data import open_for
+from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.resolve import Resolved, load_spec
 from nifbuild.train.initial_weights import fresh_model
 from nifbuild.train.optim import build_optimizer, set_lr
@@ -128,8 +129,7 @@ class OverheadRequest:
             f"data.limit={{train: {batch * STEPS}, validation: 100, test: 100}}",
         ]
         if self.size is not None:
-            size = f"[{self.size[0]}, {self.size[1]}]"
-            settings += [f"input.size={size}", f"data.size={size}"]
+            settings += size_overrides(self.size, has_data=True)
         return load_spec(self.spec, overrides=settings)
 
 

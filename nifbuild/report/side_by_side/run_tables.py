@@ -69,21 +69,20 @@ def print_runs(made: SideBySide) -> None:
     """A line for each run, with the settings in which it differs from others."""
     console = Console()
     rows = {name.split(" on ")[0]: cells for name, cells in figure_rows(made.runs)}
-    names = ("epochs", "top-1", "mean IoU", "loss", "parameters", "time")
-    shown = {name: rows[name] for name in names if name in rows}
+    wanted = ("epochs", "top-1", "mean IoU", "loss", "parameters", "time")
+    shown = {name: rows[name] for name in wanted if name in rows}
     headings = ["run", *shown]
     names, (settings, usual) = labels(made.runs), told_by_run(made)
     lines = [", ".join(told) for told in settings]
     gap = 2 if console.width >= NARROW else 1
     table = open_table("", headings, folded=(0,), gap=gap)
-    figures = zip(names, *shown.values(), strict=True)
-    for cells in figures:
-        table.add_row(*cells)
+    for row in zip(names, *shown.values(), strict=True):
+        table.add_row(*row)
     is_beside = console.width - console.measure(table).maximum >= _SETTINGS_WIDTH
     if any(lines) and is_beside:
         table = open_table("", [*headings, "what differs"], folded=(0, len(headings)), gap=gap)
-        for cells in zip(names, *shown.values(), lines, strict=True):
-            table.add_row(*cells)
+        for row in zip(names, *shown.values(), lines, strict=True):
+            table.add_row(*row)
     console.print(table)
     if any(lines) and not is_beside:
         console.print("what differs:")
