@@ -214,8 +214,8 @@ def test_optimizer_state(optimizer):
 def test_what_a_step_of_an_optimizer_takes(name, decay, at_once):
     """As measured: at once, as on CUDA, can be asked for on a CPU, too."""
     optimizer = OPTIMIZERS[name].model_validate({"name": name, "weight_decay": decay})
-    widths = (500, 1000, 1000, 250, 300)
-    model = nn.Sequential(*(nn.Linear(width, 250, bias=False) for width in widths))
+    widths = (100, 200, 200, 50, 60)
+    model = nn.Sequential(*(nn.Linear(width, 50, bias=False) for width in widths))
     for weight in model.parameters():
         weight.grad = torch.randn_like(weight)
     real = build_optimizer(model, optimizer)
