@@ -93,7 +93,7 @@ def test_classes_are_known_before_it_is_opened(spec: Any) -> None:
         ({"distance": 1}, "greater than or equal to 2"),
         ({"distance": 4, "noise": 1.5}, "less than or equal to 1"),
         ({"distance": 4, "images": 1}, "greater than or equal to 2"),
-        ({"distance": 4, "size": None}, "valid array"),
+        ({"distance": 4, "size": None}, "a list of two"),
         ({"distance": 4, "num_classes": 3}, "the data has 2 classes, not 3"),
         ({"distance": 9}, "need 35 x 35 pixels, not 32 x 32"),
         ({"distance": 4, "size": [64, 10]}, "need 15 x 15 pixels, not 64 x 10"),

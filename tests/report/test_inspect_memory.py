@@ -317,6 +317,9 @@ def test_layers_heed_the_contexts_only_while_they_last():
             assert not torch.equal(layer(x)[:1], expected[-1:])
             one = layer(x)
         torch.testing.assert_close(one[:2], expected[:2])
+        assert torch.equal(layer(x), expected)
+        layer, x = ImplicitFrequencyConv2d(2, 4), torch.randn(2, 2, 8, 8)  # may be interpreted
+        expected = layer(x)
         with as_on_gpu(), own_constants():
             torch.testing.assert_close(layer(x), expected)
         assert torch.equal(layer(x), expected)
