@@ -25,6 +25,25 @@ GRIDS = [path for path in STUDIES if path not in SEARCHES]
 DATA = [path for path in SPECS if path.parent.name == "data"]
 RECIPES = [path for path in SPECS if path.parent.name == "recipes"]
 MODELS = [path for path in SPECS if path not in (*STUDIES, *DATA, *RECIPES)]
+_LARGER = (
+    "resnet101",
+    "resnet152",
+    "densenet169",
+    "densenet201",
+    "convnext_small",
+    "convnext_base",
+)
+"""Of which a smaller one has the same ops and blocks, only fewer."""
+
+
+def each_model(*slow_folders):
+    """Parameters of a test of all models; what says little that is new is slow."""
+    marked = []
+    for path in MODELS:
+        is_slow = path.stem.startswith(_LARGER) or path.parent.name in slow_folders
+        name = str(path.relative_to(ROOT))
+        marked.append(pytest.param(path, id=name, marks=[pytest.mark.slow] if is_slow else []))
+    return pytest.mark.parametrize("path", marked)
 
 
 def test_the_specs_are_found():
@@ -42,7 +61,7 @@ def test_data_specs(path):
         assert resolved.graph.output_shape.channels == data.known_num_classes
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda p: str(p.relative_to(ROOT)))
+@each_model()
 def test_inferred_shapes_are_those_of_the_modules(path):
     """On the meta device, at the spec's own size, forward and backward."""
     resolved = load_spec(path)
@@ -72,7 +91,7 @@ def test_inferred_shapes_are_those_of_the_modules(path):
         assert batches == {2}, name
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda p: str(p.relative_to(ROOT)))
+@each_model()
 def test_the_spec_written_out_is_the_same_one(path, tmp_path):
     resolved = load_spec(path)
     copy = tmp_path / "copy.yaml"
@@ -82,16 +101,7 @@ def test_the_spec_written_out_is_the_same_one(path, tmp_path):
     assert again.graph.nodes == resolved.graph.nodes
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(
-            p, marks=[pytest.mark.slow] if p.parent.name in ("paper", "everywhere") else []
-        )
-        for p in MODELS
-    ],
-    ids=lambda p: str(p.relative_to(ROOT)),
-)
+@each_model("paper", "everywhere")
 def test_forward_and_backward_at_a_small_size(path):
     resolved = load_spec(path, overrides=["input.size=[32, 32]", "data=~"])
     model = build_model(resolved)
