@@ -129,7 +129,8 @@ def write_problem(run: Path, error: OSError, intact: str | None) -> Problem:
     if intact is not None:
         fix = f"{intact} is intact: {remedy}, then continue with --resume"
     else:
-        fix = f"{remedy}, then start again with --resume; or write elsewhere with --out DIR"
+        again = "start again with --resume" if os.path.lexists(run) else "call it again"
+        fix = f"{remedy}, then {again}; or write elsewhere with --out DIR"
     reason = error.strerror or str(error)
     return Problem(f"cannot write to {run}: {reason}", fix=fix, code="write")
 

@@ -173,7 +173,10 @@ def _planned(
         raise SpecError("--resume and --overwrite exclude each other", fix="leave one out")
     named = [f"train.{name}={value}" for name, value in short.items() if value is not None]
     resolved = load_spec(spec, data=data, overrides=[*overrides, *named])
-    directory = Path("runs") / resolved.name if out is None else Path(out)
+    own = Path(spec).parent  # of a run, where its own spec is to go on
+    goes_on = resume and Path(spec).name == "spec.yaml" and (own / "environment.json").exists()
+    directory = own if goes_on else Path("runs") / resolved.name
+    directory = directory if out is None else Path(out)
     _require_apart(directory, resolved)
     return resolved, directory
 

@@ -136,6 +136,12 @@ class _Figures(_Form):
     evidence: dict[str, str] | None = None
 
 
+OLDER_CHECKPOINT = (
+    "if an older checkpoint is there, delete this one and metrics.json, where there is one, "
+    "then --resume"
+)
+"""What to do about a damaged checkpoint."""
+
 _CONTENTS: dict[str, tuple[type[_Form], str]] = {
     "data.json": (_Data, "copy it back, or delete it and train again: --overwrite"),
     "environment.json": (_Starts, "copy it back: it tells that the folder is a run of nifbuild"),
@@ -143,7 +149,7 @@ _CONTENTS: dict[str, tuple[type[_Form], str]] = {
     "shrink.json": (_Shrinking, "copy it back"),
     "best.json": (_BestCheckpoint, "copy it back, or use --checkpoint last"),
     "metrics.json": (_Figures, "delete it: `nifbuild train ... --resume` evaluates the run again"),
-    "progress.json": (_Progress, "if an older checkpoint is there, delete this one and --resume"),
+    "progress.json": (_Progress, OLDER_CHECKPOINT),
 }
 """For each file what is read of it, and what to do where that is not there."""
 

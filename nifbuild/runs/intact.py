@@ -13,7 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nifbuild.errors import NifbuildError, Problem, RunError
-from nifbuild.runs.documents import EVIDENCE, FINGERPRINTS, Document, read_document
+from nifbuild.runs.documents import (
+    EVIDENCE,
+    FINGERPRINTS,
+    OLDER_CHECKPOINT,
+    Document,
+    read_document,
+)
 from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.same_training import load_stored, training_changes
 
@@ -21,7 +27,7 @@ WEIGHTS = "model.safetensors"
 AVERAGE = "ema.safetensors"
 """The moving average of the weights, where a run keeps one; it is then what is evaluated."""
 
-_FIX = "copy it back; or, if an older checkpoint is there, delete this one and --resume"
+_FIX = f"copy it back; or, {OLDER_CHECKPOINT}"
 
 _SHARES = ("top1", "top5", "calibration_error")
 _UNSEALED = (

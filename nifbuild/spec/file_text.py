@@ -79,7 +79,8 @@ def _folder(path: Path) -> Problem:
     what, fix = "this is a folder", "name a file of YAML in it"
     if (path / "spec.yaml").is_file() and (path / "environment.json").exists():
         what = "this is a run, not a spec"
-        fix = f"what it trained is {path / 'spec.yaml'}; to look at it: nifbuild evaluate {path}"
+        fix = f"what it trained is {path / 'spec.yaml'}; to look at it: nifbuild evaluate {path}\n"
+        fix += f"to go on with it: nifbuild train {path / 'spec.yaml'} --resume"
     elif not any(path.glob("*.yaml")):
         fix = "name a file of YAML; to train on images in a folder: --data FOLDER"
     return Problem(what, Mark(str(path)), fix=fix, code="unreadable-file")

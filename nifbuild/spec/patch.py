@@ -103,7 +103,8 @@ def wrong_count(
     wanted = "at least 1" if patch.expect is None else str(patch.expect)
     what = f"the patch is for {wanted} ops and finds {len(found)}"
     if found:
-        fix = f"found: {', '.join(found[:8])}{' ...' if len(found) > 8 else ''}"
+        fix = f"found: {', '.join(found[:8])}{' ...' if len(found) > 8 else ''}\n"
+        fix += f"if they are meant, write `expect: {len(found)}` in the patch, or no `expect`"
     elif named:
         fix = f"`match` finds {len(named)} ops, but none agrees with `where`: "
         fix += ", ".join(named[:8])

@@ -175,6 +175,7 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     Raises:
         SpecError: With all problems found, each with its place.
     """
+    _require_no_study(source)
     problems = told(_unknown_sections(source))
     scope = variables(source)
     problems += told(_unused_variables(source))
@@ -236,6 +237,13 @@ def _one_for_each_variable(problems: list[Problem], source: Map) -> list[Problem
     for problem in problems:
         kept.setdefault(problem.where if problem.where in homes else problem, problem)
     return list(kept.values())
+
+
+def _require_no_study(source: Map) -> None:
+    if "base" in source.entries and not {"matrix", "search"}.isdisjoint(source.entries):
+        mark = source.key_marks["base"]
+        fix = f"what it varies is its `base`; the study itself: nifbuild ablate plan {mark.file}"
+        raise SpecError(Problem("this is a study, not a spec", mark, fix=fix, code="not-a-spec"))
 
 
 def _unknown_sections(source: Map) -> Iterator[Problem]:

@@ -57,6 +57,8 @@ def starting_text(name: str, extends: str, resolved: Resolved) -> str:
 def _variables(resolved: Resolved) -> list[str]:
     known = resolved.source.get("vars")
     values = {} if known is None else plain(known)
+    if resolved.spec.data is not None:
+        values.pop("num_classes", None)  # the data says how many there are
     return _commented({"vars": values}) if values else []
 
 

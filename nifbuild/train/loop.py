@@ -20,6 +20,7 @@ from nifbuild.machine.sharding import weights_are_shared
 from nifbuild.machine.signals import Interrupt
 from nifbuild.runs.checkpoint import Best, Identity, Progress, forget_state, pack, unpack
 from nifbuild.runs.directory import RunDirectory
+from nifbuild.runs.documents import OLDER_CHECKPOINT
 from nifbuild.runs.intact import fingerprints, require_saved
 from nifbuild.spec.training import TrainSpec, gain
 from nifbuild.train.divergence import Diverged, require_finite
@@ -273,8 +274,7 @@ class Trainer:
         if not 0 <= within <= self.steps_per_epoch:
             what = f"{checkpoint} does not fit the run: step {progress.step} is not of the epoch "
             what += f"after {progress.epoch} epochs of {self.steps_per_epoch} steps"
-            fix = "if an older checkpoint is there, delete this one and --resume"
-            raise RunError(Problem(what, fix=fix, code="load"))
+            raise RunError(Problem(what, fix=OLDER_CHECKPOINT, code="load"))
         self.progress = progress
 
     def go_back_to_start(self, fresh: nn.Module) -> None:

@@ -25,6 +25,7 @@ def test_what_is_written_is_the_same_spec_with_and_without_its_comments(here, cl
     sections = re.split(r"\n\n", text)
     said = [s for s in sections if s.startswith(("# vars:", "# train:"))]
     assert "# train:\n#   epochs: " in text and len(said) == 2
+    assert ("num_classes" in text) == ("everywhere" in base)  # else the data says how many
     active = "\n\n".join(re.sub("(?m)^# ?", "", s) if s in said else s for s in sections)
     (here / "all.yaml").write_text(active)
     assert same(load_spec("all.yaml").text) == same(wanted)

@@ -159,6 +159,19 @@ def test_a_second_run_is_refused_and_overwrite_and_resume_are_not(call, spec_fil
     assert "exclude each other" in done.stderr
 
 
+def test_the_spec_in_a_run_goes_on_with_that_run(call, spec_file, tmp_path):
+    """Not with another of the same name."""
+    for name in ("tiny", "other"):
+        assert call("train", spec_file(), "--out", f"runs/{name}", "-q").exit_code == 0
+    before = (tmp_path / "runs/tiny/metrics.json").read_bytes()
+    done = call("train", "runs/other/spec.yaml", "--resume", "--epochs", 3)
+    assert done.exit_code == 0, done.output
+    assert "runs/other" in done.output
+    assert json.loads((tmp_path / "runs/other/metrics.json").read_text())["epochs"] == 3
+    assert (tmp_path / "runs/tiny/metrics.json").read_bytes() == before
+    assert "nifbuild train runs/other/spec.yaml --resume" in call("train", "runs/other").stderr
+
+
 def test_evaluate_says_what_is_not_a_run(call):
     done = call("evaluate", "nowhere")
     assert done.exit_code == 2

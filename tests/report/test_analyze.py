@@ -292,6 +292,7 @@ def test_an_analysis_that_cannot_be_written_is_told(call, runs, tmp_path):
         (["{runs}/ordinary"], 2, "no filter of tiny is as large as the image"),
         (["{runs}/learned", "--against", "missing"], 2, "--against missing: missing does not"),
         (["{runs}/learned", "--against", "{runs}/ordinary"], 2, "no filter of tiny"),
+        (["{runs}/learned", "--against", "{runs}/learned"], 2, "is the run itself"),
         (["{runs}/learned", "--shares", "0.5,1.5"], 2, "'1.5' is no share above 0"),
         (["{runs}/learned", "--shares", "half"], 2, "'half' is no share above 0"),
         (["{runs}/learned", "--size", "0"], 2, "'0' is no size"),
@@ -303,10 +304,20 @@ def test_an_analysis_that_cannot_be_written_is_told(call, runs, tmp_path):
     ],
 )
 def test_what_cannot_be_analysed_is_said(call, runs, options, code, words):
-    found = call(*(option.format(runs=runs) for option in options))
+    found = call(*(option.format(runs=runs) for option in options), "--overwrite")
     assert found.exit_code == code
     assert words in found.output
     assert "Traceback" not in found.output
+
+
+def test_an_analysis_in_the_run_is_replaced_only_when_asked_for(call, copied):
+    page = copied / "analysis" / "report.html"
+    page.write_text(page.read_text() + "<p>what I saw</p>")
+    found = call(copied, "--images", 0)
+    assert found.exit_code == 2 and "add --overwrite" in found.stderr
+    assert "what I saw" in page.read_text()
+    assert call(copied, "--images", 0, "--overwrite").exit_code == 0
+    assert "what I saw" not in page.read_text()
 
 
 def test_a_run_of_another_version(call, copied):
@@ -319,7 +330,7 @@ def test_a_run_of_another_version(call, copied):
 
 def test_a_run_without_checkpoint(call, copied):
     shutil.rmtree(copied / "checkpoints")
-    found = call(copied)
+    found = call(copied, "--overwrite")
     assert found.exit_code == 1
     assert "checkpoints holds no checkpoint, although step_" in found.stderr
 

@@ -235,6 +235,7 @@ def test_load_says_what_is_wrong(tmp_path, write, kind, words):
     [
         (("nowhere",), 2, "nowhere does not exist"),
         (("runn",), 2, "did you mean 'run'?"),
+        (("run", "--format", "onnx", "-o", "model.pt"), 2, "would be a file of --format onnx"),
         (("taken",), 2, "neither a run directory nor a YAML spec"),
         (("unfinished",), 2, "the training of unfinished is not complete"),
         (("run", "-o", "taken"), 2, "taken exists"),

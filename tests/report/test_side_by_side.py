@@ -79,6 +79,13 @@ def test_a_run_that_goes_on(runs):
         other.stdin.close()
 
 
+def test_a_run_that_has_lost_a_file_is_still_one(runs, tmp_path):
+    for name in ("environment.json", "metrics.jsonl"):
+        shutil.copytree(runs / "two", tmp_path / name)
+        (tmp_path / name / name).unlink()
+    assert len(nifbuild.list_runs(tmp_path).runs) == 2
+
+
 def test_a_damaged_run_hides_no_other(runs, tmp_path, cli):
     shutil.copytree(runs, tmp_path / "runs")
     (tmp_path / "runs" / "two" / "metrics.json").write_text("{")

@@ -54,6 +54,15 @@ def problems(study, text, **options):
     return [str(problem).split("study.yaml:")[-1] for problem in caught.value.problems]
 
 
+def test_a_study_is_no_spec(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("base: tiny.yaml\nmatrix: {a: {b: {}}}\nseeds: [0]\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    (problem,) = caught.value.problems
+    assert "this is a study" in problem.what and f"ablate plan {path}" in problem.fix
+
+
 def test_variants_are_all_combinations_in_order(study):
     found = study()
     assert [v.name for v in found.variants] == [

@@ -148,6 +148,7 @@ def test_several_wrong_patches_are_told_at_once(problems):
         "spec.yaml:7:57: patch: the patch is for 3 ops and finds 1",
         "spec.yaml:8:26: model[2].op: unknown op 'swish'",
     ]
+    assert "write `expect: 1` in the patch, or no `expect`" in found[3]
 
 
 KINDS = """

@@ -102,10 +102,11 @@ def analyze(
     if data is not None and not images:
         what = "has no effect with --images 0, as filters need no data"
         problems.append(option_problem(f"--data {data}", what, "leave one of the two out"))
+    if against is not None and Path(against).resolve() == Path(run).resolve():
+        problems.append(option_problem(f"--against {against}", "is the run itself", "name another"))
     if problems:
         raise SpecError(problems)
     folder = Path(run) / _FOLDER if out is None else Path(out)
-    overwrite = overwrite or out is None  # in the run's own folder, it is nifbuild's
     require_writable(folder, overwrite=overwrite)
     analysis = analyze_run(
         run,

@@ -168,7 +168,10 @@ def write_source(
 
 def format_of(path: AnyPath) -> Format | None:
     """The format that the name of a file says."""
-    return next((name for name, end in _SUFFIXES.items() if end == Path(path).suffix), None)
+    suffix = Path(path).suffix
+    if suffix in (".pt", ".pth"):  # as people call what torch writes
+        return "torch"
+    return next((name for name, end in _SUFFIXES.items() if end == suffix), None)
 
 
 def _place(output: Path | None, name: str) -> Path:

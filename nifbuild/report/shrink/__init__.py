@@ -66,7 +66,7 @@ SizeOption = Annotated[
 ]
 OutOption = Annotated[
     AnyPath | None,
-    typer.Option(help="The run directory to write.", show_default="runs/<name>_shrunk"),
+    typer.Option(help="The run directory to write.", show_default="RUN_shrunk"),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there.")]
 FinetuneEpochsOption = Annotated[

@@ -75,7 +75,8 @@ def cut_run(
     source = RunDirectory(directory)
     source.require_complete()
     trained = load_run(directory, checkpoint=checkpoint, data=data)
-    out = out or Path("runs") / f"{trained.resolved.name}_shrunk"
+    beside = Path(directory).parent / f"{Path(directory).absolute().name}_shrunk"
+    out = out or beside  # runs of one spec have results of their own
     _require_suitable(directory, out, finetuning)
     target = RunDirectory(out)
     _require_free(target, finetuning, overwrite)

@@ -63,13 +63,13 @@ class Recorded:
 
     @property
     def figures(self) -> Document:
-        """`split`, `top1`, `top5`, `loss`: the final ones, or those of the last epoch with some.
+        """`split`, `epoch`, `top1`, `top5`, `loss`: the final ones, or of the last epoch with some.
 
         Where each pixel has a class, also `miou`.
         """
         evaluated = [line for line in self.epochs if "top1" in line]
         found = self.result or (evaluated[-1] if evaluated else {})
-        figures = {key: found.get(key) for key in ("split", "top1", "top5", "loss")}
+        figures = {key: found.get(key) for key in ("split", "epoch", "top1", "top5", "loss")}
         return figures | ({"miou": found["miou"]} if "miou" in found else {})
 
     def document(self) -> Document:
@@ -106,7 +106,7 @@ def _found(folder: Path, depth: int) -> Iterator[Path]:
     except OSError as error:
         what = f"{folder} cannot be read: {error.strerror or error}"
         raise RunError(what, fix="make it readable, or name another folder") from error
-    if {"spec.yaml", "environment.json"} <= set(names):
+    if "spec.yaml" in names and not {"environment.json", "metrics.jsonl"}.isdisjoint(names):
         yield folder
     for name in sorted(name for name, is_folder in names.items() if is_folder):
         inner = name in (*FOLDERS, *SHARED_FOLDERS) and name != "finetuned"

@@ -48,8 +48,9 @@ def figure_rows(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
         ("epochs", [_epochs(run) for run in runs]),
         (f"top-1{on}", [_percent(each["top1"]) for each in figures]),
         (f"loss{on}", [_loss(each["loss"]) for each in figures]),
-        ("top-1 in training", [_percent(line.get("train_top1")) for line in last]),
-        ("loss in training", [_loss(line.get("train_loss")) for line in last]),
+        ("weights of epoch", [_figures_epoch(run) for run in runs]),
+        ("top-1 in training, last epoch", [_percent(line.get("train_top1")) for line in last]),
+        ("loss in training, last epoch", [_loss(line.get("train_loss")) for line in last]),
         ("parameters", [_NONE if n is None else count_text(n) for n in params]),
         ("time", [_NONE if run.seconds is None else duration_text(run.seconds) for run in runs]),
     ]
@@ -135,6 +136,12 @@ def print_comparison(made: SideBySide) -> None:
     for run in made.runs:
         if run.state == "damaged":
             console.print(f"{run.path}: {run.problem}")
+
+
+def _figures_epoch(run: Recorded) -> str:
+    """Of the weights that the figures are of: those that validation chose, or the last."""
+    found = run.figures["epoch"]
+    return _NONE if found is None else str(found)
 
 
 def _epochs(run: Recorded) -> str:
