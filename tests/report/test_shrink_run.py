@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import time
 from pathlib import Path
@@ -176,6 +177,12 @@ def test_max_drop_keeps_accuracy_on_validation(call):
     lost = [trial for trial in found["search"] if not trial["kept"]]
     assert min(t["mass"] for t in kept) > max((t["mass"] for t in lost), default=0)
     assert after == min(kept, key=lambda trial: trial["mass"])["top1"]
+
+
+def test_a_loss_that_so_few_images_cannot_show_is_said(call):
+    done = call("run", "--max-drop", "0.01pp", "--out", "fine", "-q")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"one of the \d+ validation images is .*, more than --max-drop", done.stderr)
 
 
 def test_training_on(call):

@@ -188,6 +188,12 @@ class _Work:
                     code="no-split",
                 )
             )
+        count = len(evaluator.images.splits["validation"])
+        if max_drop * count < 1:
+            evaluator.report.warning(
+                f"one of the {count} validation images is {percent_text(1 / count)}, more than "
+                "--max-drop: what is kept loses none of them, which says little of others"
+            )
         mass, trials = smallest_mass(
             critical_masses(self.layers),
             lambda mass: self._accuracy(mass, evaluator),
@@ -206,7 +212,7 @@ class _Work:
         model = self._model(self._ordinary(self._keeping(mass)))[1]
         top1 = evaluator.figures(model, "validation").top1
         evaluator.report.note(
-            f"with {percent_text(mass, 1)} of the filters: {percent_text(top1)} on validation"
+            f"with {percent_text(mass, 1)} of the filters' mass: {percent_text(top1)} on validation"
         )
         return top1
 
