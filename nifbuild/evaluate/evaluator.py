@@ -26,7 +26,7 @@ from nifbuild.runs.opened_data import load_images, warn_left_out
 from nifbuild.spec.augment import Augment
 from nifbuild.spec.common_data import Normalize
 from nifbuild.spec.data_file import load_data
-from nifbuild.spec.splits import Role, final_split
+from nifbuild.spec.splits import ALL_SPLITS, Role, final_split
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,8 @@ def chosen_split(name: str | None, available: Collection[Role]) -> Role:
     for role in available:
         if role == name:
             return role
-    what, fix = f"the data has no split '{name}'", f"there are: {', '.join((*available, 'all'))}"
+    what = f"the data has no split '{name}'"
+    fix = f"there are: {', '.join((*available, ALL_SPLITS))}"
     raise SpecError(Problem(what, fix=fix, code="no-split"))
 
 

@@ -20,10 +20,7 @@ from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import load_run
 from nifbuild.runs.opened_data import load_images, warn_left_out
-from nifbuild.spec.splits import Role
-
-ALL_SPLITS = "all"
-"""In place of the name of a split: the images of all of them."""
+from nifbuild.spec.splits import ALL_SPLITS, Role
 
 
 def evaluate_at_sizes(
@@ -82,7 +79,7 @@ def evaluate_at_sizes(
             seconds = time.monotonic() - started
             document = {
                 "name": trained.resolved.name,
-                "split": role if split != ALL_SPLITS else split,
+                "split": ALL_SPLITS if split == ALL_SPLITS else role,
                 "data": None if data is None else str(data),
                 "fingerprint": images.fingerprint,
                 "size": list(size),

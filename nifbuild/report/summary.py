@@ -12,6 +12,7 @@ from nifbuild.report.show.tables import Grid, framed_table
 from nifbuild.report.show.units import duration_text, percent_text, speed_text
 from nifbuild.runs.ownership import PAGE
 from nifbuild.spec.image_size import size_text
+from nifbuild.spec.splits import ALL_SPLITS
 
 _SHOWN_CLASSES = 20
 """Of more classes, the table folds to half as many."""
@@ -98,7 +99,7 @@ def _has_top5(result: dict[str, Any]) -> bool:
 
 def _title(result: dict[str, Any]) -> str:
     data = f" of {result['data']}" if result.get("data") else ""
-    split = "all images" if result["split"] == "all" else result["split"]
+    split = "all images" if result["split"] == ALL_SPLITS else result["split"]
     return f"{result['name']} on {split}{data}"
 
 

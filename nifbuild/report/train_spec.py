@@ -173,12 +173,18 @@ def _planned(
         raise SpecError("--resume and --overwrite exclude each other", fix="leave one out")
     named = [f"train.{name}={value}" for name, value in short.items() if value is not None]
     resolved = load_spec(spec, data=data, overrides=[*overrides, *named])
-    own = Path(spec).parent  # of a run, where its own spec is to go on
-    goes_on = resume and Path(spec).name == "spec.yaml" and (own / "environment.json").exists()
-    directory = own if goes_on else Path("runs") / resolved.name
-    directory = directory if out is None else Path(out)
+    directory = _usual_directory(Path(spec), resume, resolved.name) if out is None else Path(out)
     _require_apart(directory, resolved)
     return resolved, directory
+
+
+def _usual_directory(spec: Path, resume: bool, name: str) -> Path:
+    """Where a run goes that names no place; a run's own spec goes on with that run."""
+    from nifbuild.spec.file_text import is_run
+
+    if resume and spec.name == "spec.yaml" and is_run(spec.parent):
+        return spec.parent
+    return Path("runs") / name
 
 
 def _require_apart(directory: Path, resolved: "Resolved") -> None:

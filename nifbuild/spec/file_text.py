@@ -74,10 +74,15 @@ def _content(path: Path) -> bytes:
     return content
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a run lies there, by the names of its files."""
+    return (folder / "spec.yaml").is_file() and (folder / "environment.json").exists()
+
+
 def _folder(path: Path) -> Problem:
     """What is to be named in place of a folder."""
     what, fix = "this is a folder", "name a file of YAML in it"
-    if (path / "spec.yaml").is_file() and (path / "environment.json").exists():
+    if is_run(path):
         what = "this is a run, not a spec"
         fix = f"what it trained is {path / 'spec.yaml'}; to look at it: nifbuild evaluate {path}\n"
         fix += f"to go on with it: nifbuild train {path / 'spec.yaml'} --resume"

@@ -10,6 +10,9 @@ from pydantic import model_validator
 from nifbuild.spec.base import Spec, text_like
 
 Role = Literal["train", "validation", "test"]
+ALL_SPLITS = "all"
+"""In place of a role: the images of all splits."""
+
 SplitName = Annotated[str, text_like(r"^\w+(\.\w+)*$", "words joined by dots")]
 
 USUAL_NAMES: dict[Role, tuple[str, ...]] = {
