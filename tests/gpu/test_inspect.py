@@ -1,5 +1,7 @@
 """Predicted memory against what the allocator of a CUDA device hands out."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from nifbuild import load_spec
 from nifbuild.report.inspect.inspection import inspect_spec
 from nifbuild.report.inspect.targets import Target
 from nifbuild.report.inspect.verify import verify
+from tests.test_every_spec import each_model
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,3 +28,12 @@ def test_training_peak(spec, precision):
     )
     for found in verify(inspection):
         assert abs(found.error) < 0.05, found
+
+
+@each_model()
+def test_peaks_of_every_spec(path: Path) -> None:
+    """In bf16, at the spec's own size, training and inference."""
+    inspection = inspect_spec(load_spec(path), target=Target("cuda", "bf16"), batch_sizes=[64])
+    (found,) = verify(inspection)
+    assert abs(found.error) < 0.05, found
+    assert abs(found.inference_error) < 0.05, found
