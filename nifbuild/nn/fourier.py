@@ -13,20 +13,34 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from nifbuild.nn.tracing import in_torch_func, is_recorded, own_cache, takes_cpu_ways
+from nifbuild.nn.tracing import (
+    in_cuda_graph,
+    in_torch_func,
+    is_recorded,
+    own_cache,
+    takes_cpu_ways,
+)
 
 Unit = Literal["cycles_per_image", "cycles_per_pixel"]
 Coordinates = Literal["periodic", "cycles_per_image", "cycles_per_pixel"]
 
 _CONSTANTS: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
+_IN_GRAPHS: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
+"""Those that CUDA graphs read where they lie, for as long as they may be replayed."""
 _MAX_CONSTANTS = 128
 # Up to here (as at 8x8) a product with the transform's matrix is faster on a CPU than its FFT.
 MAX_MATRIX_ELEMENTS = 64 * 80
 
 
+# The compiler of torch 2.11 cannot look into what this calls.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
+
+
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Switches autocast off: on CUDA it would hand half-precision tensors to cuFFT."""
-    if torch.amp.is_autocast_available(device.type):
+    if _has_autocast(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
@@ -34,7 +48,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 def result_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which an ordinary convolution of `x` returns: autocast leaves float64 alone."""
     device = x.device.type
-    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+    if x.dtype == torch.float64 or not _has_autocast(device):
         return x.dtype
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
@@ -106,7 +120,15 @@ def num_coordinates(coordinates: Coordinates, harmonics: int = 1) -> int:
 
 
 def constant(key: tuple[object, ...], make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Tensors that depend on `key` alone, made once."""
+    """Tensors that depend on `key` alone, made once.
+
+    A CUDA graph has those of the run before it, which it needs to be warm anyway: some are computed
+    on the CPU, and nothing can be copied from there while it records.
+    """
+    if in_cuda_graph():
+        if key in _CONSTANTS:
+            _IN_GRAPHS[key] = _CONSTANTS[key]
+        return _IN_GRAPHS.get(key) or make()
     if is_recorded() or in_torch_func():
         return make()  # what is made there may not outlive it
     own = own_cache.get()

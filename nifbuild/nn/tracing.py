@@ -48,11 +48,16 @@ def in_jit_trace() -> bool:
     return tracing
 
 
+def in_cuda_graph() -> bool:
+    """Whether a CUDA graph records what is done, to be done again later with other values."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
 def is_recorded() -> bool:
     """Whether what is done is recorded, to be done again later with other values."""
-    if torch.compiler.is_compiling() or in_jit_trace():
-        return True
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    return torch.compiler.is_compiling() or in_jit_trace() or in_cuda_graph()
 
 
 def in_torch_func() -> bool:

@@ -198,8 +198,8 @@ def test_as_operators_of_torch(stride: tuple[int, int]) -> None:
 
 
 def test_a_layer_reports_what_was_chosen() -> None:
-    layer = ImplicitFrequencyConv2d(3, 5, bias=True)
-    x = torch.randn(2, 3, 9, 9)
+    layer = ImplicitFrequencyConv2d(3, 5, bias=True).to(DEVICE)
+    x = torch.randn(2, 3, 9, 9, device=DEVICE)
     with as_on_gpu():
         assert not layer.backend_report()
         y = layer(x)
