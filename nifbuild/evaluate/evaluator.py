@@ -17,7 +17,7 @@ from nifbuild.data.relabel import difference, relabelled
 from nifbuild.errors import Problem, SpecError
 from nifbuild.evaluate.figures import Figures, evaluate
 from nifbuild.evaluate.per_image import PerImage
-from nifbuild.machine.device import Placement, accelerator_on, determinism, resolve_device
+from nifbuild.machine.device import Placement, accelerator_on, determinism, lacks, resolve_device
 from nifbuild.machine.memory import explaining_lack_of_memory
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
@@ -27,6 +27,7 @@ from nifbuild.spec.augment import Augment
 from nifbuild.spec.common_data import Normalize
 from nifbuild.spec.data_file import load_data
 from nifbuild.spec.splits import ALL_SPLITS, Role, final_split
+from nifbuild.spec.training import Precision
 
 
 @dataclass(frozen=True)
@@ -36,31 +37,41 @@ class Inference:
     Attributes:
         module: On its device, in eval mode.
         place: Its `evaluation_input` makes the model's input of images as bytes.
-        accelerator: Says how processes meet, and the precision.
+        accelerator: Says how processes meet.
+        precision: What is computed in, as in a spec.
     """
 
     module: nn.Module
     place: Placement
     accelerator: Accelerator
+    precision: Precision
 
 
 @contextmanager
-def inference(trained: TrainedModel, device: torch.device, batch_size: int) -> Iterator[Inference]:
+def inference(
+    trained: TrainedModel, device: torch.device, batch_size: int, report: Reporter
+) -> Iterator[Inference]:
     """Prepares a trained model as for the evaluation of its run, but for the device.
+
+    In float32 where the device does not compute in the run's precision: models go anywhere.
 
     Args:
         trained: The model.
         device: As from `resolve_device`.
         batch_size: Images that will pass at once.
+        report: Hears where the precision is another one.
 
     Raises:
-        SpecError: If the device does not have the run's precision.
         RunError: If memory does not suffice while it is in use.
     """
     spec = trained.resolved.spec.train
+    precision: Precision = spec.precision
+    if lacks(device, precision) is not None:
+        report.note(f"computed in fp32, as there is no {precision} here, in which it was trained")
+        precision = "fp32"
     fix = "have fewer pass at once: --batch-size"
     with ExitStack() as stack:
-        accelerator = stack.enter_context(accelerator_on(device, precision=spec.precision))
+        accelerator = stack.enter_context(accelerator_on(device, precision=precision))
         stack.enter_context(determinism(spec.deterministic))
         stack.enter_context(
             explaining_lack_of_memory(trained.resolved, batch_size, accelerator.device, fix)
@@ -68,7 +79,7 @@ def inference(trained: TrainedModel, device: torch.device, batch_size: int) -> I
         num_classes = len(trained.class_names)
         preprocess = Preprocess(Augment(), num_classes, trained.mean, trained.std)
         place = Placement(accelerator.device, spec.channels_last, preprocess.eval)
-        yield Inference(place.module(trained.model), place, accelerator)
+        yield Inference(place.module(trained.model), place, accelerator, precision)
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,7 @@ def evaluator_on(
     size = batch_size or micro_batch_size(spec)
     catalog = evaluated_data(trained, run, data, report)
     with ExitStack() as stack:
-        ready = stack.enter_context(inference(trained, place, size))
+        ready = stack.enter_context(inference(trained, place, size, report))
         images = load_images(catalog, trained.resolved, ready.accelerator, report)
         warn_left_out(images, report)
         yield Evaluator(ready, images, size, report)

@@ -68,7 +68,7 @@ def evaluate_at_sizes(
     results: list[Evaluation] = []
     with ExitStack() as stack:
         stack.callback(report.close)
-        ready = stack.enter_context(inference(trained, place, batch_size))
+        ready = stack.enter_context(inference(trained, place, batch_size, report))
         for size in sizes:
             images = load_images(catalog, trained.resolved, ready.accelerator, report, size)
             if not results:  # the same ones at each size
@@ -87,7 +87,7 @@ def evaluate_at_sizes(
                 "checkpoint": trained.checkpoint.name,
                 "step": trained.step,
                 "device": str(ready.place.device),
-                "precision": spec.train.precision,
+                "precision": ready.precision,
                 "batch_size": batch_size,
                 "images_per_second": round(figures.num_samples / seconds, 1),
             }

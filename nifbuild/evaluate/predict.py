@@ -132,7 +132,7 @@ def predict_images(
     predictions: list[Prediction] = []
     with ExitStack() as stack:
         stack.callback(report.close)
-        ready = stack.enter_context(inference(trained, place, batch_size))
+        ready = stack.enter_context(inference(trained, place, batch_size, report))
         report.evaluating("images", len(starts))
         for start in starts:
             batch = _Batch(found[start : start + batch_size], decoder)

@@ -69,23 +69,16 @@ def _refuse(what: str, fix: str) -> None:
     raise SpecError(Problem(what, path="train.device", fix=fix, code="device"))
 
 
-def _check_precision(precision: Precision, device: torch.device) -> None:
-    # Accelerate would silently train in float32.
+def lacks(device: torch.device, precision: Precision) -> SpecError | None:
+    """Why a device does not compute in a precision; None if it does."""
     if precision == "fp16" and device.type == "cpu":
-        raise SpecError(
-            Problem(
-                "fp16 needs a GPU",
-                path="train.precision",
-                fix="on a CPU use bf16 (slower there without AMX or AVX-512 BF16) or fp32",
-                code="precision",
-            )
-        )
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise SpecError(
-            Problem(
-                "this GPU has no bf16", path="train.precision", fix="use fp16", code="precision"
-            )
-        )
+        what = "fp16 needs a GPU"
+        fix = "on a CPU use bf16 (slower there without AMX or AVX-512 BF16) or fp32"
+    elif precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        what, fix = "this GPU has no bf16", "use fp16"
+    else:
+        return None
+    return SpecError(Problem(what, path="train.precision", fix=fix, code="precision"))
 
 
 @contextmanager
@@ -99,8 +92,12 @@ def accelerator_on(
         precision: As in the spec.
         accumulate: Micro-batches for each optimizer step.
         seed: Of the order of training images.
+
+    Raises:
+        SpecError: The device does not compute in that precision.
     """
-    _check_precision(precision, device)
+    if (refusal := lacks(device, precision)) is not None:
+        raise refusal  # Accelerate would silently train in float32
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     _forget_accelerator()

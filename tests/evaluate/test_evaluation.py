@@ -14,16 +14,18 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from nifbuild import evaluate_run
+from nifbuild import evaluate_run, export, predict
 from nifbuild.cli.evaluate import evaluate
 from nifbuild.cli.output import guard
 from nifbuild.errors import SpecError
+from nifbuild.evaluate import evaluator
 from nifbuild.evaluate.sizes import parse_sizes, require_takes
 from nifbuild.machine.progress import Reporter
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.loaded import load_run
 from nifbuild.spec.resolve import load_spec
 from nifbuild.train.run import train_run
+from tests.tiny_runs import photo_text, trained
 
 FIGURES = ("top1", "top5", "loss", "calibration_error", "per_class", "confusion_matrix")
 CLASSES = ["one", "two", "zero"]
@@ -31,7 +33,10 @@ CLASSES = ["one", "two", "zero"]
 
 class Warnings(Reporter):
     def __init__(self):
-        self.heard = []
+        self.heard, self.notes = [], []
+
+    def note(self, text):
+        self.notes.append(text)
 
     def warning(self, text):
         self.heard.append(text)
@@ -159,6 +164,24 @@ def test_what_is_no_size(text):
     with pytest.raises(SpecError, match=r"is no size\n.*--size 32,48,64"):
         parse_sizes(text)
     assert parse_sizes("8, 8x9,16,8x8") == ((8, 8), (8, 9), (16, 16))
+
+
+def test_a_run_in_a_precision_that_the_device_lacks(photos, tmp_path, monkeypatch):
+    """As one that a GPU trained in float16, on a CPU; here one without bfloat16 is made believe."""
+    run = trained(tmp_path, photo_text(photos), "train.precision=bf16", "train.epochs=1")
+    in_bf16 = evaluate_run(run).only
+    none = SpecError("no bf16")
+    monkeypatch.setattr(
+        evaluator, "lacks", lambda _, precision: none if precision != "fp32" else None
+    )
+    report = Warnings()
+    in_fp32 = evaluate_run(run, report=report).only
+    assert (in_bf16.precision, in_fp32.precision) == ("bf16", "fp32")
+    assert in_fp32.loss != in_bf16.loss
+    assert in_fp32.loss == pytest.approx(in_bf16.loss, rel=0.02)
+    assert "computed in fp32, as there is no bf16 here, in which it was trained" in report.notes
+    assert predict(run, [photos], report=report).document()
+    assert export(run, output=tmp_path / "model.safetensors")
 
 
 def test_the_same_classes_in_another_order(photos, photo_run, tmp_path):

@@ -85,6 +85,7 @@ def test_memory_for_the_backward_pass_is_the_input() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the compiler's advice
 @pytest.mark.parametrize("variant", VARIANTS[:2], ids=str)
 def test_compiles(variant: dict[str, Any]) -> None:
     torch._dynamo.reset()
@@ -93,6 +94,7 @@ def test_compiles(variant: dict[str, Any]) -> None:
     torch.testing.assert_close(torch.compile(layer)(x), layer(x), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of streams, by autograd
 @pytest.mark.parametrize("size", [(14, 14), (56, 56), (96, 96)], ids=str)
 @pytest.mark.parametrize("variant", VARIANTS[:3], ids=str)
 def test_replayed_from_a_cuda_graph(variant: dict[str, Any], size: tuple[int, int]) -> None:

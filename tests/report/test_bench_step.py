@@ -141,3 +141,25 @@ def test_a_step_that_cannot_run_is_an_error(setting, linear, monkeypatch):
     monkeypatch.setattr(NoiseStep, "step", broken)
     with pytest.raises(RunError, match="a training step cannot be run: out of memory"):
         StepRequest(setting, linear).measure()
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler speaks of its own inner workings
+def test_compiled_steps_do_the_same(setting, pair):
+    """The same losses from the same weights, by other kernels."""
+    losses = []
+    for compiles in (False, True):
+        torch.manual_seed(0)
+        steps = NoiseStep(load_spec(pair[0]), BATCH, setting, compiles=compiles)
+        losses.append([])
+        for _ in range(3):
+            losses[-1].append(steps.loss().item())
+            steps.step()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler speaks of its own inner workings
+def test_the_report_of_compiled_steps(setting, pair):
+    report = StepRequest(setting, *pair, batch=BATCH, compiles=True).measure()
+    assert report.document()["compiled"]
+    assert all(figures.step_ms.median > 0 for figures in report.specs)

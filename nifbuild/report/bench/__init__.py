@@ -79,6 +79,9 @@ AgainstOption = Annotated[
         help="With --step: in turn with steps of this spec, which gives the ratio of the two.",
     ),
 ]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="With --step: models by torch.compile, as train.compile.")
+]
 OverheadOption = Annotated[
     AnyPath | None,
     typer.Option(
@@ -158,6 +161,7 @@ def bench(
     growth: GrowthOption = False,
     step: StepOption = None,
     against: AgainstOption = None,
+    compile: CompileOption = False,
     overhead: OverheadOption = None,
     data: DataOption = None,
     model_speed: ModelSpeedOption = None,
@@ -214,6 +218,7 @@ def bench(
         "--data": (data is not None, ("data",)),
         "--model-speed": (model_speed is not None, ("data",)),
         "--against": (against is not None, ("step",)),
+        "--compile": (compile, ("step",)),
         "--size": (size is not None, ("step", "overhead", "data")),
         "--plot": (plot is not None, ("layers", "growth", "step")),
         "--overwrite": (overwrite, ("layers", "growth", "step")),
@@ -242,7 +247,7 @@ def bench(
     request: StepRequest | OverheadRequest | FeedRequest | GrowthRequest | LayersRequest
     if step is not None:
         other = None if against is None else Path(against)
-        request = StepRequest(setting, Path(step), other, batch, pixels)
+        request = StepRequest(setting, Path(step), other, batch, pixels, compile)
     elif overhead is not None:
         request = OverheadRequest(setting, Path(overhead), batch_size, pixels)
     elif data is not None:

@@ -178,7 +178,8 @@ def _growth(report: GrowthReport) -> list[RenderableType]:
 
 def _step(report: StepReport) -> list[RenderableType]:
     size = shape_text(report.specs[0].input_shape)
-    title = f"training step of {report.batch} images of {size}"
+    compiled = ", compiled" if report.compiled else ""
+    title = f"training step of {report.batch} images of {size}{compiled}"
     table = _table(
         title,
         ("spec", 0),

@@ -62,6 +62,7 @@ class StepReport:
     environment: dict[str, Any]
     batch: int
     specs: tuple[StepFigures, ...]
+    compiled: bool = False
 
     def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -69,6 +70,7 @@ class StepReport:
             "report": "step",
             "environment": self.environment,
             "batch_size": self.batch,
+            "compiled": self.compiled,
             "specs": [asdict(figures) for figures in self.specs],
         }
 
@@ -81,12 +83,17 @@ class NoiseStep:
             differ in their models only.
         batch: Images in a step.
         setting: In which it runs.
+        compiles: Whether `torch.compile` makes its kernels.
     """
 
-    def __init__(self, resolved: Resolved, batch: int, setting: Setting) -> None:
+    def __init__(
+        self, resolved: Resolved, batch: int, setting: Setting, *, compiles: bool = False
+    ) -> None:
         graph, self.setting = resolved.graph, setting
         self.model: nn.Module = build_model(resolved).to(setting.device, setting.stored_dtype)
         self.model.train()
+        if compiles:
+            self.model.compile()
         self.objective = Objective(head_weights=tuple(head.weight for head in graph.heads))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         image = (graph.input_shape.channels, *graph.input_shape.size)
@@ -116,6 +123,7 @@ class StepRequest:
         against: The one to compare it with, if any.
         batch: Images in a step.
         size: Height and width of the images; None: as the spec says.
+        compiles: Whether the models are compiled, as by `train.compile`.
     """
 
     setting: Setting
@@ -123,6 +131,7 @@ class StepRequest:
     against: Path | None = None
     batch: int = 32
     size: tuple[int, int] | None = None
+    compiles: bool = False
 
     def measure(self, on_turn: OnTurn = lambda text: None) -> StepReport:
         """Times both in turn; the ratio is above 1 where the spec is faster than the other one.
@@ -139,7 +148,7 @@ class StepRequest:
                 environment = self.setting.environment()
             except RuntimeError as error:
                 raise RunError(f"a training step cannot be run: {first_line(error)}") from error
-        return StepReport(environment, self.batch, found)
+        return StepReport(environment, self.batch, found, self.compiles)
 
     def _measure(
         self, paths: list[Path], resolved: list[Resolved], on_turn: OnTurn
@@ -153,7 +162,7 @@ class StepRequest:
                 raise SpecError(problem)
             entry = f"{path} (spec {index + 1})"  # a spec may be compared with itself
             on_turn(f"warm-up: {entry}")
-            steps.append(NoiseStep(spec, self.batch, setting))
+            steps.append(NoiseStep(spec, self.batch, setting, compiles=self.compiles))
             sampler = WarmSampler(steps[-1].step, setting.device, setting.seconds)
             entries[entry] = {_FIGURE: sampler}
         all_times = measure_in_turn(
