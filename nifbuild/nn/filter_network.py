@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nifbuild.nn.fourier import (
     Coordinates,
+    constant,
     frequency_grid,
     half_plane_weight,
     num_coordinates,
@@ -179,9 +180,11 @@ class FilterNetwork(ImplicitNetwork):
         self, grid: Float[Tensor, "2 coordinates height half"]
     ) -> Float[Tensor, "2 features height*half"]:
         """What the last layer takes: even in k for the real part, odd for the imaginary part."""
-        features = self.features(grid.transpose(0, 1).flatten(1))
-        at_k, at_mirror = features.expand(2, -1, -1).chunk(2, dim=-1)
-        return torch.stack([at_k[0] + at_mirror[0], at_k[1] - at_mirror[1]]) / 2
+        features = self.features(grid.transpose(0, 1).flatten(1)).expand(2, -1, -1)
+        # As few calls as there can be: with small networks, a GPU waits for them to be made.
+        at_k, at_mirror = features.unflatten(-1, (2, -1)).unbind(-2)
+        signs = constant(("signs", grid.dtype, grid.device), lambda: (_signs(grid),))[0]
+        return torch.addcmul(at_k, at_mirror, signs) / 2
 
     def forward(
         self, grid: Float[Tensor, "2 coordinates height half"]
@@ -194,5 +197,12 @@ class FilterNetwork(ImplicitNetwork):
         """
         last = self.linears[-1]
         parts = last(self._symmetric_features(grid)).unflatten(-1, grid.shape[-2:])
+        real, imaginary = parts.unbind()
         # The odd part of a constant is zero. It stays in the graph: every weight has a gradient.
-        return torch.complex(parts[0], parts[1] - last.bias[1].to(grid.dtype)[:, None, None])
+        _, constant_part = last.bias.to(grid.dtype)[..., None, None].unbind()
+        return torch.complex(real, imaginary - constant_part)
+
+
+def _signs(like: Tensor) -> Float[Tensor, "2 1 1"]:
+    """Of what a part has at the mirrored frequency: even ones 1, odd ones -1."""
+    return 1 - 2 * torch.arange(2, dtype=like.dtype, device=like.device)[:, None, None]

@@ -160,11 +160,15 @@ def half_plane_weight(
     A column between zero and Nyquist also stands for its mirror image, so it counts twice. These
     are the weights of `irfft2`, and hence of its adjoint.
     """
-    weight = torch.full((width // 2 + 1,), 2.0, dtype=dtype, device=device)
-    weight[0] = 1
-    if width % 2 == 0:
-        weight[-1] = 1
-    return weight / (height * width)
+
+    def make() -> tuple[Tensor]:
+        weight = torch.full((width // 2 + 1,), 2.0, dtype=dtype, device=device)
+        weight[:1].fill_(1)  # on the device: assigned, a number would come from the CPU
+        if width % 2 == 0:
+            weight[-1:].fill_(1)
+        return (weight / (height * width),)
+
+    return constant(("half plane", height, width, dtype, device), make)[0]
 
 
 def rfft2(

@@ -25,6 +25,7 @@ Importing this file needs Triton, which comes with torch where it has CUDA on Li
 
 import math
 from contextlib import nullcontext
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -526,6 +527,7 @@ class _Launch(NamedTuple):
         return cls(parts, tiles, (matrices[0], matrices[1]), sizes)
 
 
+@cache
 def _programs(device: torch.device) -> int:
     """How many programs fill a device; each one loads a filter and the transforms' matrices."""
     if device.type != "cuda":
