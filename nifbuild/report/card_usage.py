@@ -1,4 +1,7 @@
-"""What a model card says of how to use a model: Python that runs as it stands."""
+"""What a model card says of how to use a model: Python that runs as it stands, beside the card.
+
+Wherever the folder lies, and whatever it is called there: it names nothing outside itself.
+"""
 
 import json
 from collections.abc import Iterator
@@ -15,14 +18,14 @@ _ALIKE = (
 )
 
 
-def nifbuild_usage(path: str, *, is_run: bool, is_per_pixel: bool) -> str:
+def nifbuild_usage(file: str | None, *, is_per_pixel: bool) -> str:
     """For what `nifbuild.load` takes.
 
     Args:
-        path: A run directory or a safetensors file.
-        is_run: Whether it is a run directory.
+        file: The name of a safetensors file beside the card; None: the card's folder is a run.
         is_per_pixel: Whether each pixel has a class, rather than each image.
     """
+    path = file or "."
     last = (
         "classes = logits.argmax(1)  # of each pixel, as places in model.class_names"
         if is_per_pixel
@@ -33,8 +36,8 @@ def nifbuild_usage(path: str, *, is_run: bool, is_per_pixel: bool) -> str:
 model = nifbuild.load({json.dumps(path)})
 logits = model(model.preprocess("photo.jpg"))
 {last}"""
-    parts = ["With nifbuild installed:", code_block(code, "python")]
-    if is_run:
+    parts = ["With nifbuild installed, in this folder:", code_block(code, "python")]
+    if file is None:
         commands = "" if is_per_pixel else f"nifbuild predict {path} photo.jpg\n"
         parts += [code_block(f"{commands}nifbuild evaluate {path}  # needs the data", "sh")]
     return "\n\n".join(parts)
@@ -78,7 +81,7 @@ def file_usage(
         lines.append(f'class_names = json.loads({texts}["{DATA_KEY}"])["class_names"]')
         lines.append(f"print(class_names[{output}[0].argmax()])")
     code = code_block("\n".join(lines), "python")
-    return f"{feed[:1].upper()}{feed[1:]}. {_ALIKE}\n\n{code}"
+    return f"{feed[:1].upper()}{feed[1:]}. {_ALIKE}\n\nIn this folder:\n\n{code}"
 
 
 def _images(

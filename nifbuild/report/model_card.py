@@ -104,7 +104,7 @@ def run_facts(run: RunDirectory) -> ModelFacts:
         result=result or None,
         best=chosen[-1] if chosen else None,
         start=starts[-1] if starts else None,
-        usage=nifbuild_usage(run.path.name, is_run=True, is_per_pixel=per_pixel),
+        usage=nifbuild_usage(None, is_per_pixel=per_pixel),
     )
 
 

@@ -88,7 +88,7 @@ def _facts(source: Source, file: ExportedFile) -> ModelFacts:
 def _usage(source: Source, file: ExportedFile, is_per_pixel: bool) -> str:
     name = file.path.name
     if file.format == "safetensors":
-        return nifbuild_usage(name, is_run=False, is_per_pixel=is_per_pixel)
+        return nifbuild_usage(name, is_per_pixel=is_per_pixel)
     return file_usage(
         name,
         file.feed,
