@@ -2,8 +2,10 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import nifbuild
 from nifbuild.errors import RunError, SpecError
@@ -164,6 +166,50 @@ def test_curves_are_those_of_the_lines(runs):
         ]
         assert list(top1.lines[2 * place].get_ydata()) == [100 * line["top1"] for line in lines]
         assert list(rate.lines[place].get_ydata()) == [line["lr"] for line in lines]
+
+
+def recorded_lines(name, split, epochs):
+    """A run with these lines of `metrics.jsonl`."""
+    lines = [
+        {"epoch": e, "split": split, "loss": 1 / e, "train_loss": 2 / e, "lr": 0.1}
+        for e in range(1, epochs + 1)
+    ]
+    return Recorded(Path(name), name, "complete", epochs=tuple(lines))
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 30])
+def test_images_of_each_kind_are_told_apart(epochs):
+    from nifbuild.report.side_by_side.curves import plot_curves
+
+    runs = [recorded_lines(split, split, epochs) for split in ("validation", "test")]
+    figure = plot_curves(runs, ["a", "b"])
+    FigureCanvasAgg(figure).draw()
+    loss = figure.axes[0]
+    (validation, training, test, other_training) = loss.lines[:4]
+    looks = [(line.get_linestyle(), line.get_marker()) for line in (validation, training, test)]
+    assert len({line for line, _ in looks}) == len({marker for _, marker in looks}) == 3
+    assert other_training.get_linestyle() == training.get_linestyle()
+    (legend,) = figure.legends
+    shown = {
+        text.get_text(): (handle.get_linestyle(), handle.get_marker())
+        for text, handle in zip(legend.get_texts(), legend.get_lines(), strict=True)
+    }
+    assert list(shown) == ["a", "b", "validation", "test", "training"]
+    assert [shown[name] for name in ("validation", "training", "test")] == looks
+    low, high = loss.get_xlim()
+    ticks = [tick for tick in loss.get_xticks() if low <= tick <= high]
+    assert ticks and all(tick == round(tick) for tick in ticks)
+
+
+def test_the_legend_says_which_run_has_no_curve():
+    from nifbuild.report.side_by_side.curves import plot_curves
+
+    runs = [recorded_lines("run", "test", 2), Recorded(Path("cut"), "cut", "complete")]
+    for shown, names in ((runs, ["run", "cut"]), (runs[1:], ["cut"])):
+        (legend,) = plot_curves(shown, names).legends
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert "cut: no epochs, so no curve" in texts and "validation" not in texts
+        assert ("run" in texts) == ("training" in texts) == (len(shown) == 2)
 
 
 @pytest.mark.parametrize(
