@@ -61,6 +61,35 @@ def test_what_differs(runs):
     assert nifbuild.compare_runs([runs / "two", runs / "stopped"]).differences == {}
 
 
+def ran_on(path, run, *starts):
+    """A copy of a run, started so."""
+    shutil.copytree(run, path)
+    (start,) = json.loads((run / "environment.json").read_text())["starts"]
+    entries = [{**start, **other} for other in starts]
+    (path / "environment.json").write_text(json.dumps({"starts": entries}))
+    return path
+
+
+def test_what_runs_ran_on_is_told_where_it_differs(runs, tmp_path, cli):
+    ran = [
+        ran_on(tmp_path / "one", runs / "two", {"processes": 1}),
+        ran_on(tmp_path / "more", runs / "two", {"processes": 1}, {"processes": 2}),
+        ran_on(tmp_path / "other", runs / "two", {"device_name": "H100", "packages": {}}),
+        ran_on(tmp_path / "newer", runs / "two", {"packages": {"torch": "99.0"}}),
+    ]
+    (start,) = json.loads((runs / "two" / "environment.json").read_text())["starts"]
+    device, torch = start["device_name"], start["packages"]["torch"]
+    assert nifbuild.compare_runs(ran).differences == {
+        "environment: processes": [1, "1, then 2", 1, 1],
+        "environment: device": [device, device, "H100", device],
+        "environment: torch": [torch, torch, None, "99.0"],
+    }
+    assert nifbuild.compare_runs([runs / "two", ran[0]]).differences == {}
+    told = cli("compare", *ran[:2]).stdout
+    assert "environment: processes" in told and "are the same" not in told
+    assert "processes=1, then 2" in cli("runs", tmp_path).stdout
+
+
 def test_models_with_the_same_number_of_ops_are_told_apart(runs, tmp_path):
     shutil.copytree(runs / "two", tmp_path / "wide")
     spec = tmp_path / "wide" / "spec.yaml"

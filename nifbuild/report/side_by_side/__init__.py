@@ -1,4 +1,4 @@
-"""Runs side by side: which there are, what they reached, and in what their specs differ."""
+"""Runs side by side: which there are, what they reached, and in what they differ."""
 
 import shlex
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ OutOption = Annotated[
 
 @checked
 def list_runs(folder: FolderArgument = "runs") -> "SideBySide":
-    """List the runs in a folder: how far they are, what they reached, how their specs differ.
+    """List the runs in a folder: how far they are, what they reached, how they differ.
 
     Cells of studies are runs, too. The best comes first.
 
     Returns:
-        The runs, and the settings in which any two of them differ.
+        The runs, and in what any two of them differ.
 
     Raises:
         SpecError: There is no such folder, or no run in it.
@@ -65,7 +65,7 @@ def list_runs(folder: FolderArgument = "runs") -> "SideBySide":
 def compare_runs(
     runs: RunsArgument, *, out: OutOption = None, overwrite: OverwriteOption = False
 ) -> "SideBySide":
-    """Compare runs: their figures, the settings in which they differ, their curves.
+    """Compare runs: their figures, in what they differ, their curves.
 
     Nothing is evaluated: the figures are those that training has written down. One run alone can be
     shown, too.

@@ -49,6 +49,6 @@ def comparison_html(made: SideBySide, curves: bytes) -> str:
     ]
     if rows := difference_rows(made):
         settings = table(["", *names], [[name, *cells] for name, cells in rows])
-        parts.append(headed("Settings that differ", settings))
+        parts.append(headed("What differs", settings))
     title = "Runs side by side" if len(names) > 1 else names[0]
     return page(title, ", ".join(str(run.path) for run in made.runs), "\n".join(parts))

@@ -20,6 +20,8 @@ State = Literal["complete", "running", "unfinished", "damaged"]
 _DEPTH = 6
 OPS = "model: "
 """Settings that begin so are numbers of ops."""
+RAN_ON = "environment: "
+"""What begins so is of `environment.json`."""
 _NOT_COUNTED = ("sequence",)
 """They stand for what is within them."""
 
@@ -35,6 +37,7 @@ class Recorded:
         problem: Why it cannot be read.
         started: When it first was, in ISO 8601; None where it does not tell.
         settings: The values of its spec by dotted path; of its model, how many ops of each kind.
+        ran_on: What it ran on, where that is known: processes, device and torch.
         model: The ops of its model, as text.
         epochs: Lines of `metrics.jsonl`, in order.
         result: Its `metrics.json`; None where it is not complete.
@@ -46,6 +49,7 @@ class Recorded:
     problem: str = ""
     started: str | None = None
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
+    ran_on: dict[str, Any] = field(default_factory=dict, repr=False)
     model: str = field(default="", repr=False)
     epochs: tuple[Document, ...] = field(default=(), repr=False)
     result: Document | None = field(default=None, repr=False)
@@ -136,6 +140,7 @@ def recorded(path: Path) -> Recorded:
         state=state,
         started=starts[0].get("started") if starts else None,
         settings=told_settings(spec),
+        ran_on=_ran_on(starts),
         model=repr(spec.get("model", [])),
         epochs=tuple(epochs),
         result=result,
@@ -147,6 +152,21 @@ def told_settings(spec: Document) -> dict[str, Any]:
     rest = {key: value for key, value in spec.items() if key != "model"}
     written = {key: value for key, value in flat(rest).items() if value != {}}
     return {**written, **_op_counts(spec.get("model", []))}
+
+
+def _ran_on(starts: Sequence[Document]) -> dict[str, Any]:
+    """What a run ran on, of what may change its figures; more than one where it was moved."""
+    values = {
+        "processes": [start.get("processes") for start in starts],
+        "device": [start.get("device_name") or start.get("device") for start in starts],
+        "torch": [start["packages"].get("torch") for start in starts],
+    }
+    distinct = {key: [*dict.fromkeys(v for v in found if v)] for key, found in values.items()}
+    return {
+        RAN_ON + key: found[0] if len(found) == 1 else ", then ".join(map(str, found))
+        for key, found in distinct.items()
+        if found
+    }
 
 
 def _op_counts(model: Any) -> dict[str, int]:
@@ -169,9 +189,10 @@ def _op_counts(model: Any) -> dict[str, int]:
 
 
 def _differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
-    """The settings in which runs differ, with the value of each; None where it has none.
+    """In what runs differ, with the value of each; None where it has none.
 
-    Models that differ in what the number of their ops does not show are told apart by letters.
+    What a run ran on differs only from what is known of others. Models that differ in what the
+    number of their ops does not show are told apart by letters.
     """
     read = [run for run in runs if run.state != "damaged"]
     keys = dict.fromkeys(key for run in read for key in run.settings)
@@ -186,6 +207,10 @@ def _differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
         found["model"] = [letters.get(run.model) for run in runs]
     found.pop("name", None)
     found.pop("version", None)
+    for key in dict.fromkeys(key for run in read for key in run.ran_on):
+        values = [run.ran_on.get(key) for run in runs]
+        if len(set(values) - {None}) > 1:
+            found[key] = values
     return found
 
 
@@ -195,7 +220,8 @@ class SideBySide:
 
     Attributes:
         runs: Each of them.
-        differences: By dotted path, the values of the settings in which they differ.
+        differences: By dotted path, the values of the settings in which they differ; then, by
+            `environment: ` and a name, what they ran on where that differs.
     """
 
     runs: tuple[Recorded, ...]

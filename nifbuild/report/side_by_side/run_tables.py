@@ -12,7 +12,7 @@ from rich.text import Text
 from nifbuild.machine.terminal import Console
 from nifbuild.report.show.tables import NARROW, framed_table, legend, open_table
 from nifbuild.report.show.units import count_text, duration_text, percent_text
-from nifbuild.report.side_by_side.recorded import OPS, Recorded, SideBySide
+from nifbuild.report.side_by_side.recorded import OPS, RAN_ON, Recorded, SideBySide
 
 _NONE = "-"
 _SETTINGS_WIDTH = 40
@@ -62,7 +62,7 @@ def figure_rows(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
 
 
 def difference_rows(made: SideBySide) -> list[tuple[str, list[str]]]:
-    """The settings in which runs differ: a name, and a text for each run."""
+    """In what runs differ: a name, and a text for each of them."""
     return [(key, list(map(value_text, values))) for key, values in made.differences.items()]
 
 
@@ -116,7 +116,8 @@ def told_by_run(made: SideBySide) -> tuple[list[list[str]], list[str]]:
 def _setting(key: str, value: Any) -> str:
     if key.startswith(OPS):
         return f"{value} {key.removeprefix(OPS)}"
-    return f"{key.removeprefix('train.')}={value_text(value)}"  # most are: else lines would break
+    name = key.removeprefix("train.").removeprefix(RAN_ON)  # most begin so: else lines would break
+    return f"{name}={value_text(value)}"
 
 
 def print_comparison(made: SideBySide) -> None:
@@ -124,7 +125,7 @@ def print_comparison(made: SideBySide) -> None:
     console = Console()
     for title, rows in (
         ("", figure_rows(made.runs)),
-        ("Settings that differ" if made.differences else "", difference_rows(made)),
+        ("What differs" if made.differences else "", difference_rows(made)),
     ):
         if rows:
             table = framed_table(title, ["", *labels(made.runs)])
