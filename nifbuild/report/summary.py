@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from nifbuild.machine.sealed_text import is_sealed, kept
 from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.show.tables import Grid, framed_table
 from nifbuild.report.show.units import duration_text, percent_text, speed_text
@@ -59,7 +60,8 @@ def summary(result: dict[str, Any]) -> RenderableType:
     parts.append(f"run: {directory}")
     if "selected" in result:
         if (page := Path(directory, PAGE)).exists():
-            parts.append(f"report: {page}")
+            own = is_sealed(page)  # else it tells of whatever people have made of it
+            parts.append(f"report: {page}" if own else f"no report of this training: {kept(page)}")
         parts.append(f"evaluate it again: nifbuild evaluate {shlex.quote(directory)}")
     return Group(*parts)
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,6 +152,16 @@ def test_a_longer_run_tells_of_itself(tiny, tmp_path):
     nifbuild.train_spec(tiny, epochs=3, resume=True)
     assert (run / "README.md").read_text() == "my notes"
     assert "3 epochs" in (run / "report.html").read_text()
+
+
+def test_the_end_names_the_report_of_this_training_alone(tiny, cli):
+    words = ("train", tiny, "--resume", "--out", "run")
+    page = Path("run/report.html")
+    assert f"\nreport: {page}\n" in cli(*words, "--epochs", 1).stdout
+    page.write_text(page.read_text() + "my notes")
+    told = " ".join(cli(*words, "--epochs", 2).stdout.split())
+    assert f"report: {page}" not in told
+    assert f"no report of this training: {page} was not made by nifbuild, or was changed" in told
 
 
 def test_a_kill_before_the_card_loses_none(tiny, tmp_path):
