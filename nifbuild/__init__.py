@@ -2,10 +2,10 @@
 
 `load_spec` reads a spec, `build_model` makes its torch module, and `load` brings a trained one
 back. `replace_convs` exchanges convolutions of any torch model; the layer itself is
-`nifbuild.nn.ImplicitFrequencyConv2d`. The commands are functions, too: `inspect`, `train_spec`,
-`evaluate_run`, `predict`, `analyze`, `shrink`, `export`, `bench`; what their options do, the
-command line says (`nifbuild shrink --help`). Those two have longer names than their commands, as
-`nifbuild.train` and `nifbuild.evaluate` are packages.
+`nifbuild.nn.ImplicitFrequencyConv2d`. The commands are functions, too: `inspect`, `predict`,
+`analyze`, `shrink`, `export`, `bench`; and, as `nifbuild.train` is a package, `train_spec`,
+`evaluate_run`, `list_runs`, `compare_runs`. What their options do, the command line says:
+`nifbuild shrink --help`.
 """
 
 from importlib import import_module
