@@ -138,7 +138,7 @@ def test_what_cannot_be_written_is_told(capsys):
         (lambda: nifbuild.analyze("x", images=-1), "--images -1: -1 is too small"),
         (lambda: nifbuild.bench(seconds=-1.0), "--seconds -1.0: -1.0 is too small"),
         (lambda: nifbuild.inspect("x", device="gpu"), "--device gpu: .*choices: auto, cpu, cuda"),
-        (lambda: nifbuild.shrink("x", mass=2), "2 is no share of a filter"),
+        (lambda: nifbuild.shrink("x", mass=2), "'2' is no share of a filter"),
         (lambda: nifbuild.train_spec("x", resume=True, overwrite=True), "exclude each other"),
         (lambda: nifbuild.train_spec("x", out=" "), "it is empty: name a directory"),
         (lambda: nifbuild.evaluate_run("x", size="big"), "'big' is no size"),

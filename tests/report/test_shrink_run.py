@@ -201,7 +201,7 @@ def test_training_on(call):
     start = json.loads(Path("tuned/finetuned/init.json").read_text())
     assert start["fresh"] == [] and start["unused"] == []
     cards = [Path("tuned", folder, "README.md").read_text() for folder in (".", "finetuned")]
-    assert "(cut from run)" in cards[0] and 'nifbuild.load("finetuned")' in cards[1]
+    assert "(cut from run)" in cards[0] and 'nifbuild.load(".")' in cards[1]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,9 @@ def test_training_on(call):
     [
         (("nowhere",), "nowhere does not exist"),
         (("run", "--mass", 0.9, "--kernel-size", 3), "--mass and --kernel-size exclude each other"),
-        (("run", "--mass", 1.5), "1.5 is no share"),
+        (("run", "--mass", 1.5), "--mass 1.5: '1.5' is no share of a filter\n  give a share"),
+        (("run", "--mass", "95%"), "--mass 95%: '95%' is no share of a filter\n  write 0.95\n"),
+        (("run", "--mass", "most"), "give a share above 0 and at most 1, such as --mass 0.95"),
         (("run", "--kernel-size", 4), "a window of 4 has no centre"),
         (("run", "--kernel-size", 11), "a window of 11 is larger than the grid of every layer"),
         (("run", "--max-drop", "0.5"), "such as --max-drop 0.5pp"),

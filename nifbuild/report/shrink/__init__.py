@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 _MASS = 0.95
 
 MassOption = Annotated[
-    float | None,
+    float | str | None,
     typer.Option(
+        metavar="SHARE",
         help="Share of each layer's filters, as a sum of magnitudes, that its window keeps.",
         show_default=str(_MASS),
     ),
@@ -128,8 +129,8 @@ def shrink(
         from nifbuild.report.shrink.windows import Smallness
 
     _require_one({"--mass": mass, "--kernel-size": kernel_size, "--max-drop": max_drop})
-    if kernel_size is None and max_drop is None:
-        mass = _mass(_MASS if mass is None else mass)
+    by_mass = kernel_size is None and max_drop is None
+    share = _mass(_MASS if mass is None else mass) if by_mass else None
     if kernel_size is not None:
         _require_centre(kernel_size)
     if overrides and not finetune_epochs:
@@ -142,7 +143,7 @@ def shrink(
     drop = None if max_drop is None else _points(max_drop)
     return cut_run(
         Path(run),
-        Smallness(mass, kernel_size, drop),
+        Smallness(share, kernel_size, drop),
         boundary=boundary,
         size=None if size is None else parse_one_size(size),
         out=None if out is None else Path(out),
@@ -167,10 +168,18 @@ def _require_one(given: dict[str, float | str | None]) -> None:
         )
 
 
-def _mass(share: float) -> float:
+def _mass(given: float | str) -> float:
+    try:
+        share = float(given)
+    except ValueError:
+        share = math.nan
     if not 0 < share <= 1:
+        percent = re.fullmatch(r"(\d+\.?\d*) ?%", str(given))
         fix = f"give a share above 0 and at most 1, such as --mass {_MASS}"
-        raise SpecError(option_problem(f"--mass {share}", f"{share} is no share of a filter", fix))
+        if percent and 0 < float(percent[1]) <= 100:
+            fix = f"write {float(percent[1]) / 100:g}"
+        what = f"'{given}' is no share of a filter"
+        raise SpecError(option_problem(f"--mass {given}", what, fix))
     return share
 
 
