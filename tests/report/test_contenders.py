@@ -10,6 +10,7 @@ from nifbuild.report.bench.contenders import (
     Contender,
     InputShape,
     PublishedFormula,
+    contenders_named,
     parse_contender,
 )
 
@@ -128,3 +129,21 @@ def test_names_of_contenders():
         "",
     ):
         assert parse_contender(name) is None, name
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("depthwise-4", "K is odd: 'depthwise-3' or 'depthwise-5'"),
+        ("full-2", "K is odd: 'full-1' or 'full-3'"),
+        ("depthwise-30-channels-last", "'depthwise-29-channels-last' or 'depthwise-31-"),
+        ("depthwise-0", "K is odd: 'depthwise-1'"),
+        ("deepwise-4", "did you mean 'depthwise-"),
+        ("depthwise-03", "did you mean 'depthwise-3"),
+    ],
+)
+def test_what_is_meant_by_an_unknown_name(name, fix):
+    problems = []
+    assert contenders_named([name], torch.device("cpu"), problems) == []
+    (problem,) = problems
+    assert fix in problem.fix

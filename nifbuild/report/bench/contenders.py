@@ -192,6 +192,17 @@ def parse_contender(name: str) -> Contender | None:
     return Contender(name, kind, int(match[2]), channels_last=match[3] is not None)
 
 
+def _odd_neighbours(name: str) -> str:
+    """What to name in place of a convolution with an even K, which has no centre; else nothing."""
+    match = re.fullmatch(r"(\w+-)(\d{1,3})(\D*)", name)
+    if match is None:
+        return ""
+    sizes = (int(match[2]) - 1, int(match[2]) + 1)
+    names = [f"{match[1]}{size}{match[3]}" for size in sizes]
+    found = [f"'{name}'" for name in names if parse_contender(name) is not None]
+    return f"K is odd: {' or '.join(found)}" if found else ""
+
+
 def contenders_named(
     names: Sequence[str], device: torch.device, problems: list[Problem]
 ) -> Sequence[Contender]:
@@ -211,7 +222,8 @@ def contenders_named(
                 "contenders: published, fft, fused, depthwise-image, and depthwise-K or full-K "
                 "with an odd K, also with -channels-last behind"
             )
-            what, fix = f"unknown contender '{name}'", suggestion(name, known, listed)
+            what = f"unknown contender '{name}'"
+            fix = _odd_neighbours(name) or suggestion(name, known, listed)
         elif contender is FUSED and not on_cuda:
             what, fix = "needs a CUDA device", "leave it out"
         else:
