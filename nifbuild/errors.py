@@ -192,7 +192,7 @@ def _closest(word: str, candidates: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(close)
 
 
-def closest_beside(path: Path, *, whole: bool = True) -> str:
+def closest_beside(path: Path, *, whole: bool = True, never: Path | None = None) -> str:
     """The same for a path that does not exist: the closest in its folder.
 
     A suffix that both have does not make them alike.
@@ -200,13 +200,14 @@ def closest_beside(path: Path, *, whole: bool = True) -> str:
     Args:
         path: What was not found.
         whole: Whether paths are named, as they can be typed; else the names in that folder.
+        never: One that cannot be meant, in that folder.
     """
     siblings: list[Path] = []
     with suppress(OSError):
         there = (path.parent / entry.name for entry in path.parent.iterdir())
-        siblings = [other for other in there if other != path]
+        siblings = [other for other in there if other not in (path, never)]
     by_stem = {other.stem: str(other) for other in siblings if other.suffix == path.suffix}
-    by_name = {other.name: str(other) for other in siblings}
+    by_name = {other.name: str(other) for other in siblings if other.suffix != path.suffix}
     for word, named in ((path.stem, by_stem), (path.name, by_name)):
         if close := _closest_of(word, named):
             return _question(named[name] if whole else Path(named[name]).name for name in close)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nifbuild.errors import Mark, Problem, SpecError, listing, suggestion
+from nifbuild.errors import Mark, Problem, SpecError, closest_beside, listing, suggestion
 from nifbuild.spec.file_text import require_printable
-from nifbuild.spec.shipped import spec_path
+from nifbuild.spec.shipped import shipped_as, shipped_name, spec_path
 from nifbuild.spec.source import (
     MAX_DEPTH,
     List,
@@ -118,8 +118,22 @@ def _named_by(problem: Problem, entry: Scalar, target: Path) -> Problem:
     """A base file that cannot be read is mended where it is named."""
     if problem.where != Mark(str(target)):
         return problem
-    what = f"{problem.what}: {target}"
-    return Problem(what, entry.mark, "extends", problem.fix, problem.code)
+    what, fix = f"{problem.what}: {target}", problem.fix
+    if problem.code == "missing-file":
+        shipped = shipped_as(str(entry.value))
+        lines = [f"one of this name comes with nifbuild: extends: {shipped}"] if shipped else []
+        # A copy has a name like the original's, and would extend itself.
+        near = closest_beside(target, whole=False, never=Path(entry.mark.file))
+        fix = "\n".join([*lines, *filter(None, [near])])
+    return Problem(what, entry.mark, "extends", fix, problem.code)
+
+
+def shipped_bases(path: Path) -> list[str]:
+    """What a file that comes with nifbuild extends, by names that hold anywhere; else nothing."""
+    if shipped_name(path) is None:
+        return []
+    targets = (spec_path(str(entry.value), path.parent) for entry in _extends(load(path)))
+    return [name for name in map(shipped_name, targets) if name is not None]
 
 
 def merge(base: Map, child: Map, path: TreePath = ()) -> Map:

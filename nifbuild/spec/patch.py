@@ -1,10 +1,12 @@
 """Patches: changes of the ops that a selector finds; the primitive of an ablation."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
 from nifbuild.spec.base import field_names
+from nifbuild.spec.compose import shipped_bases
 from nifbuild.spec.defaults import op_class_of, unknown_kind, unknown_op
 from nifbuild.spec.document import Patch
 from nifbuild.spec.graph import Graph, Node
@@ -112,6 +114,10 @@ def wrong_count(
         near = did_you_mean(patch.match, names)
         fix = near or f"modules of the model: {', '.join(names[:8])} ..."
     node = at(place, ("expect",)) or at(place, ("match",)) or place
+    if bases := shipped_bases(Path(node.mark.file)):
+        base = bases[0] if len(bases) == 1 else f"[{', '.join(bases)}]"
+        fix += "\nits file comes with nifbuild: to leave that as it is, write the patches that you "
+        fix += f"want of it in a spec of your own, with `extends: {base}`"
     return Problem(what, node.mark, "patch", fix, "patch-count")
 
 

@@ -26,6 +26,24 @@ def shipped_names() -> list[str]:
     return sorted(path.as_posix() for path in found)
 
 
+def shipped_name(path: Path) -> str | None:
+    """What a file is called from anywhere, as in `nifbuild:resnet18`; None for one of people's."""
+    folder = shipped_folder().resolve()
+    resolved = path.resolve()
+    if not resolved.is_relative_to(folder):
+        return None
+    name = resolved.relative_to(folder).with_suffix("").as_posix()
+    return PREFIX + name if name in shipped_names() else None
+
+
+def shipped_as(text: str) -> str | None:
+    """The shipped spec that a path which leads nowhere is named like, if there is one."""
+    parts = Path(text).with_suffix("").parts
+    names = shipped_names()
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((PREFIX + tail for tail in tails if tail in names), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Shipped:
     """A file that comes with nifbuild.

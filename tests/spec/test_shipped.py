@@ -43,6 +43,44 @@ def test_unknown_names(tmp_path):
         load_spec(mine)
 
 
+_COMES = "one of this name comes with nifbuild: extends: nifbuild:"
+
+
+@pytest.mark.parametrize(
+    ("copy", "missing", "fix"),
+    [
+        ("mine", "resnet18.yaml", f"{_COMES}resnet18\ndid you mean 'resnet-18.yaml'?"),
+        ("resnet18_", "resnet18.yaml", f"{_COMES}resnet18\ndid you mean 'resnet-18.yaml'?"),
+        ("mine", "../architectures/resnet18.yaml", f"{_COMES}architectures/resnet18"),
+        ("mine", "nothing_like_it.yaml", ""),
+        ("mine_copy", "mine_copied.yaml", ""),
+    ],
+)
+def test_a_copy_whose_base_is_not_there(tmp_path, copy, missing, fix):
+    for name in ("se", "nope", "resnet-18"):
+        (tmp_path / f"{name}.yaml").write_text("matrix: {}\n")
+    (tmp_path / f"{copy}.yaml").write_text(f"extends: {missing}\n")
+    with pytest.raises(SpecError, match=f"{copy}.yaml:1:10: extends: no such file") as caught:
+        load_spec(tmp_path / f"{copy}.yaml")
+    assert [problem.fix for problem in caught.value.problems] == [fix]
+
+
+def test_who_extends_a_patch_that_no_longer_fits_writes_it_anew(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: nifbuild:resnet18_nif\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(mine, overrides=["vars.depths=[1, 1, 1, 1]"])
+    (problem,) = caught.value.problems
+    assert "`expect: 5` in the patch" in problem.fix
+    assert "in a spec of your own, with `extends: nifbuild:resnet18`" in problem.fix
+    mine.write_text(
+        "extends: nifbuild:resnet18\nname: mine\npatch:\n"
+        "  - {match: layer*.*.conv*, where: {op: conv, kernel_size: 3, stride: 1},\n"
+        "     set: {kind: implicit_frequency}, expect: 5}\n"
+    )
+    load_spec(mine, overrides=["vars.depths=[1, 1, 1, 1]"])
+
+
 def test_each_says_what_it_is():
     found = {one.name: one.purpose for one in shipped()}
     assert {name.removeprefix("nifbuild:") for name in found} == {*shipped_names()}
