@@ -376,6 +376,16 @@ def plain(node: Node) -> Any:
     return {key: plain(value) for key, value in node.entries.items()}
 
 
+def files_of(node: Node) -> set[str]:
+    """The files that the values of a tree were written in."""
+    own = {node.mark.file} if node.mark.line else set()
+    if isinstance(node, Scalar):
+        return own
+    return own.union(
+        *map(files_of, node.items if isinstance(node, List) else node.entries.values())
+    )
+
+
 def path_key(word: str) -> str | int:
     """One word of a path as people write it: a position in a list, or else a key."""
     # No list is as long as a number of more digits says, and int() refuses thousands of them.

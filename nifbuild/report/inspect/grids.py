@@ -1,6 +1,7 @@
 """An inspection as tables."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nifbuild.errors import listing
@@ -10,6 +11,7 @@ from nifbuild.report.inspect.targets import BOUND
 from nifbuild.report.inspect.workspace import MAX_TRIED_BYTES
 from nifbuild.report.show.tables import NARROW, Grid
 from nifbuild.report.show.units import bytes_text, change_text, count_text, percent_text, shape_text
+from nifbuild.spec.source import files_of
 
 _LABELS = {
     "weights_bytes": "weights",
@@ -40,8 +42,17 @@ def layer_grid(inspection: Inspection, width: int = 120) -> Grid:
     title = f"{inspection.resolved.name}: {shape}, batch of {first}; bytes saved for backward"
     marks = [row.mark for row in inspection.rows if row.mark and row.mark.line]
     if wide and marks:
-        title += f"; line in {listing(dict.fromkeys(Path(mark.file).name for mark in marks))}"
+        files = dict.fromkeys(mark.file for mark in marks)
+        title += f"; line in {listing(_file_names(files, inspection))}"
     return Grid(title, tuple(headings), 4 if wide else 3, tuple(rows), 3 if wide else 2)
+
+
+def _file_names(files: Iterable[str], inspection: Inspection) -> list[str]:
+    """Their names; with the folder where another file of the spec has the same name."""
+    paths = [Path(file) for file in files_of(inspection.resolved.source).union(files)]
+    counts = Counter(path.name for path in paths)
+    named = map(Path, files)
+    return [p.name if counts[p.name] == 1 else f"{p.parent.name}/{p.name}" for p in named]
 
 
 def _cells(folded: Folded, wide: bool) -> tuple[str, ...]:
