@@ -87,7 +87,7 @@ class SpecDifference:
     """What two specs do not share.
 
     Attributes:
-        names: The specs' names.
+        names: The specs' names; where they agree, their files.
         modules: In the order of the second spec; removed ones last, in the order of the first.
         sections: Values of the other sections, by dotted path (`train.epochs`).
         levels: The names of levels of modules in each of the two, such as `layer1.0`.
@@ -118,8 +118,9 @@ class SpecDifference:
 def spec_difference(a: Resolved, b: Resolved) -> SpecDifference:
     """Compares two specs; modules are the same where their names are."""
     first, second = budgets(a), budgets(b)
+    files = a.source.mark.file, b.source.mark.file
     return SpecDifference(
-        names=(a.name, b.name),
+        names=files if a.name == b.name else (a.name, b.name),
         modules=tuple(_modules(a.graph, b.graph)),
         sections=_difference(settings(a.spec), settings(b.spec)),
         levels=(_levels(a.graph), _levels(b.graph)),

@@ -126,7 +126,20 @@ def test_equal_specs(specs):
     difference = spec_difference(specs[0], specs[0])
     assert not difference
     assert difference.as_document()["same"] is True
-    assert difference_text(difference) == "first and first are the same, written out"
+    assert difference_text(difference).endswith("/a.yaml are the same, written out")
+
+
+def test_specs_of_one_name_are_told_apart_by_their_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "my.yaml").write_text(A.replace("name: first\n", ""))
+    one, two = Path("one/my.yaml"), Path("two/my.yaml")
+    text = difference_text(spec_difference(load_spec(one), load_spec(two)))
+    assert text == f"{one} and {two} are the same, written out"
+    two.write_text(two.read_text().replace("epochs: 3", "epochs: 4"))
+    text = difference_text(spec_difference(load_spec(one), load_spec(two)))
+    assert [str(one), str(two)] in [line.split() for line in text.splitlines()]
 
 
 def test_the_command(specs, tmp_path):
