@@ -16,7 +16,7 @@ from nifbuild.report.analysis.filters import measure_filters
 from nifbuild.report.analysis.folder import draw
 from nifbuild.report.analysis.layer_table import print_analysis
 from nifbuild.report.analysis.plot_curves import plot_sizes
-from nifbuild.report.analysis.plot_images import plot_gallery
+from nifbuild.report.analysis.plot_images import plot_gallery, plot_receptive_fields
 from nifbuild.report.analysis.receptive_field import ReceptiveField
 from nifbuild.report.analysis.verdict import verdicts
 from nifbuild.report.filter_windows import LayerKernels
@@ -151,6 +151,19 @@ def test_the_curves_are_the_figures(few):
     assert any(list(y) == grid.mass.mean.tolist() for y in shown)
 
 
+def test_the_squares_of_receptive_fields_have_a_key():
+    figure = plot_receptive_fields(FEW)
+    (key,) = figure.legends
+    shown = {
+        text.get_text(): line.get_linestyle()
+        for text, line in zip(key.get_texts(), key.get_lines(), strict=True)
+    }
+    assert shown == {"50% of its energy": "-", "90% of its energy": "--"}
+    assert "below: their sides in pixels" in key.get_title().get_text()
+    windows = {(p.get_width(), p.get_linestyle()) for p in figure.axes[0].patches}
+    assert windows == {(3, "-"), (9, "--")} and figure.axes[0].get_xlabel() == "3 / 9"
+
+
 def test_short_names():
     assert short_names(["a.b.c", "a.b.d.e"]) == ["c", "d.e"]
     assert short_names(["a.b", "c"]) == ["a.b", "c"]
@@ -200,6 +213,7 @@ def test_verdicts():
     assert f"smaller in {smaller} layers and larger in 0 layers" in change
     assert "below 0.25 cycles per pixel" in low
     assert field == (
-        "The centre of the last stage (layer4.1.relu_2) has 50% of its gradient's energy within "
+        "The centre of the last stage larger than one pixel (layer4.1.relu_2) has 50% of its "
+        "gradient's energy within "
         "3x3 of 16x16 pixels; at initialisation within 3x3."
     )

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from nifbuild.report.show.plots import (
     AMOUNTS,
     BOUNDARY,
     COLUMN_INCHES,
+    INK,
     SIGNED,
     fitting,
     new_figure,
@@ -37,6 +39,8 @@ _MIN_SHOWN = 5
 _DECADES = 3
 _MAX_LETTERS = 24
 _LETTER_INCHES = 0.062
+_SQUARES = ("-", "--")
+"""Lines of the windows in a receptive field, by share."""
 
 
 def plot_components(analysis: Analysis) -> Figure:
@@ -101,8 +105,9 @@ def plot_receptive_fields(analysis: Analysis) -> Figure:
     blocks = [field.path.rpartition(".")[0] or field.path for field in stages]
     names = [fitting(name, letters) for name in short_names(blocks)]
     models = {name: m for name, m in analysis.models.items() if m.receptive_fields}
+    shares = analysis.shares[: len(_SQUARES)]
     width = COLUMN_INCHES / max(len(stages), 3)
-    figure = new_figure(COLUMN_INCHES, 0.9 + len(models) * (width + 0.12))
+    figure = new_figure(COLUMN_INCHES, 1.2 + len(models) * (width + 0.12))
     grid = figure.subplots(len(models), len(stages), squeeze=False)
     for place, (name, model) in enumerate(models.items()):
         for axes, stage, short in zip(grid[place], stages, names, strict=True):
@@ -112,13 +117,28 @@ def plot_receptive_fields(analysis: Analysis) -> Figure:
             if found is None:
                 axes.set_axis_off()
                 continue
-            picture = _field(axes, found, analysis.shares[:2])
+            picture = _field(axes, found, shares)
             if place == 0:
                 axes.set_title(f"{short}\n{shape_text(stage.stage_size)}", pad=3)
         grid[place, 0].set_ylabel(NAMES[name])
     bar = figure.colorbar(picture, ax=grid, location="bottom", aspect=40, pad=0.02, fraction=0.06)
     bar.set_label("gradient over its largest value")
+    _key_of_squares(figure, shares)
     return figure
+
+
+def _key_of_squares(figure: Figure, shares: tuple[float, ...]) -> None:
+    """What the squares are, and the numbers below them."""
+    lines = [Line2D([], [], color=INK, ls=dashes, lw=0.8) for dashes in _SQUARES[: len(shares)]]
+    sizes = [f"{percent_text(share, 0)} of its energy" for share in shares]
+    figure.legend(
+        lines,
+        sizes,
+        loc="outside upper center",
+        ncols=len(lines),
+        title="squares: smallest odd windows of the gradient with these shares;\n"
+        "below: their sides in pixels",
+    )
 
 
 def _field(axes: Axes, field: ReceptiveField, shares: tuple[float, ...]) -> AxesImage:
@@ -129,7 +149,7 @@ def _field(axes: Axes, field: ReceptiveField, shares: tuple[float, ...]) -> Axes
     shown = (gradient / largest).clamp_min(10.0**-_DECADES)
     picture = axes.imshow(shown.numpy(), cmap=AMOUNTS, norm=norm, interpolation="nearest")
     height, width = gradient.shape
-    for share, dashes in zip(shares, ("-", "--"), strict=False):
+    for share, dashes in zip(shares, _SQUARES, strict=False):
         size = field.energy_sizes[share]
         corner = (width // 2 - size / 2, height // 2 - size / 2)
         axes.add_patch(Rectangle(corner, size, size, fill=False, ec="white", ls=dashes, lw=0.8))

@@ -119,8 +119,8 @@ def _receptive_field_sentence(analysis: Analysis) -> str:
     size = last.energy_sizes[share]
     image = shape_text(analysis.size)
     text = (
-        f"The centre of the last stage ({last.path}) has {percent_text(share, 0)} of its "
-        f"gradient's energy within {size}x{size} of {image} pixels"
+        f"The centre of the last stage larger than one pixel ({last.path}) has "
+        f"{percent_text(share, 0)} of its gradient's energy within {size}x{size} of {image} pixels"
     )
     initial = analysis.models.get("initial")
     before = initial.receptive_field(last.path) if initial is not None else None
