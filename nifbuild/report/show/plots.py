@@ -6,6 +6,7 @@ Matplotlib is loaded by what draws, not by this module.
 """
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,9 +39,14 @@ BOUNDARY = "0.82"
 AMOUNTS, SHARES, SIGNED = "viridis", "cividis", "RdBu_r"
 """Colour maps: of amounts, of shares with numbers in them, of what is below and above zero."""
 
-_LITTLE, _MUCH = 4, 500
-"""Of a logarithmic axis, the largest over the smallest value: below the first, 1, 2 and 5 would be
-too few ticks, above the second too many."""
+_LOG_TICKS: tuple[tuple[float, tuple[int, ...]], ...] = (
+    (4, ()),
+    (10, (1, 2, 3, 5, 7)),
+    (500, (1, 2, 5)),
+    (math.inf, (1,)),
+)
+"""Of a logarithmic axis whose largest value is less than so many times its smallest: the digits
+that have ticks, neither too few nor too many. The shortest has ticks as a linear one has."""
 
 COLUMN_INCHES = 3.3
 """Width of a column of a paper."""
@@ -159,11 +165,10 @@ def plain_log_axis(axis: "Axis", write: Callable[[float], str] = "{:g}".format) 
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     low, high = axis.get_view_interval()
-    ratio = high / low
-    if ratio < _LITTLE:
-        axis.set_major_locator(MaxNLocator(5))
-    else:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < _MUCH else (1,)))
+    digits = next(digits for most, digits in _LOG_TICKS if high / low < most)
+    axis.set_major_locator(
+        LogLocator(subs=digits) if digits else MaxNLocator(5, steps=(1, 2, 5, 10))
+    )
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: write(value))
 
