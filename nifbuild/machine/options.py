@@ -8,6 +8,7 @@ it declares its own.
 import functools
 import inspect
 import os
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
@@ -112,7 +113,11 @@ def _plain(annotation: Any) -> Any:
 def _with_arguments(doc: str, signature: inspect.Signature) -> str:
     """The docstring with a section that has the options' help, where it has none of its own."""
     described = {name: info_of(p) for name, p in signature.parameters.items()}
-    lines = [f"    {name}: {info.help}" for name, info in described.items() if info and info.help]
+    lines = [
+        textwrap.fill(f"{name}: {info.help}", 96, initial_indent=" " * 4, subsequent_indent=" " * 8)
+        for name, info in described.items()
+        if info and info.help
+    ]
     if not lines or "\nArgs:\n" in doc:
         return doc
     summary, returns, rest = doc.partition("\nReturns:\n")

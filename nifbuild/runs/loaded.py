@@ -99,13 +99,17 @@ class LoadedModel(nn.Module):
 
         Raises:
             SpecError: The model takes images of neither 1 nor 3 channels.
-            ValueError: The image cannot be read; the message says why.
+            ValueError: The image cannot be read; the message names it and says why.
         """
         from nifbuild.data.decode import decoder_for, quiet_pillow
 
         decode = decoder_for(self.resolved.spec, size)
-        with quiet_pillow():
-            pixels = decode(image if isinstance(image, bytes) else os.fspath(image))
+        try:
+            with quiet_pillow():
+                pixels = decode(image if isinstance(image, bytes) else os.fspath(image))
+        except ValueError as error:
+            name = "the image" if isinstance(image, bytes) else os.fspath(image)
+            raise ValueError(f"{name}: {error}") from error
         return self.normalize(torch.tensor(pixels[None], device=self.mean.device))
 
 
