@@ -152,7 +152,9 @@ class LabelReader:
             path = ("gates", index)
             self._known(gate.where, (*path, "where"))
             if isinstance(gate.versus, dict):
-                self._known(gate.versus, (*path, "versus"))
+                known = self._known(gate.versus, (*path, "versus"))
+                if len(known) < len(gate.versus):
+                    continue  # what is not there is missing for every variant
             compares = gate.versus not in (None, "main")
             if gate.versus == "baseline" and not study.reference:
                 self._problem("the study has no baseline", (*path, "versus"), "add `baseline:`")

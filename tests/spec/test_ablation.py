@@ -213,6 +213,12 @@ def test_wrong_studies(study, change, expected):
     assert any(expected in problem for problem in found), found
 
 
+def test_what_is_not_there_to_compare_with_is_told_once(study):
+    gate = "gates: [{metric: top1, versus: {filters: nope}, margin: 0pp}]\nmatrix:"
+    found = problems(study, STUDY.replace("matrix:", gate, 1))
+    assert len(found) == 1 and "there is no label 'nope'" in found[0]
+
+
 def test_a_label_of_two_axes_is_no_baseline(study):
     text = STUDY.replace("vars.width: [4, 6]", "train.monitor: [loss, top1]")
     text = text.replace("baseline: standard", "baseline: loss").replace("last:", "loss:")
