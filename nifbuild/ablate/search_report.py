@@ -10,7 +10,7 @@ from rich.text import Text
 
 from nifbuild.ablate.cells import Store
 from nifbuild.ablate.forms import Document
-from nifbuild.ablate.report_page import PAGE, grid_table, log_block
+from nifbuild.ablate.report_page import PAGE, grid_table, log_block, reason_block
 from nifbuild.ablate.results import REPORT_JSON
 from nifbuild.ablate.search_plots import ended_trials, plot_parameters, plot_trials
 from nifbuild.ablate.trials import (
@@ -260,7 +260,7 @@ def search_html(report: SearchReport, pictures: Mapping[str, bytes]) -> str:
     told = []
     for trial in _failed(report):
         name, reason = _failure(trial)
-        told.append(f"<h3>{escaped(name)}</h3>\n<p>{escaped(reason)}</p>")
+        told.append(f"<h3>{escaped(name)}</h3>\n{reason_block(reason)}")
         if trial.directory is not None:
             told.append(log_block(str(trial.directory.log), trial.directory.log_tail()))
     if told:

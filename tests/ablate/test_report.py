@@ -37,7 +37,9 @@ def with_sizes(found, size):
 
 @pytest.fixture
 def found():
-    failed = (Failed(2, "no <memory> | left", "cells/x/log.txt", "bad\x1b[0m\n```\nlines"),)
+    failed = (
+        Failed(2, "no <memory> | left\n  make room", "cells/x/log.txt", "bad\x1b[0m\n```\nlines"),
+    )
     return with_sizes(results(STANDARD, {0: 0.89, 1: 0.91}, failed=failed), 5)
 
 
@@ -313,6 +315,7 @@ def test_the_page_holds_all_of_it(found):
     ]  # fmt: skip
     everything = "".join(root.itertext())
     assert "no <memory> | left" in everything and "\x1b" not in page and "```" in everything
+    assert "<p>  make room</p>" in page and "left\\n" not in page
     assert "filters=implicit 7 px" in everything and 'src="http' not in page
 
 
