@@ -70,6 +70,8 @@ class Collected:
             return "damaged"
         if directory is not None and directory.failure() is not None:
             return "failed"
+        if directory is not None and directory.has_begun:
+            return "begun"
         return "stale" if cell.spec_hash in self.stale else "missing"
 
     @property

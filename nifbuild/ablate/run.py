@@ -276,6 +276,19 @@ def stop_requests() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def interruptions_told() -> Iterator[None]:
+    """While entered, Ctrl-C is told as a signal is; before anything runs, nothing else hears it.
+
+    Raises:
+        InterruptedRun: In place of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRun(interruption(signal.SIGINT), signal.SIGINT) from None
+
+
 def interruption(number: int) -> Problem:
     """What to say of a signal that stopped a study."""
     name = signal.Signals(number).name

@@ -91,12 +91,14 @@ class SearchReport:
 
     @property
     def status(self) -> str:
-        """`12 of 20 trials ended: 8 to the end, 3 pruned, 1 failed`."""
+        """`12 of 20 trials ended: 8 to the end, 3 pruned, 1 failed; 1 begun, to be continued`."""
         counts = [self.count(state) for state in ("done", "pruned", "failed")]
         words = (f"{counts[0]} to the end", f"{counts[1]} pruned", f"{counts[2]} failed")
         total = max(search_of(self.study).trials, len(self.trials))
         told = [word for word, count in zip(words, counts, strict=True) if count]
-        return f"{sum(counts)} of {total} trials ended" + (f": {', '.join(told)}" if told else "")
+        text = f"{sum(counts)} of {total} trials ended" + (f": {', '.join(told)}" if told else "")
+        begun = self.count("begun")
+        return text + (f"; {begun} begun, to be continued" if begun else "")
 
     def document(self) -> Document:
         """As plain data."""

@@ -31,7 +31,7 @@ def _plan_cells(plan: Plan, row: Row) -> tuple[str, ...]:
     seeds = plan.study.spec.seeds
     states = [plan.collected.state(Cell(row.variant, seed)) for seed in seeds]
     counts = [f"{states.count('done')}/{len(seeds)}"]
-    told: tuple[State, ...] = ("running", "failed", "damaged", "stale")
+    told: tuple[State, ...] = ("running", "begun", "failed", "damaged", "stale")
     counts += [f"{states.count(state)} {state}" for state in told if state in states]
     return (
         count_text(row.costs.params),

@@ -173,6 +173,33 @@ def test_a_hopeless_trial_is_pruned_and_never_run_again(tmp_path):
     assert outcome(folder) == (trials, ended)
 
 
+def test_interrupted_before_a_trial_runs_it_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    study = write_study(tmp_path, SEARCH)
+    monkeypatch.setattr("nifbuild.ablate.search_run.read_trials", interrupted)
+    done = ablate("run", study, "--dir", tmp_path / "cells")
+    assert done.exit_code == 130
+    words = "interrupted by SIGINT\n  the same command goes on where it stopped"
+    assert words in done.stderr
+
+
+def test_a_trial_that_was_killed_has_begun(searched, tmp_path):
+    """Killed in training, and killed between its end and its judgement."""
+    study, folder, _ = searched
+    shutil.copytree(folder, tmp_path / "cells")
+    first, second = [cell for cell in Store(tmp_path / "cells").cells() if cell.has_result][:2]
+    for cell in (first, second):
+        (cell.path / "trial.json").unlink()
+    (first.path / "result.json").unlink()
+    report = document("report", study, "--dir", tmp_path / "cells")
+    assert [trial["state"] for trial in report["trials"]].count("begun") == 2
+    assert "2 begun, to be continued" in ablate("report", study, "--dir", tmp_path / "cells").stdout
+    begun = [t["directory"] for t in report["trials"] if t["state"] == "begun"]
+    assert sorted(begun) == sorted(str(cell.path) for cell in (first, second))
+
+
 def test_values_that_do_not_go_together_and_trials_that_fail_do_not_stop_a_search(tmp_path):
     text = SEARCH.replace("vars.width: {choices: [4, 6]}", "train.accumulate: {choices: [1, 2, 4]}")
     text = text.replace("high: 1e-1, log: true}", "high: 1e-1, log: true}\n"
