@@ -21,6 +21,7 @@ from nifbuild.ablate.trials import (
     search_of,
     trial_results,
 )
+from nifbuild.errors import counted
 from nifbuild.machine import MAKER
 from nifbuild.machine.terminal import Console
 from nifbuild.report.show.markdown import code_block, folded_section, markdown, markdown_text
@@ -61,7 +62,7 @@ class SearchReport:
 
     Attributes:
         study: Which.
-        trials: All that have been drawn, in order.
+        trials: All that have been drawn, in order, of as many as the study asks for.
         warnings: What was found and does not count, in words.
     """
 
@@ -94,7 +95,7 @@ class SearchReport:
         """`12 of 20 trials ended: 8 to the end, 3 pruned, 1 failed; 1 begun, to be continued`."""
         counts = [self.count(state) for state in ("done", "pruned", "failed")]
         words = (f"{counts[0]} to the end", f"{counts[1]} pruned", f"{counts[2]} failed")
-        total = max(search_of(self.study).trials, len(self.trials))
+        total = search_of(self.study).trials
         told = [word for word, count in zip(words, counts, strict=True) if count]
         text = f"{sum(counts)} of {total} trials ended" + (f": {', '.join(told)}" if told else "")
         begun = self.count("begun")
@@ -160,8 +161,13 @@ def make_search_report(study: Study, store: Store) -> SearchReport:
         SpecError: A spec does not suit its data, or what was drawn is of another search.
         RunError: A file is damaged, or may not be read.
     """
-    results, collected = trial_results(study, store, read_trials(study, store))
-    return SearchReport(study, tuple(results), tuple(collected.warnings()))
+    drawn, asked = read_trials(study, store), search_of(study).trials
+    results, collected = trial_results(study, store, drawn[:asked])
+    warnings = collected.warnings()
+    if (more := len(drawn) - asked) > 0:
+        text = f"{counted(more, 'trial')} beyond the {asked} that the study asks for"
+        warnings.append(f"{text} {'was' if more == 1 else 'were'} drawn before: not counted")
+    return SearchReport(study, tuple(results), tuple(warnings))
 
 
 def trials_grid(report: SearchReport, width: int = 120) -> Grid:

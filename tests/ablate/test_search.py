@@ -112,6 +112,21 @@ def test_more_trials_go_on_where_fewer_have_stopped(searched, tmp_path):
     assert outcome(tmp_path / "cells") == outcome(folder)
 
 
+def test_of_fewer_trials_than_were_drawn_the_others_are_named(searched, tmp_path):
+    _, folder, _ = searched
+    few = write_study(tmp_path, SEARCH.replace("trials: 6", "trials: 4"))
+    said = document("run", few, "--dir", folder, "-q")
+    assert len(said["done"]) + len(said["pruned"]) == 4
+    words = ("report", few, "--dir", folder, "--out", tmp_path / "report")
+    report = document(*words)
+    assert [trial["number"] for trial in report["trials"]] == [0, 1, 2, 3]
+    assert report["done"] + report["pruned"] == report["total"] == 4
+    (warning,) = report["warnings"]
+    assert warning.startswith("2 trials beyond the 4 that the study asks for were drawn before")
+    assert "4 of 4 trials ended" in ablate(*words, "--overwrite").stdout
+    assert document("plan", few, "--dir", folder)["ended"] == 4
+
+
 def on_their_way(folder, number):
     """Whether more than so many trials are drawn, and one of them is being trained."""
     if not (folder / "trials.json").exists() or len(outcome(folder)[0]) <= number:
@@ -332,6 +347,10 @@ def test_the_plan_of_fewer_trials_than_end_early_promises_nothing_more(tmp_path,
     words = " ".join(ablate("plan", study).stdout.split())
     assert "No trial is ended early: that begins once 2 are done." in words
     assert "such as trial 1" in words and "such as trial 2" not in words
+    text = SEARCH.replace("warmup_epochs: 1", "warmup_epochs: 5")
+    words = " ".join(ablate("plan", write_study(tmp_path, text)).stdout.split())
+    expected = "No trial is ended early: the warm-up, 5 epochs, is no shorter than training, 3 "
+    assert expected in words and "Pruned after" not in words
 
 
 def test_the_plan_shows_the_space_and_what_it_costs(searched, tmp_path, monkeypatch):
