@@ -1,7 +1,7 @@
 """What of a study has been run, how it ended, and which of it is damaged."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from nifbuild.errors import RunError
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.intact import AVERAGE, WEIGHTS, digest_of_file, evaluated_weights
 from nifbuild.runs.lock import is_locked, locked
-from nifbuild.spec.study import Study
+from nifbuild.spec.study import Study, Variant
 
 FIGURES = ("split", "top1", "top5", "loss", "num_samples", "epoch", "checkpoint", "seconds")
 """What a cell's result takes over from its run."""
@@ -74,11 +74,11 @@ class Collected:
             return "begun"
         return "stale" if cell.spec_hash in self.stale else "missing"
 
-    @property
-    def keys_done(self) -> set[str]:
-        """The keys of all cells that are done."""
-        cells = (cell for cell in cells_of(self.study) if self.result(cell) is not None)
-        return {self.directories[cell.spec_hash].path.name for cell in cells}
+    def keys_done(self, variants: Collection[Variant]) -> set[str]:
+        """The keys of the cells of these variants that are done."""
+        cells = (Cell(variant, seed) for variant in variants for seed in self.study.spec.seeds)
+        done = (cell for cell in cells if self.result(cell) is not None)
+        return {self.directories[cell.spec_hash].path.name for cell in done}
 
     @property
     def unknown_data(self) -> bool:

@@ -1,13 +1,13 @@
 """Gates: whether a study shows what it is required to show."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from nifbuild.ablate.comparable import incomparable
 from nifbuild.ablate.forms import Document
-from nifbuild.ablate.interim_looks import Look, changed_since
+from nifbuild.ablate.interim_looks import Look, changed_since, listed_seeds
 from nifbuild.ablate.results import DIFFERENCES, RANGES, Results, VariantResults, paired
 from nifbuild.ablate.statistics import (
     ANY,
@@ -185,7 +185,7 @@ class _Measured:
             self.values, seeds = paired(own, other, gate.metric)
         # A seed that is planned and not there may be what would have told otherwise.
         self.absent = [seed for seed in own.states if seed not in seeds]
-        self.planned_then = changed_since(looks, own.states, own.cells)
+        self.changed_seeds = changed_since(looks, own.states, own.cells)
 
     def result(self) -> GateResult:
         gate, own = self.gate, self.own
@@ -198,7 +198,7 @@ class _Measured:
             within=self._range(),
         )
         verdict = judgement.verdict
-        if verdict == "pass" and (self.absent or self.planned_then is not None):
+        if verdict == "pass" and (self.absent or self.changed_seeds):
             verdict = "inconclusive"
         summary, images = summarize(self.values), self._image_bounds()
         return GateResult(
@@ -256,15 +256,11 @@ class _Measured:
         if images is not None:
             bounds = _bounds_text(gate, images)
             parts.append(f"over {self.own.num_images:,} test images, left out there: {bounds}")
-        if self.planned_then is not None:
-            parts.append(
-                f"seeds {_listed(sorted(self.planned_then))} were planned when results of these "
-                f"were shown, and {_listed(self.own.states)} are now: the confidence is for seeds "
-                "that are chosen before"
-            )
+        if self.changed_seeds:
+            parts.append(self.changed_seeds)
         if self.absent:
             parts += _absent_text(self.own, self.absent) if self.own.results else []
-        elif verdict == "inconclusive" and summary is not None and self.planned_then is None:
+        elif verdict == "inconclusive" and summary is not None and not self.changed_seeds:
             parts.append(
                 "all planned seeds are in, and the confidence is not for seeds added after that: "
                 "`nifbuild ablate plan` says beforehand how many show it"
@@ -286,13 +282,9 @@ def _absent_text(own: VariantResults, absent: Sequence[int]) -> list[str]:
         state = own.states[seed]
         by_state.setdefault(state if state in ("stale", "damaged") else "not done", []).append(seed)
     return [
-        f"{state}: seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}"
+        f"{state}: seed{'s' if len(seeds) > 1 else ''} {listed_seeds(seeds)}"
         for state, seeds in by_state.items()
     ]
-
-
-def _listed(seeds: Iterable[int]) -> str:
-    return ", ".join(map(str, seeds))
 
 
 def _who_lacks(gate: GateSpec, own: VariantResults, other: VariantResults | None) -> str:

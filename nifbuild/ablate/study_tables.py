@@ -49,7 +49,7 @@ def plan_notes(plan: Plan, workers: int = 1) -> list[str]:
         for row in plan.rows
         if row.same_as is not None
     ]
-    notes += plan.collected.warnings()
+    notes += plan.warnings()
     for gate in plan.study.spec.gates:
         if without := plan.study.without_sizes(gate):
             names = ", ".join(variant.name for variant in without)

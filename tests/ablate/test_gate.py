@@ -266,6 +266,8 @@ def test_seeds_chosen_after_a_look_do_not_pass(check):
         assert measured.verdict == "inconclusive" and overall(known) == "pass"
         assert f"seeds {shown} were planned when results of these were shown" in measured.reason
         assert "0, 1, 2 are now" in measured.reason
+        new = "[3, 4, 5]" if 3 not in planned else "[4, 5, 6]"
+        assert f"seeds that are all new, as in `seeds: {new}`" in measured.reason
     failing = gate.replace("-50pp", "50pp")
     assert check(failing, found, looks=[look])[0].verdict == "fail"
 

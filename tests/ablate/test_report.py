@@ -264,7 +264,7 @@ def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
     assert stats.nct.sf(stats.t.ppf(0.95, 3), 3, 2 * 2) > 0.8
     assert stats.nct.sf(stats.t.ppf(0.95, 2), 2, 2 * 3**0.5) < 0.8
     assert told["loss within 0.01 of baseline"]["spread"] is None
-    assert told["loss within -0.01 of main"]["largest_spread"] is None
+    assert told["loss at least 0.01 below main"]["largest_spread"] is None
     assert told["effective_size at most 90"]["mean"] is None
     report = document("report", study, "--dir", folder, "--out", tmp_path / "out")
     told = {entry["gate"]: entry for entry in document("plan", study, "--dir", folder)["gates"]}
@@ -280,6 +280,26 @@ def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
     assert "effective_size at most 90: not for filters=standard" in said
     one = write_study(tmp_path, study.read_text().replace("[0, 1]", "[0]"))
     assert "it cannot pass with fewer than two" in ablate("plan", one).stdout
+
+
+def test_plan_says_beforehand_which_seeds_gates_will_not_count(finished, tmp_path):
+    folder = tmp_path / "cells"
+    shutil.copytree(finished[1], folder)
+    (folder / "looks.json").unlink(missing_ok=True)
+    study = write_study(tmp_path)
+    assert document("plan", study, "--dir", folder)["warnings"] == []
+    document("report", study, "--dir", folder, "--out", tmp_path / "out")
+    assert document("plan", study, "--dir", folder)["warnings"] == []
+    write_study(tmp_path, STUDY.replace("[0, 1]", "[0, 1, 2]"))
+    (warning,) = document("plan", study, "--dir", folder)["warnings"]
+    assert warning.startswith("gates will not pass: seeds 0, 1 were planned when results of these")
+    assert warning.endswith("plan seeds that are all new, as in `seeds: [3, 4, 5]`")
+    assert warning in ablate("plan", study, "--dir", folder).stdout
+    write_study(tmp_path, STUDY.replace("[0, 1]", "[3, 4, 5]"))
+    assert document("plan", study, "--dir", folder)["warnings"] == []
+    known = STUDY[: STUDY.index("gates:")].replace("[0, 1]", "[0, 1, 2]")
+    write_study(tmp_path, known + "gates: [{metric: params, max: 1M}]\n")
+    assert document("plan", study, "--dir", folder)["warnings"] == []
 
 
 def test_plan_estimates_time_from_what_is_done(finished, tmp_path):

@@ -109,6 +109,8 @@ def run(
         else:
             for warning in plan.collected.warnings():
                 typer.echo(f"warning: {warning}, and run again", err=True)
+            if plan.changed_seeds:
+                typer.echo(f"warning: {plan.changed_seeds}", err=True)
             tasks = prepare(found, store, part, plan.collected.origins)
             summary = run_tasks(tasks, start_engine(), progress)
     if json_output:
