@@ -39,6 +39,7 @@ class Collected:
         stale_results: How many there are, by why.
         damaged: What is wrong with figures, by the hash of their spec.
         nameless: Folders of cells that do not say what they are.
+        other_specs: How many results are of specs that the study does not have (any more).
     """
 
     study: Study
@@ -48,6 +49,7 @@ class Collected:
     stale_results: Counter[str] = field(default_factory=Counter)
     damaged: dict[str, str] = field(default_factory=dict)
     nameless: list[Path] = field(default_factory=list)
+    other_specs: int = 0
 
     def directory(self, cell: Cell) -> CellDirectory | None:
         """Where the cell lies, if it was ever started."""
@@ -116,6 +118,7 @@ def collect(study: Study, store: Store) -> Collected:
             continue
         cell, origin = wanted.get(description["spec_hash"]), Origin.of(description)
         if cell is None:
+            collected.other_specs += directory.has_result
             continue
         if differences := collected.origins[cell.variant.name].differences(origin):
             _note_stale(collected, cell, directory, ", ".join(differences))

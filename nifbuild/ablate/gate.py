@@ -118,7 +118,7 @@ def _checked(
         if why:
             reason = f"not comparable with the report of main: {'; '.join(why)}"
             return GateResult(gate, own.labels, own.name, "not comparable", reason)
-    return _Measured(study, gate, own, other, looks).result()
+    return _Measured(study, gate, own, other, looks, _elsewhere(results)).result()
 
 
 _WORST_FIRST: tuple[GateVerdict, ...] = ("fail", "not comparable", "inconclusive")
@@ -176,8 +176,10 @@ class _Measured:
         own: VariantResults,
         other: VariantResults | None,
         looks: Sequence[Look],
+        elsewhere: str,
     ) -> None:
         self.study, self.gate, self.own, self.other = study, gate, own, other
+        self.elsewhere = elsewhere
         if other is None:
             found = own.values(gate.metric)
             self.values, seeds = list(found.values()), list(found)
@@ -241,7 +243,7 @@ class _Measured:
         summary = summarize(self.values)
         parts = []
         if summary is None:
-            parts.append(f"no {what}: {_who_lacks(gate, self.own, self.other)}")
+            parts.append(f"no {what}: {_who_lacks(gate, self.own, self.other, self.elsewhere)}")
         elif judgement.low is None or judgement.high is None:
             mean = amount_text(gate, summary.mean)
             parts.append(f"{mean} from one seed: a bound needs at least two")
@@ -287,7 +289,21 @@ def _absent_text(own: VariantResults, absent: Sequence[int]) -> list[str]:
     ]
 
 
-def _who_lacks(gate: GateSpec, own: VariantResults, other: VariantResults | None) -> str:
+def _elsewhere(results: Results) -> str:
+    """What lies in the folder in place of results that are not there; empty: nothing."""
+    parts = []
+    if count := results.other_specs:
+        parts.append(f"{count} of other specs or seeds")
+    if count := results.left_out:
+        parts.append(f"{count} of other data, code or versions")
+    if not parts:
+        return ""
+    return f" (results in the folder: {' and '.join(parts)}; what was changed is a new cell)"
+
+
+def _who_lacks(
+    gate: GateSpec, own: VariantResults, other: VariantResults | None, elsewhere: str
+) -> str:
     if not own.values(gate.metric):
         if own.results and gate.metric == "effective_size":
             return "the variant has no filters as large as the image"
@@ -295,10 +311,11 @@ def _who_lacks(gate: GateSpec, own: VariantResults, other: VariantResults | None
         return (
             f"those of the variant are {' or '.join(sorted(states))}"
             if states
-            else ("the variant has none yet")
+            else f"the variant has none yet{elsewhere}"
         )
     if other is not None and not other.values(gate.metric):
-        return f"{gate.versus_text} ({other.name}) has none"
+        here = "" if gate.versus == "main" else elsewhere
+        return f"{gate.versus_text} ({other.name}) has none{here}"
     return f"the variant and {gate.versus_text} have no seed in common"
 
 
