@@ -19,8 +19,8 @@ from nifbuild.report.show.web_page import (
     table,
 )
 
-PAGE = "report.html"
-"""The file."""
+COMMENT, PAGE = "report.md", "report.html"
+"""The files for people, of every report."""
 
 _CAPTION = (
     "Mean and standard deviation over seeds; a variant that the question does not apply to is a "

@@ -3,14 +3,13 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from nifbuild.ablate.cells import Store
 from nifbuild.ablate.forms import Document
-from nifbuild.ablate.report_page import PAGE, grid_table, log_block, reason_block
+from nifbuild.ablate.report_page import COMMENT, PAGE, grid_table, log_block, reason_block
 from nifbuild.ablate.results import REPORT_JSON
 from nifbuild.ablate.search_plots import ended_trials, plot_parameters, plot_trials
 from nifbuild.ablate.trials import (
@@ -23,6 +22,7 @@ from nifbuild.ablate.trials import (
 )
 from nifbuild.errors import counted
 from nifbuild.machine import MAKER
+from nifbuild.machine.sealed_text import sealed
 from nifbuild.machine.terminal import Console
 from nifbuild.report.show.markdown import code_block, folded_section, markdown, markdown_text
 from nifbuild.report.show.plots import SCREEN
@@ -119,25 +119,21 @@ class SearchReport:
 
     def markdown(self) -> str:
         """As a comment on a pull request."""
-        return search_markdown(self)
+        return sealed(search_markdown(self)).decode()
 
     def show(self) -> None:
         """On stdout, for people."""
         print_search_report(self)
 
-    def write(self, folder: Path) -> list[str]:
-        """Writes report.md, report.html, report.json and the plots; their names."""
+    def files(self) -> dict[str, bytes]:
+        """All forms of it, by name: report.md, report.html, report.json and the plots."""
         pictures = _pictures(self)
-        texts = {
-            "report.md": self.markdown(),
-            PAGE: search_html(self, pictures),
-            REPORT_JSON: as_json(self.document()).decode(),
+        return {
+            COMMENT: self.markdown().encode(),
+            PAGE: sealed(search_html(self, pictures)),
+            REPORT_JSON: as_json(self.document()),
+            **pictures,
         }
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        for name, content in pictures.items():
-            (folder / name).write_bytes(content)
-        return [*texts, *pictures]
 
     def best_lines(self) -> list[str]:
         """The best trial, and how to train it again; of none, that there is none."""
@@ -239,7 +235,7 @@ def search_markdown(report: SearchReport) -> str:
                 blocks.append(code_block(trial.directory.log_tail()))
         parts.append(folded_section(f"Failed trials ({len(failed)})", "\n\n".join(blocks)))
     notes = "\n".join(f"- {note}" for note in _notes(report))
-    parts += [folded_section("How this was measured", notes), f"<!-- {MAKER} -->"]
+    parts.append(folded_section("How this was measured", notes))
     return "\n\n".join(parts) + "\n"
 
 

@@ -80,6 +80,34 @@ def test_a_report_replaces_reports_alone(finished, tmp_path):
     assert (tmp_path / "junit.xml").read_text() == (tmp_path / "notes.md").read_text() == "mine"
 
 
+def test_texts_that_were_changed_stay(finished, tmp_path):
+    study = finished[0]
+    shutil.copytree(finished[1], tmp_path / "cells", ignore=shutil.ignore_patterns("report"))
+    folder, words = tmp_path / "cells" / "report", ("report", study, "--dir", tmp_path / "cells")
+    for _ in range(2):  # what nobody has changed is replaced without a word
+        done = ablate(*words)
+        assert done.exit_code == 0 and "warning" not in done.stderr
+    texts = {
+        name: (folder / name).read_text() for name in ("report.md", "report.html", "junit.xml")
+    }
+    ElementTree.fromstring(texts["junit.xml"])
+    mine = {name: f"{text.rstrip()}\nmine\n" for name, text in texts.items()}
+    for name, text in mine.items():
+        (folder / name).write_text(text)
+    (folder / "report.json").unlink()
+    done = ablate(*words)
+    assert done.exit_code == 0
+    for name, text in mine.items():
+        assert (folder / name).read_text() == text
+        warning = f"{folder / name} was not made by nifbuild, or was changed: it stays"
+        assert f"warning: {warning}; --overwrite replaces it" in done.stderr
+        assert name not in done.stdout.rpartition("written to")[2].rpartition(": ")[2]
+    assert (folder / "report.json").exists()
+    done = ablate(*words, "--overwrite")
+    assert done.exit_code == 0 and "warning" not in done.stderr
+    assert {name: (folder / name).read_text() for name in texts} == texts
+
+
 def test_a_study_that_can_only_be_read(finished, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError(errno.EROFS, "Read-only file system")
