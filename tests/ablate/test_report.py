@@ -254,6 +254,42 @@ def test_names_keep_clear_of_bars():
         assert not any(box.overlaps(bar) for bar in bars), name
 
 
+def of_sizes(*sizes):
+    """Results of variants with these sizes of each seed."""
+    (variant,) = with_sizes(results(STANDARD, LOWER), 5).variants[:1]
+    variants = []
+    for index, each in enumerate(sizes):
+        found = {seed: {**variant.results[seed], "effective_size": each[seed]} for seed in range(3)}
+        variants.append(replace(variant, labels={"filters": f"variant {index}"}, results=found))
+    return Results("s", ("filters",), tuple(variants), (0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ticks"),
+    [
+        (([5, 5, 5], [5, 5, 5]), [5]),
+        (([5, 5, 6], [5, 5, 6]), [5, 7]),
+        (([3, 3, 3], [15, 15, 15]), [1, 5, 9, 13, 17]),
+        (([3, 3, 3], [81, 81, 81]), [3, 5, 11, 21, 51, 101]),
+    ],
+)
+def test_sizes_of_windows_are_odd(sizes, ticks):
+    axes = plot(of_sizes(*sizes), QUESTIONS[2]).axes[0]
+    assert axes.get_xticks().tolist() == ticks
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(map(str, ticks))
+
+
+def test_bars_of_variants_with_one_size_stand_beside_each_other():
+    axes = plot(of_sizes([5, 5, 5], [7, 7, 7], [5, 5, 5]), QUESTIONS[2]).axes[0]
+    axes.figure.draw_without_rendering()
+    marks = [bars.lines[0] for bars in axes.containers]
+    assert [mark.get_xdata()[0] for mark in marks] == [5, 7, 5]  # drawn apart, not changed
+    seen = [mark.get_transform().transform((mark.get_xdata()[0], 93))[0] for mark in marks]
+    five, seven = (axes.transData.transform((size, 93))[0] for size in (5, 7))
+    assert seen[1] == pytest.approx(seven) and seen[2] - seen[0] > marks[0].get_markersize()
+    assert (seen[0] + seen[2]) / 2 == pytest.approx(five)
+
+
 def test_values_far_apart_get_a_logarithmic_axis(found):
     wide = replace(found.variants[0], costs={**found.variants[0].costs, "params": 10**7})
     figure = plot(replace(found, variants=(wide, found.variants[1])), QUESTIONS[0])
