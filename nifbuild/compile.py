@@ -29,6 +29,8 @@ def build_model(resolved: Resolved) -> "nn.Module":
     Raises:
         SpecError: If an op has more weights than torch can count.
     """
+    if not isinstance(resolved, Resolved):
+        raise TypeError(f"build_model takes what load_spec gives, not {resolved!r:.60}")
     graph = resolved.graph
     recomputed = recomputed_blocks(graph, resolved.spec.train.gradient_checkpointing)
     try:

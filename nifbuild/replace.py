@@ -140,7 +140,7 @@ def replace_convs(
         SpecError: A selector or field is wrong, or another number of convolutions is found than
             expected. The model is unchanged then.
     """
-    _check_arguments(module, where, kind, fields)
+    _check_arguments(module, match, where, kind, fields)
     convs = _convs(module)
     sizes = _sizes(module, convs, example)
     found = _select(convs, path_pattern(match), where or {})
@@ -160,20 +160,32 @@ def replace_convs(
 
 
 def _check_arguments(
-    module: nn.Module, where: Mapping[str, Any] | None, kind: str, fields: Mapping[str, Any]
+    module: object,
+    match: object,
+    where: Mapping[str, Any] | None,
+    kind: str,
+    fields: Mapping[str, Any],
 ) -> None:
+    if not isinstance(module, nn.Module):
+        fix = "of a spec or a run, `build_model(load_spec(...))` or `load(...)` gives one"
+        raise SpecError(f"`module` is no torch module: {module!r:.60}", fix)
+    if not isinstance(match, str):
+        raise SpecError(f"`match` is no text: {match!r:.60}", "one selector, such as 'layer1.**'")
     if isinstance(module, nn.Conv2d):
         what = "the model is itself a convolution, and cannot be exchanged in place"
         raise SpecError(what, "wrap it: nn.Sequential(conv)")
     if kind not in _KINDS:
         raise SpecError(f"unknown kind '{kind}'", f"kinds: {', '.join(_KINDS)}")
     known = _fields(nn.Conv2d(1, 1, 1))
-    for name in where or {}:
+    for name, value in (where or {}).items():
         if name not in known:
             raise SpecError(
                 f"`where` names '{name}', which is no field of a convolution",
                 did_you_mean(name, known) or f"fields: {', '.join(known)}",
             )
+        if isinstance(value, str) and value != "depthwise" and not isinstance(known[name], str):
+            what = f"`where` has a text for '{name}', {value!r}, which no convolution has"
+            raise SpecError(what, f"such as {{'{name}': {known[name]!r}}}")
     own = {*field_names(OPS["conv"][kind])} - {"op", "id", "kind", *_GEOMETRY}
     for name in fields:
         if name not in own:

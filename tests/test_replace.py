@@ -387,3 +387,21 @@ def test_says_that_there_is_nothing_to_exchange() -> None:
 def test_refuses_a_model_that_is_a_convolution() -> None:
     with pytest.raises(SpecError, match="wrap it"):
         nifbuild.replace_convs(nn.Conv2d(3, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("model", {}, "`module` is no torch module: 'model'"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3)), {"match": ["0"]}, "`match` is no text: ['0']"),
+        (
+            nn.Sequential(nn.Conv2d(1, 1, 3)),
+            {"where": {"kernel_size": "3"}},
+            "`where` has a text for 'kernel_size', '3', which no convolution has",
+        ),
+    ],
+)
+def test_arguments_of_another_kind(model, options, message):
+    with pytest.raises(SpecError) as caught:
+        nifbuild.replace_convs(model, **options)
+    assert message in str(caught.value)

@@ -153,7 +153,7 @@ def _reporting_failure() -> Iterator[None]:
 
 def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Those parameters of a function that are options of its command, by name."""
-    parameters = inspect.signature(function).parameters
+    parameters = inspect.signature(inspect.unwrap(function)).parameters
     return {name: p for name, p in parameters.items() if info_of(p) is not None}
 
 

@@ -147,6 +147,9 @@ def _found(given: Sequence[str | os.PathLike[str]], left_out: LeftOut) -> list[P
     Raises:
         SpecError: There is none.
     """
+    if not given:
+        what, fix = "no image is named", "name files, or folders that have some"
+        raise SpecError(Problem(what, fix=fix, code="no-images"))
     found: list[Prediction] = []
     for path in map(Path, given):
         try:

@@ -129,6 +129,8 @@ class Evaluations:
         Raises:
             ValueError: There are several.
         """
+        if len(self.results) != 1:
+            raise ValueError(f"there are {len(self.results)} results: take one of `results`")
         (result,) = self.results
         return result
 

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
 
-from nifbuild.errors import Problem, RunError, SpecError
+from nifbuild.errors import Problem, RunError, SpecError, suggestion
 from nifbuild.machine.processes import local_processes, require_consistent, world_size
 from nifbuild.machine.seeds import derive_seed
 from nifbuild.machine.sharding import share_out
@@ -30,7 +30,13 @@ def resolve_device(name: str) -> torch.device:
     mps = torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if gpus else "mps" if mps else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        names = ["auto", "cpu", "cuda", "mps"]
+        _refuse(f"'{name}' is no device", suggestion(name, names, "devices: auto, cpu, cuda, mps"))
     if device.type == "cuda" and not gpus:
         built = torch.backends.cuda.is_built()
         why = "no GPU was found" if built else "this PyTorch is built without CUDA"

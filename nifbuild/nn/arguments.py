@@ -1,7 +1,12 @@
 """The arguments that all convolutions with filters as large as the image share."""
 
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Protocol, TypedDict, get_args, runtime_checkable
 
+import torch
+
+from nifbuild.errors import suggestion
 from nifbuild.geometry import Boundary, Downsample, Mixing
 from nifbuild.nn.backend import Backend
 from nifbuild.nn.spectral_convolution import Memory
@@ -41,9 +46,11 @@ def check_arguments(conv: Settings, rank: int | None) -> None:
     """Checks what a layer has taken over from its arguments; `rank` as it was given.
 
     Raises:
+        TypeError: One is no whole number.
         ValueError: One is out of its range, or does not go with another.
     """
     for name in ("in_channels", "out_channels", "groups", "rank"):
+        check_whole(name, getattr(conv, name))
         if getattr(conv, name) < 1:
             raise ValueError(f"`{name}` (={getattr(conv, name)}) must be at least 1")
     for name in ("kernel_size", "stride", "dilation"):
@@ -85,6 +92,47 @@ def check_arguments(conv: Settings, rank: int | None) -> None:
             )
 
 
+def pair(name: str, value: object, instead: str = "") -> tuple[int, int]:
+    """Two whole numbers, from an argument that may be one for both.
+
+    Args:
+        name: Of the argument.
+        value: As it was given.
+        instead: Where it may be something else, what that is.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(values) != 2 or not all(_is_whole(each) for each in values):
+        wanted = f"a whole number, or two for height and width{instead}"
+        raise TypeError(f"`{name}` (={value!r}) must be {wanted}")
+    return values
+
+
+def check_whole(name: str, value: object) -> None:
+    """Checks an argument that is one whole number.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not _is_whole(value):
+        raise TypeError(f"`{name}` (={value!r}) must be a whole number")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
+
+
+def unknown_arguments(layer: str, names: Iterable[str], known: Iterable[str]) -> TypeError:
+    """What to raise of arguments that a layer does not have."""
+    name = next(iter(names))
+    if name == "padding_mode":
+        return TypeError(f"{layer} has no argument 'padding_mode': here it is `boundary`")
+    fix = " ".join(suggestion(name, list(known), "`help` lists them").split())
+    return TypeError(f"{layer} has no argument '{name}': {fix}")
+
+
 def check_choice(name: str, value: object, choices: object) -> None:
     """Checks an argument against a `Literal`.
 
@@ -100,9 +148,10 @@ def image_size(name: str, size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels, from an argument that may be one number for both.
 
     Raises:
+        TypeError: It is neither.
         ValueError: One is less than 1.
     """
-    pair = size if isinstance(size, tuple) else (size, size)
-    if min(pair) < 1:
+    sizes = pair(name, size)
+    if min(sizes) < 1:
         raise ValueError(f"`{name}` (={size}) must be at least 1")
-    return pair
+    return sizes

@@ -23,9 +23,9 @@ K[-k, l] = cc + ss + i (sc - cs).
 Importing this file needs Triton, which comes with torch where it has CUDA on Linux.
 """
 
+import functools
 import math
 from contextlib import nullcontext
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -527,7 +527,7 @@ class _Launch(NamedTuple):
         return cls(parts, tiles, (matrices[0], matrices[1]), sizes)
 
 
-@cache
+@functools.cache
 def _programs(device: torch.device) -> int:
     """How many programs fill a device; each one loads a filter and the transforms' matrices."""
     if device.type != "cuda":

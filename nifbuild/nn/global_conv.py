@@ -18,7 +18,13 @@ from nifbuild.geometry import (
     plan_axis,
     window_outputs,
 )
-from nifbuild.nn.arguments import check_arguments
+from nifbuild.nn.arguments import (
+    GlobalConvArguments,
+    check_arguments,
+    check_whole,
+    pair,
+    unknown_arguments,
+)
 from nifbuild.nn.backend import Backend, Choice, choices, convolution
 from nifbuild.nn.derived import Behind, DerivedTensors, behind_spectra
 from nifbuild.nn.fourier import band, full_precision, result_dtype, transform_dtype
@@ -75,7 +81,8 @@ class GlobalConv2d(nn.Module):
             directions, or (vertical, horizontal). Null: one that keeps the size.
         stride: One for both directions, or (vertical, horizontal). The output is that of
             stride 1, sliced with `[::stride]`.
-        padding: Of that ordinary convolution. Null: half the dilated kernel, rounded down.
+        padding: Of that ordinary convolution. Null: half the dilated kernel, rounded down, which
+            keeps the size where the kernel is odd (`nn.Conv2d` has 0).
         dilation: Of that ordinary convolution. It only moves and sizes the output, as the filter
             here has a tap at each pixel; without a `kernel_size` it has no meaning.
         groups: Groups of channels that do not mix. `depthwise` takes 1 or `in_channels`, to no
@@ -127,12 +134,20 @@ class GlobalConv2d(nn.Module):
         backend: Backend = "auto",
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
+        **others: object,
     ) -> None:
+        if others:
+            raise unknown_arguments(
+                type(self).__name__, others, GlobalConvArguments.__annotations__
+            )
         super().__init__()
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+            check_whole(name, value)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = None if kernel_size is None else _pair(kernel_size)
-        self.stride, self.dilation = _pair(stride), _pair(dilation)
-        self.padding = None if padding is None else _pair(padding)
+        self.kernel_size = None if kernel_size is None else pair("kernel_size", kernel_size)
+        self.stride, self.dilation = pair("stride", stride), pair("dilation", dilation)
+        instead = "; None keeps the size, and 0 is 'valid'"
+        self.padding = None if padding is None else pair("padding", padding, instead)
         self.groups = groups
         self.mixing: Mixing = mixing
         self.downsample: Downsample = downsample
@@ -396,7 +411,3 @@ class GlobalConv2d(nn.Module):
         if self.mixing == "low_rank":
             text += f", rank={self.rank}"
         return text + f", bias={self.bias is not None}"
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)

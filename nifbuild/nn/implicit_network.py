@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nifbuild.nn.arguments import check_whole
+
 Activation = Literal["silu", "gelu", "sine"]
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -109,6 +111,10 @@ class ImplicitNetwork(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(hidden, tuple | list):
+            raise TypeError(f"`hidden` (={hidden!r}) must be a list of widths, such as [16, 8]")
+        for width in hidden:
+            check_whole("hidden", width)
         if not hidden or min(hidden) < 1:
             raise ValueError(f"`hidden` (={tuple(hidden)}) must be one or more positive widths")
         if activation not in _ACTIVATIONS:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nifbuild.compile import leave_out_auxiliary
 from nifbuild.errors import NifbuildError, Problem, RunError, SpecError, closest_beside
-from nifbuild.machine.options import Which
+from nifbuild.machine.options import Which, checked
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.documents import DataDescription
 from nifbuild.runs.intact import (
@@ -99,16 +99,21 @@ class LoadedModel(nn.Module):
 
         Raises:
             SpecError: The model takes images of neither 1 nor 3 channels.
-            ValueError: The image cannot be read; the message says why.
+            ValueError: The image cannot be read; the message names it and says why.
         """
         from nifbuild.data.decode import decoder_for, quiet_pillow
 
         decode = decoder_for(self.resolved.spec, size)
-        with quiet_pillow():
-            pixels = decode(image if isinstance(image, bytes) else os.fspath(image))
+        try:
+            with quiet_pillow():
+                pixels = decode(image if isinstance(image, bytes) else os.fspath(image))
+        except ValueError as error:
+            name = "the image" if isinstance(image, bytes) else os.fspath(image)
+            raise ValueError(f"{name}: {error}") from error
         return self.normalize(torch.tensor(pixels[None], device=self.mean.device))
 
 
+@checked
 def load(path: str | os.PathLike[str], *, checkpoint: Which = "selected") -> LoadedModel:
     """A trained model, rebuilt from a file; neither its spec nor its data are needed.
 
@@ -127,7 +132,12 @@ def load(path: str | os.PathLike[str], *, checkpoint: Which = "selected") -> Loa
     """
     path = Path(path)
     try:
-        return _load_run(path, checkpoint) if path.is_dir() else _load_file(path)
+        if path.is_dir():
+            return _load_run(path, checkpoint)
+        if checkpoint != "selected" and path.is_file():
+            what = f"{path} is a file with one model, and `checkpoint` (={checkpoint!r}) is of runs"
+            raise SpecError(Problem(what, fix="leave it out, or name the run", code="option"))
+        return _load_file(path)
     except OSError as error:
         fix = "make it readable, or name another one"
         what = f"{path} cannot be read: {error.strerror or error}"
@@ -154,10 +164,13 @@ def _load_file(path: Path) -> LoadedModel:
     except NifbuildError:
         raise
     except Exception as error:  # safetensors raises types of its own
-        fix = "the file is damaged: export it again"
+        what, fix = (
+            f"{path} cannot be read: {_reason(error)}",
+            "the file is damaged: export it again",
+        )
         if path.suffix != ".safetensors":
+            what = f"{path} holds no model"
             fix = "a run, or what `nifbuild export --format safetensors` writes, can be loaded"
-        what = f"{path} cannot be read: {_reason(error)}"
         raise RunError(Problem(what, fix=fix, code="load")) from error
     what = f"{path} holds weights and no spec, so that the model is not known"
     fix = "name a run directory, or a file of `nifbuild export --format safetensors`"

@@ -337,7 +337,10 @@ class _Evaluator:
         if isinstance(node, ast.Subscript):
             found, index = self.value(node.value), self.number(node.slice)
             if not isinstance(found, List):
-                raise _ExpressionError(f"{_written(node.value)} is not a list")
+                what = f"{_written(node.value)} is not a list"
+                text = str(found.value) if isinstance(found, Scalar) else ""
+                as_list = f", which is written [{text}]" if "," in text else ""
+                raise _ExpressionError(what + as_list)
             if not isinstance(index, int) or not -len(found.items) <= index < len(found.items):
                 count = f"has {len(found.items)} entries, counted from 0"
                 raise _ExpressionError(f"{_written(node.value)} {count}: there is no [{index}]")

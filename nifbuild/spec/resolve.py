@@ -175,7 +175,7 @@ def resolve_tree(source: Map, num_classes: int | None = None) -> Resolved:
     Raises:
         SpecError: With all problems found, each with its place.
     """
-    _require_no_study(source)
+    _require_a_spec(source)
     problems = told(_unknown_sections(source))
     scope = variables(source)
     problems += told(_unused_variables(source))
@@ -239,7 +239,23 @@ def _one_for_each_variable(problems: list[Problem], source: Map) -> list[Problem
     return list(kept.values())
 
 
-def _require_no_study(source: Map) -> None:
+def _in_a_file(node: TreeNode) -> bool:
+    """Whether any of it is, and not all of it set by flags."""
+    if isinstance(node, Map):
+        return any(map(_in_a_file, node.entries.values()))
+    return node.mark.line > 0
+
+
+def _require_a_spec(source: Map) -> None:
+    said = {key for key, value in source.entries.items() if _in_a_file(value)}
+    if said and said <= {"vars", "data", "train"}:
+        if "train" in said:
+            what, use = "is a recipe for training", "extends: [nifbuild:architectures/resnet18, {}]"
+        else:
+            what, use = "describes data", "nifbuild train SPEC --data {}"
+        mark = source.mark
+        fix = f"write `model:` with a list of ops, or use it so: {use.format(mark.file)}"
+        raise SpecError(Problem(f"this {what}, without a model", mark, fix=fix, code="not-a-spec"))
     if "base" in source.entries and not {"matrix", "search"}.isdisjoint(source.entries):
         mark = source.key_marks["base"]
         fix = f"what it varies is its `base`; the study itself: nifbuild ablate plan {mark.file}"

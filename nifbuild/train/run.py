@@ -43,6 +43,7 @@ from nifbuild.runs.environment import describe_environment
 from nifbuild.runs.intact import evaluated_weights, evidence
 from nifbuild.runs.opened_data import describe_data, load_images, open_for, warn_left_out
 from nifbuild.runs.weights import load_model
+from nifbuild.spec.source import Scalar, at
 from nifbuild.spec.splits import Role, final_split
 from nifbuild.spec.training import TrainSpec
 from nifbuild.train.diagnosis import locate
@@ -220,7 +221,12 @@ def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterato
     yield f"{resolved.name}: {params:,} parameters, on {channels}images of {size}"
     sizes = ", ".join(f"{len(images):,} {role}" for role, images in data.splits.items())
     mean, std = ("/".join(f"{v:.3f}" for v in values.tolist()) for values in (data.mean, data.std))
-    yield f"{len(data.class_names):,} classes; images: {sizes}; mean {mean}, std {std}"
+    count = len(data.class_names)
+    declared = at(resolved.source, ("vars", "num_classes"))
+    otherwise = ""
+    if isinstance(declared, Scalar) and declared.value != count:
+        otherwise = f" (of the data; in place of vars.num_classes, {declared.value})"
+    yield f"{count:,} classes{otherwise}; images: {sizes}; mean {mean}, std {std}"
     steps = counted(trainer.steps_per_epoch, "step")
     yield f"{where}; {steps} in an epoch; run: {trainer.directory.path}"
 

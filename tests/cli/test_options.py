@@ -132,12 +132,21 @@ def test_what_cannot_be_written_is_told(capsys):
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: nifbuild.export("x", format="onx"), "--format onx: .*did you mean 'onnx'"),
-        (lambda: nifbuild.shrink("x", boundary="zero"), "--boundary zero: .*did you mean 'zeros'"),
-        (lambda: nifbuild.predict("x", "y", top=0), "--top 0: 0 is too small"),
-        (lambda: nifbuild.analyze("x", images=-1), "--images -1: -1 is too small"),
-        (lambda: nifbuild.bench(seconds=-1.0), "--seconds -1.0: -1.0 is too small"),
-        (lambda: nifbuild.inspect("x", device="gpu"), "--device gpu: .*choices: auto, cpu, cuda"),
+        (
+            lambda: nifbuild.export("x", format="onx"),
+            r"export\(format='onx'\): .*did you mean 'onnx'",
+        ),
+        (
+            lambda: nifbuild.shrink("x", boundary="zero"),
+            r"shrink\(boundary='zero'\): .*did you mean 'zeros'",
+        ),
+        (lambda: nifbuild.predict("x", "y", top=0), r"predict\(top=0\): 0 is too small"),
+        (lambda: nifbuild.analyze("x", images=-1), r"analyze\(images=-1\): -1 is too small"),
+        (lambda: nifbuild.bench(seconds=-1.0), r"bench\(seconds=-1.0\): -1.0 is too small"),
+        (
+            lambda: nifbuild.inspect("x", device="gpu"),
+            r"inspect\(device='gpu'\): .*choices: auto, cpu, cuda",
+        ),
         (lambda: nifbuild.shrink("x", mass=2), "2 is no share of a filter"),
         (lambda: nifbuild.train_spec("x", resume=True, overwrite=True), "exclude each other"),
         (lambda: nifbuild.train_spec("x", out=" "), "it is empty: name a directory"),
@@ -153,7 +162,6 @@ def test_inspect_knows_the_optimizers_of_specs():
     """Their names stand at the option, too: the command line starts without the models of specs."""
     from nifbuild.spec.optimizers import OPTIMIZERS
 
-    (choices, _) = get_args(
-        get_args(inspect.signature(nifbuild.inspect).parameters["optimizer"].annotation)[0]
-    )
+    annotation = inspect.signature(nifbuild.inspect).parameters["optimizer"].annotation
+    (choices, _) = get_args(annotation)
     assert get_args(choices) == tuple(OPTIMIZERS)

@@ -38,6 +38,9 @@ def test_train_then_evaluate(call, spec_file):
     assert f"tiny: {sum(weight.numel() for weight in weights):,} parameters" in opening
     assert "10 classes; images: 40 train, 21 validation, 17 test" in opening
     assert "cpu, fp32; 5 steps in an epoch; run: runs/tiny" in opening
+    Path("other.yaml").write_text(f"extends: {spec_file()}\nvars: {{num_classes: 7}}\n")
+    heard = call("train", "other.yaml", "--epochs", 0, "--out", "runs/other").stderr
+    assert "10 classes (of the data; in place of vars.num_classes, 7); images: 40 train" in heard
     final = RunDirectory("runs/tiny").result()
     done = call("evaluate", "runs/tiny", "--json")
     found = json.loads(done.stdout)

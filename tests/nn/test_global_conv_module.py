@@ -351,6 +351,27 @@ def test_refuses(
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stride": "2"}, "`stride` (='2') must be a whole number, or two for height and width"),
+        ({"kernel_size": (3, 3, 3)}, "`kernel_size` (=(3, 3, 3)) must be a whole number, or two"),
+        ({"kernel_size": 3, "padding": "same"}, "None keeps the size, and 0 is 'valid'"),
+        ({"groups": 2.0}, "`groups` (=2.0) must be a whole number"),
+        ({"padding_mode": "zeros"}, "has no argument 'padding_mode': here it is `boundary`"),
+        ({"strid": 2}, "has no argument 'strid': did you mean 'stride'?"),
+    ],
+    ids=str,
+)
+def test_arguments_of_another_kind(
+    maker: Maker, arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(TypeError) as caught:
+        maker(**arguments)
+    assert message in str(caught.value)
+
+
 def test_refuses_an_image_that_is_too_small(maker: Maker) -> None:
     layer = maker(kernel_size=5, padding=0)
     with pytest.raises(ValueError, match=r"3x9 is too small for `kernel_size` \(=\(5, 5\)\)"):

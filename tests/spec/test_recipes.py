@@ -116,3 +116,24 @@ def test_recipes_are_validated_and_listed(tmp_path):
     assert (done.exit_code, done.stdout) == (0, f"{path}: ok, a recipe of 9 epochs\n")
     listed = CliRunner().invoke(app, ["specs"]).stdout
     assert all(recipe in listed for recipe in RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "use"),
+    [
+        (RECIPES[0], "this is a recipe for training, without a model", "extends: ["),
+        ("data/cifar10", "this describes data, without a model", "nifbuild train SPEC --data "),
+    ],
+)
+def test_what_only_goes_with_a_spec_is_none(name, what, use):
+    """A flag beside it changes nothing."""
+    for overrides in ((), ("train.epochs=1",)):
+        with pytest.raises(SpecError) as caught:
+            load_spec(f"nifbuild:{name}", overrides=overrides)
+        (problem,) = caught.value.problems
+        assert problem.what == what and use in problem.fix and f"{name}.yaml" in problem.fix
+
+
+def test_a_list_without_brackets():
+    with pytest.raises(SpecError, match=r"\$depths is not a list, which is written \[3,4,6,3\]"):
+        load_spec("nifbuild:resnet18", overrides=["vars.depths=3,4,6,3"])

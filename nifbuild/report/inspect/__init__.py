@@ -41,12 +41,13 @@ DeviceOption = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    Literal["fp32", "bf16", "fp16"] | None, typer.Option(show_default="the spec's")
+    Literal["fp32", "bf16", "fp16"] | None,
+    typer.Option(help="Type of most activations, to predict for.", show_default="the spec's"),
 ]
 OptimizerOption = Annotated[
     Literal["adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "lars", "lamb", "muon", "sgd"]
     | None,
-    typer.Option(show_default="the spec's"),
+    typer.Option(help="Optimizer whose state is counted.", show_default="the spec's"),
 ]
 DeviceMemoryOption = Annotated[
     str | int | None,

@@ -28,6 +28,8 @@ class Several:
         Raises:
             ValueError: There are several.
         """
+        if len(self.results) != 1:
+            raise ValueError(f"there are {len(self.results)} results: take one of `results`")
         (result,) = self.results.values()
         return result
 
