@@ -1,5 +1,6 @@
 """Accuracy against what a variant costs and how large its filters are."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDE = 6
+_ODD_STEPS = 6
+_BESIDE = 0.2
+"""Pixels of a filter's size that are seen beside the ticks next to the data."""
+
+_APART = 9.0
+_SPREAD = 27.0
+"""Between the marks of two variants with the same value, and of all at most, in typographic points.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,14 @@ class Question:
         title: The question.
         label: Of the axis, with its unit.
         value: Of a variant; None where it has none.
+        odd: Whether it is about odd windows, the only ones that there are.
     """
 
     file: str
     title: str
     label: str
     value: Callable[[VariantResults], Summary | None]
+    odd: bool = False
 
 
 def _cost(metric: str, unit: float) -> Callable[[VariantResults], Summary | None]:
@@ -62,6 +73,7 @@ QUESTIONS = (
         "Accuracy and filter size",
         "effective filter size (pixels): odd window with 95 % of the mass, median over layers",
         _size,
+        odd=True,
     ),
 )
 
@@ -93,13 +105,16 @@ def plot(results: Results, question: Question) -> "Figure":
     figure = new_figure(7, 4.6)
     FigureCanvasAgg(figure)  # to measure texts with
     axes = figure.subplots()
-    names, places, colors = [], [], []
+    names: list[str] = []
+    places, colors = [], []
+    points = [p for v in results.variants if (p := _point(question, v)) is not None]
+    shifts = _shifts([x.mean for x, _ in points])
     for variant in results.variants:
         color, marker = _style(results, variant)
         point = _point(question, variant)
         if point is not None:
             x, y = point
-            _draw(axes, x, y, color, marker)
+            _draw(axes, x, y, color, marker, shifts[len(names)])
             names.append(short_name(variant))
             places.append((x.mean, y.mean * 100))
             colors.append(color)
@@ -114,13 +129,43 @@ def plot(results: Results, question: Question) -> "Figure":
     guides(axes)
     axes.margins(0.18, 0.15)
     axes.set_xlim(axes.get_xlim())
+    if question.odd:
+        _tick_odd_sizes(axes, [x for x, _ in places])
     place_on_lines(axes, *lines)
-    place_labels(axes, names, places, colors)
+    pixels = [shift * figure.dpi / 72 for shift in shifts]
+    place_labels(axes, names, _shifted(axes, places, pixels), colors)
     return figure
 
 
-def _draw(axes: "Axes", x: Summary, y: Summary, color: str, marker: str) -> None:
-    axes.errorbar(
+def _shifts(values: Sequence[float]) -> list[float]:
+    """How far to the right of its place each point is drawn, lest bars lie on each other.
+
+    In typographic points.
+    """
+    shifts = []
+    for number, value in enumerate(values):
+        others = values.count(value) - 1
+        apart = min(_APART, _SPREAD / max(1, others))
+        shifts.append(apart * (values[:number].count(value) - others / 2))
+    return shifts
+
+
+def _shifted(
+    axes: "Axes", places: Sequence[tuple[float, float]], pixels: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Places that are moved to the right by so many pixels, in data coordinates."""
+    found = []
+    for place, shift in zip(places, pixels, strict=True):
+        x, y = axes.transData.transform(place)
+        moved = axes.transData.inverted().transform((x + shift, y))
+        found.append((float(moved[0]), float(moved[1])))
+    return found
+
+
+def _draw(axes: "Axes", x: Summary, y: Summary, color: str, marker: str, shift: float) -> None:
+    from matplotlib.transforms import offset_copy
+
+    bars = axes.errorbar(
         x.mean,
         y.mean * 100,
         xerr=x.std or None,
@@ -131,6 +176,10 @@ def _draw(axes: "Axes", x: Summary, y: Summary, color: str, marker: str) -> None
         markeredgecolor="white",
         capsize=3,
     )
+    if shift:  # only now: the limits of the axes are those of the data
+        figure = axes.get_figure(root=True)
+        for artist in bars.get_children():
+            artist.set_transform(offset_copy(axes.transData, figure, x=shift, units="points"))
 
 
 def _lines_across(
@@ -158,6 +207,26 @@ def _scale(axes: "Axes", values: Sequence[float]) -> None:
     else:
         axes.xaxis.set_major_locator(MaxNLocator(7))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+
+
+def _tick_odd_sizes(axes: "Axes", sizes: Sequence[float]) -> None:
+    """Ticks at whole odd sizes; those next to all sizes are seen."""
+    low, high = axes.get_xlim()
+    below, above = _odd_below(min(sizes)), -_odd_below(-max(sizes))
+    low, high = min(low, below - _BESIDE), max(high, above + _BESIDE)
+    axes.set_xlim(low, high)
+    first, last = max(1, -_odd_below(-low)), _odd_below(high)
+    if axes.get_xscale() == "log":
+        ticks = {-_odd_below(-round(tick)) for tick in axes.get_xticks()}
+    else:
+        step = 2 * math.ceil((last - first) / 2 / _ODD_STEPS)
+        ticks = set(range(first, last + 1, max(2, step)))
+    axes.set_xticks([tick for tick in sorted(ticks) if first <= tick <= last])
+
+
+def _odd_below(value: float) -> int:
+    """The largest odd number that is not above it."""
+    return (math.floor(value) - 1) // 2 * 2 + 1
 
 
 def _number(value: float) -> str:

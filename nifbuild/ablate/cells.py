@@ -219,6 +219,11 @@ class CellDirectory:
         return os.path.lexists(self.path / "result.json")
 
     @property
+    def has_begun(self) -> bool:
+        """Whether training has begun: there is something to go on from."""
+        return os.path.lexists(self.run)
+
+    @property
     def has_content(self) -> bool:
         """Whether it says what it is, or there is a result, sound or not."""
         return self.has_result or os.path.lexists(self.path / "cell.json")

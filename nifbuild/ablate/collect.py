@@ -1,7 +1,7 @@
 """What of a study has been run, how it ended, and which of it is damaged."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from nifbuild.errors import RunError
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.intact import AVERAGE, WEIGHTS, digest_of_file, evaluated_weights
 from nifbuild.runs.lock import is_locked, locked
-from nifbuild.spec.study import Study
+from nifbuild.spec.study import Study, Variant
 
 FIGURES = ("split", "top1", "top5", "loss", "num_samples", "epoch", "checkpoint", "seconds")
 """What a cell's result takes over from its run."""
@@ -39,6 +39,7 @@ class Collected:
         stale_results: How many there are, by why.
         damaged: What is wrong with figures, by the hash of their spec.
         nameless: Folders of cells that do not say what they are.
+        other_specs: How many results are of specs that the study does not have (any more).
     """
 
     study: Study
@@ -48,6 +49,7 @@ class Collected:
     stale_results: Counter[str] = field(default_factory=Counter)
     damaged: dict[str, str] = field(default_factory=dict)
     nameless: list[Path] = field(default_factory=list)
+    other_specs: int = 0
 
     def directory(self, cell: Cell) -> CellDirectory | None:
         """Where the cell lies, if it was ever started."""
@@ -70,13 +72,15 @@ class Collected:
             return "damaged"
         if directory is not None and directory.failure() is not None:
             return "failed"
+        if directory is not None and directory.has_begun:
+            return "begun"
         return "stale" if cell.spec_hash in self.stale else "missing"
 
-    @property
-    def keys_done(self) -> set[str]:
-        """The keys of all cells that are done."""
-        cells = (cell for cell in cells_of(self.study) if self.result(cell) is not None)
-        return {self.directories[cell.spec_hash].path.name for cell in cells}
+    def keys_done(self, variants: Collection[Variant]) -> set[str]:
+        """The keys of the cells of these variants that are done."""
+        cells = (Cell(variant, seed) for variant in variants for seed in self.study.spec.seeds)
+        done = (cell for cell in cells if self.result(cell) is not None)
+        return {self.directories[cell.spec_hash].path.name for cell in done}
 
     @property
     def unknown_data(self) -> bool:
@@ -114,6 +118,7 @@ def collect(study: Study, store: Store) -> Collected:
             continue
         cell, origin = wanted.get(description["spec_hash"]), Origin.of(description)
         if cell is None:
+            collected.other_specs += directory.has_result
             continue
         if differences := collected.origins[cell.variant.name].differences(origin):
             _note_stale(collected, cell, directory, ", ".join(differences))

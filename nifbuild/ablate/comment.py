@@ -6,7 +6,6 @@ from nifbuild.ablate.gate import GateResult, GateVerdict, overall, tally
 from nifbuild.ablate.results import Results, failed_name
 from nifbuild.ablate.study_tables import gates_grid, results_grid
 from nifbuild.errors import shown
-from nifbuild.machine import MAKER
 from nifbuild.report.show.markdown import code_block, folded_section, markdown, markdown_text
 
 _SHOWN_GATES = 10
@@ -44,7 +43,6 @@ def report_markdown(results: Results, gates: Sequence[GateResult]) -> str:
     parts.append(
         folded_section("How this was measured", "\n".join(f"- {n}" for n in notes(results)))
     )
-    parts.append(f"<!-- {MAKER} -->")
     return "\n\n".join(parts) + "\n"
 
 

@@ -13,7 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from nifbuild.errors import Problem, RunError
 
 Document = dict[str, Any]
-State = Literal["done", "pruned", "failed", "running", "missing", "damaged", "stale"]
+State = Literal["done", "pruned", "failed", "running", "begun", "missing", "damaged", "stale"]
+"""How far a cell is; `begun`: it was interrupted or killed, and is to be continued."""
 
 _MOST = 1e12  # seconds, images: what is more is no measurement, and its sums may overflow
 _MOST_LOSS = 1e39  # of logits in float32

@@ -1,13 +1,13 @@
 """Gates: whether a study shows what it is required to show."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from nifbuild.ablate.comparable import incomparable
 from nifbuild.ablate.forms import Document
-from nifbuild.ablate.interim_looks import Look, changed_since
+from nifbuild.ablate.interim_looks import Look, changed_since, listed_seeds
 from nifbuild.ablate.results import DIFFERENCES, RANGES, Results, VariantResults, paired
 from nifbuild.ablate.statistics import (
     ANY,
@@ -118,7 +118,7 @@ def _checked(
         if why:
             reason = f"not comparable with the report of main: {'; '.join(why)}"
             return GateResult(gate, own.labels, own.name, "not comparable", reason)
-    return _Measured(study, gate, own, other, looks).result()
+    return _Measured(study, gate, own, other, looks, _elsewhere(results)).result()
 
 
 _WORST_FIRST: tuple[GateVerdict, ...] = ("fail", "not comparable", "inconclusive")
@@ -176,8 +176,10 @@ class _Measured:
         own: VariantResults,
         other: VariantResults | None,
         looks: Sequence[Look],
+        elsewhere: str,
     ) -> None:
         self.study, self.gate, self.own, self.other = study, gate, own, other
+        self.elsewhere = elsewhere
         if other is None:
             found = own.values(gate.metric)
             self.values, seeds = list(found.values()), list(found)
@@ -185,7 +187,7 @@ class _Measured:
             self.values, seeds = paired(own, other, gate.metric)
         # A seed that is planned and not there may be what would have told otherwise.
         self.absent = [seed for seed in own.states if seed not in seeds]
-        self.planned_then = changed_since(looks, own.states, own.cells)
+        self.changed_seeds = changed_since(looks, own.states, own.cells)
 
     def result(self) -> GateResult:
         gate, own = self.gate, self.own
@@ -198,7 +200,7 @@ class _Measured:
             within=self._range(),
         )
         verdict = judgement.verdict
-        if verdict == "pass" and (self.absent or self.planned_then is not None):
+        if verdict == "pass" and (self.absent or self.changed_seeds):
             verdict = "inconclusive"
         summary, images = summarize(self.values), self._image_bounds()
         return GateResult(
@@ -241,7 +243,7 @@ class _Measured:
         summary = summarize(self.values)
         parts = []
         if summary is None:
-            parts.append(f"no {what}: {_who_lacks(gate, self.own, self.other)}")
+            parts.append(f"no {what}: {_who_lacks(gate, self.own, self.other, self.elsewhere)}")
         elif judgement.low is None or judgement.high is None:
             mean = amount_text(gate, summary.mean)
             parts.append(f"{mean} from one seed: a bound needs at least two")
@@ -256,15 +258,11 @@ class _Measured:
         if images is not None:
             bounds = _bounds_text(gate, images)
             parts.append(f"over {self.own.num_images:,} test images, left out there: {bounds}")
-        if self.planned_then is not None:
-            parts.append(
-                f"seeds {_listed(sorted(self.planned_then))} were planned when results of these "
-                f"were shown, and {_listed(self.own.states)} are now: the confidence is for seeds "
-                "that are chosen before"
-            )
+        if self.changed_seeds:
+            parts.append(self.changed_seeds)
         if self.absent:
             parts += _absent_text(self.own, self.absent) if self.own.results else []
-        elif verdict == "inconclusive" and summary is not None and self.planned_then is None:
+        elif verdict == "inconclusive" and summary is not None and not self.changed_seeds:
             parts.append(
                 "all planned seeds are in, and the confidence is not for seeds added after that: "
                 "`nifbuild ablate plan` says beforehand how many show it"
@@ -286,16 +284,26 @@ def _absent_text(own: VariantResults, absent: Sequence[int]) -> list[str]:
         state = own.states[seed]
         by_state.setdefault(state if state in ("stale", "damaged") else "not done", []).append(seed)
     return [
-        f"{state}: seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}"
+        f"{state}: seed{'s' if len(seeds) > 1 else ''} {listed_seeds(seeds)}"
         for state, seeds in by_state.items()
     ]
 
 
-def _listed(seeds: Iterable[int]) -> str:
-    return ", ".join(map(str, seeds))
+def _elsewhere(results: Results) -> str:
+    """What lies in the folder in place of results that are not there; empty: nothing."""
+    parts = []
+    if count := results.other_specs:
+        parts.append(f"{count} of other specs or seeds")
+    if count := results.left_out:
+        parts.append(f"{count} of other data, code or versions")
+    if not parts:
+        return ""
+    return f" (results in the folder: {' and '.join(parts)}; what was changed is a new cell)"
 
 
-def _who_lacks(gate: GateSpec, own: VariantResults, other: VariantResults | None) -> str:
+def _who_lacks(
+    gate: GateSpec, own: VariantResults, other: VariantResults | None, elsewhere: str
+) -> str:
     if not own.values(gate.metric):
         if own.results and gate.metric == "effective_size":
             return "the variant has no filters as large as the image"
@@ -303,10 +311,11 @@ def _who_lacks(gate: GateSpec, own: VariantResults, other: VariantResults | None
         return (
             f"those of the variant are {' or '.join(sorted(states))}"
             if states
-            else ("the variant has none yet")
+            else f"the variant has none yet{elsewhere}"
         )
     if other is not None and not other.values(gate.metric):
-        return f"{gate.versus_text} ({other.name}) has none"
+        here = "" if gate.versus == "main" else elsewhere
+        return f"{gate.versus_text} ({other.name}) has none{here}"
     return f"the variant and {gate.versus_text} have no seed in common"
 
 

@@ -7,7 +7,7 @@ pass on results of seeds that were chosen later.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -57,11 +57,31 @@ def read_looks(store: Store) -> list[Look]:
 
 def changed_since(
     looks: Sequence[Look], seeds: Collection[int], cells: Collection[str]
-) -> frozenset[int] | None:
-    """The seeds that were planned when some of these cells were shown, where now others are."""
+) -> str | None:
+    """That other seeds were planned when some of these cells were shown, and the way out.
+
+    Args:
+        looks: All that were noted.
+        seeds: Those that are planned now.
+        cells: Keys of the cells that are done.
+    """
     planned = frozenset(seeds)
     shown = (look.seeds for look in looks if look.seeds != planned and look.cells & set(cells))
-    return next(shown, None)
+    then = next(shown, None)
+    if then is None:
+        return None
+    first = max(planned.union(*(look.seeds for look in looks))) + 1
+    new = range(first, first + max(2, len(planned)))
+    return (
+        f"seeds {listed_seeds(then)} were planned when results of these were shown, and "
+        f"{listed_seeds(planned)} are now: the confidence is for seeds that are chosen before; "
+        f"plan seeds that are all new, as in `seeds: [{listed_seeds(new)}]`"
+    )
+
+
+def listed_seeds(seeds: Iterable[int]) -> str:
+    """`0, 1, 2`."""
+    return ", ".join(map(str, sorted(seeds)))
 
 
 def note_look(store: Store, seeds: Collection[int], cells: Collection[str]) -> None:

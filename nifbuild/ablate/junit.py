@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.results import Results, failed_name
 from nifbuild.errors import shown
-from nifbuild.machine import MAKER
 
 # XML 1.0 has no way to write these.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -42,8 +41,7 @@ def junit_xml(results: Results, gates: Sequence[GateResult]) -> str:
     root = ElementTree.Element("testsuites", counts)
     root.append(suite)
     ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
-    return f"{text}\n<!-- {MAKER} -->\n"
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
 
 
 def _case(group: str, name: str) -> ElementTree.Element:

@@ -6,6 +6,7 @@ from typing import Any
 from nifbuild.ablate.cells import Cell, Store, cells_of
 from nifbuild.ablate.collect import Collected, collect
 from nifbuild.ablate.forms import Document
+from nifbuild.ablate.interim_looks import changed_since, read_looks
 from nifbuild.errors import Problem
 from nifbuild.report.inspect.budget import budget_of, check_budget
 from nifbuild.report.inspect.inspection import Inspection, inspect_spec
@@ -79,12 +80,14 @@ class Plan:
         rows: Its variants.
         collected: What of it was run before.
         exceeded: Budgets of specs that are exceeded.
+        changed_seeds: That gates cannot pass with these seeds, and the way out; empty: they can.
     """
 
     study: Study
     rows: tuple[Row, ...]
     collected: Collected
     exceeded: tuple[Problem, ...]
+    changed_seeds: str
 
     @property
     def cells(self) -> int:
@@ -121,6 +124,11 @@ class Plan:
         left = self.remaining_macs
         return None if left is None or not macs else seconds / macs * left
 
+    def warnings(self) -> list[str]:
+        """What was found and does not count, and seeds that will not, in words."""
+        changed = [self.changed_seeds] if self.changed_seeds else []
+        return self.collected.warnings() + changed
+
     def document(self) -> dict[str, Any]:
         """As plain data."""
         return {
@@ -146,7 +154,7 @@ class Plan:
                 for row in self.rows
             ],
             "exceeded": [str(problem) for problem in self.exceeded],
-            "warnings": self.collected.warnings(),
+            "warnings": self.warnings(),
         }
 
 
@@ -155,6 +163,7 @@ def make_plan(study: Study, store: Store) -> Plan:
 
     Raises:
         SpecError: A batch is too small to be trained with, or the data does not suit.
+        RunError: A file there is damaged, or may not be read.
     """
     collected = collect(study, store)
     images = _TrainImages(collected)
@@ -167,7 +176,19 @@ def make_plan(study: Study, store: Store) -> Plan:
         count = images.of(variant)
         rows.append(Row(variant, costs_of(inspection), count, first.get(spec_hash)))
         first.setdefault(spec_hash, variant)
-    return Plan(study, tuple(rows), collected, tuple(dict.fromkeys(exceeded)))
+    changed = _changed_seeds(collected, store)
+    return Plan(study, tuple(rows), collected, tuple(dict.fromkeys(exceeded)), changed)
+
+
+def _changed_seeds(collected: Collected, store: Store) -> str:
+    """What gates will say of the seeds: before they are trained."""
+    study = collected.study
+    gates = [gate for gate in study.spec.gates if gate.measured]
+    if not gates:
+        return ""
+    cells = collected.keys_done([v for gate in gates for v in study.variants_of(gate)])
+    text = changed_since(read_looks(store), study.spec.seeds, cells)
+    return f"gates will not pass: {text}" if text else ""
 
 
 class _TrainImages:

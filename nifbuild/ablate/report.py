@@ -1,7 +1,7 @@
 """Writes all forms of a report into one folder."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,21 @@ from nifbuild.ablate.comment import report_markdown
 from nifbuild.ablate.gate import GateResult, check_gates, overall
 from nifbuild.ablate.interim_looks import note_look, read_looks
 from nifbuild.ablate.junit import junit_xml
-from nifbuild.ablate.report_page import PAGE, report_html
+from nifbuild.ablate.report_page import COMMENT, PAGE, report_html
 from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
 from nifbuild.ablate.search_report import SEARCH_PLOTS, SearchReport
 from nifbuild.ablate.study_tables import print_report
 from nifbuild.machine import MAKER
-from nifbuild.report.output_file import require_folder, written_folder
+from nifbuild.machine.sealed_text import is_sealed, sealed
+from nifbuild.report.output_file import is_made_here, require_folder, written_folder
 from nifbuild.runs.documents import as_json
 from nifbuild.spec.study import Study
 
 _OPTION = "--out"
 _PLOTS = (*(question.file for question in QUESTIONS), *SEARCH_PLOTS)
-_FILES = ("report.md", PAGE, REPORT_JSON, "junit.xml", *_PLOTS)
-_NAMES = "|".join(map(re.escape, _FILES))
+_JUNIT = "junit.xml"
+_TEXTS = (COMMENT, PAGE, _JUNIT)
+_FILES = (*_TEXTS, REPORT_JSON, *_PLOTS)
 
 
 @dataclass(frozen=True)
@@ -44,26 +46,22 @@ class Report:
 
     def markdown(self) -> str:
         """As a comment on a pull request."""
-        return report_markdown(self.results, self.gates)
+        return sealed(report_markdown(self.results, self.gates)).decode()
 
     def show(self) -> None:
         """On stdout, for people."""
         print_report(self.results, self.gates)
 
-    def write(self, folder: Path) -> list[str]:
-        """Writes all forms of it; their names."""
-        texts = {
-            "report.md": self.markdown(),
-            REPORT_JSON: as_json(self.document()).decode(),
-            "junit.xml": junit_xml(self.results, self.gates),
-        }
+    def files(self) -> dict[str, bytes]:
+        """All forms of it, by name."""
         pictures = drawn(self.results)
-        texts[PAGE] = report_html(self.results, self.gates, pictures)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        for name, picture in pictures.items():
-            (folder / name).write_bytes(picture)
-        return [*texts, *pictures]
+        return {
+            COMMENT: self.markdown().encode(),
+            REPORT_JSON: as_json(self.document()),
+            _JUNIT: sealed(junit_xml(self.results, self.gates)),
+            PAGE: sealed(report_html(self.results, self.gates, pictures)),
+            **pictures,
+        }
 
 
 def make_report(study: Study, store: Store, main: Path | None = None) -> Report:
@@ -87,11 +85,21 @@ def make_report(study: Study, store: Store, main: Path | None = None) -> Report:
 
 def require_writable(folder: Path, *, overwrite: bool) -> None:
     """Raises SpecError unless a report can be written, over nothing but an earlier one."""
-    require_folder(_OPTION, folder, _NAMES, overwrite=overwrite)
+    require_folder(_OPTION, folder, _pattern(_FILES), overwrite=overwrite)
+
+
+def changed_texts(folder: Path) -> list[Path]:
+    """The texts of an earlier report that people have changed since."""
+    texts = (folder / name for name in _TEXTS)
+    return [path for path in texts if is_made_here(path) and not is_sealed(path)]
 
 
 def write_report(
-    report: Report | SearchReport, folder: Path, *, overwrite: bool = False
+    report: Report | SearchReport,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    kept: Collection[Path] = (),
 ) -> list[Path]:
     """Writes report.md, report.html, report.json, junit.xml and the plots, or nothing; their paths.
 
@@ -99,10 +107,18 @@ def write_report(
         report: What to tell; of a search there is no junit.xml.
         folder: A directory; made if need be.
         overwrite: In place of the report that was there before.
+        kept: Files of that one that stay as they are.
 
     Raises:
         RunError: A file cannot be written.
     """
-    with written_folder(_OPTION, folder, _NAMES, overwrite=overwrite) as aside:
-        names = report.write(aside)
-    return [folder / name for name in names]
+    free = [name for name in _FILES if folder / name not in kept]
+    with written_folder(_OPTION, folder, _pattern(free), overwrite=overwrite) as aside:
+        files = {name: content for name, content in report.files().items() if name in free}
+        for name, content in files.items():
+            (aside / name).write_bytes(content)
+    return [folder / name for name in files]
+
+
+def _pattern(names: Iterable[str]) -> str:
+    return "|".join(map(re.escape, names))

@@ -19,12 +19,12 @@ from nifbuild.report.show.web_page import (
     table,
 )
 
-PAGE = "report.html"
-"""The file."""
+COMMENT, PAGE = "report.md", "report.html"
+"""The files for people, of every report."""
 
 _CAPTION = (
     "Mean and standard deviation over seeds; a variant that the question does not apply to is a "
-    "line across."
+    "line across. Marks of the same value stand side by side."
 )
 
 
@@ -49,7 +49,7 @@ def report_html(
     failed = [(variant, one) for variant in results.variants for one in variant.failed]
     if failed:
         told = [
-            f"<h3>{escaped(failed_name(variant, one))}</h3>\n<p>{escaped(one.reason)}</p>\n"
+            f"<h3>{escaped(failed_name(variant, one))}</h3>\n{reason_block(one.reason)}\n"
             + log_block(one.log, one.log_tail)
             for variant, one in failed
         ]
@@ -62,6 +62,11 @@ def report_html(
 def grid_table(grid: Grid) -> str:
     """A table of the terminal, for a page."""
     return table(grid.headings, grid.rows, grid.title)
+
+
+def reason_block(reason: str) -> str:
+    """Why something failed; each remedy is a line of its own."""
+    return "\n".join(f"<p>{escaped(line)}</p>" for line in reason.splitlines())
 
 
 def log_block(path: str, tail: str) -> str:

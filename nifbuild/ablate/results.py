@@ -135,6 +135,7 @@ class Results:
         left_out: Results that are stale: of other versions, other code or other data.
         warnings: What was found and does not count, in words.
         unknown_data: Whether some of the data is not at hand, so that it was not looked at.
+        other_specs: Results of specs that the study does not have; no report keeps it.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Results:
     left_out: int = 0
     warnings: tuple[str, ...] = ()
     unknown_data: bool = False
+    other_specs: int = 0
 
     def find(self, labels: Labels | None) -> VariantResults | None:
         """The variant with these labels, in whatever order."""
@@ -229,6 +231,7 @@ def study_results(study: Study, collected: Collected) -> Results:
         collected.stale_results.total(),
         tuple(collected.warnings()),
         collected.unknown_data,
+        collected.other_specs,
     )
 
 

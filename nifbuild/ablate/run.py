@@ -115,7 +115,7 @@ class Summary:
         lines = [f"{len(self.done)} cells done, {len(self.found)} of them before"]
         lines += [f"damaged, and run again: {task.cell.name}: {how}" for task, how in self.damaged]
         for task, reason in self.failed:
-            lines += [f"failed: {task.cell.name}: {reason}", f"  log: {task.directory.log}"]
+            lines += [*failure_lines(task.cell.name, reason), f"  log: {task.directory.log}"]
         return lines
 
     def document(self, directory: str) -> Document:
@@ -130,6 +130,12 @@ class Summary:
             ],
             "damaged": [{"cell": task.cell.name, "reason": how} for task, how in self.damaged],
         }
+
+
+def failure_lines(name: str, reason: str) -> list[str]:
+    """What failed and why; each remedy is a line of its own, as in the message of an error."""
+    first, *remedies = reason.splitlines() or ["unknown reason"]
+    return [f"failed: {name}: {first}", *remedies]
 
 
 def choose_shard(cells: Sequence[Cell], shard: tuple[int, int]) -> list[Cell]:
@@ -268,6 +274,19 @@ def stop_requests() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def interruptions_told() -> Iterator[None]:
+    """While entered, Ctrl-C is told as a signal is; before anything runs, nothing else hears it.
+
+    Raises:
+        InterruptedRun: In place of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRun(interruption(signal.SIGINT), signal.SIGINT) from None
 
 
 def interruption(number: int) -> Problem:

@@ -13,6 +13,7 @@ from nifbuild.ablate.trials import (
     search_of,
     trial_results,
 )
+from nifbuild.errors import counted
 from nifbuild.report.show.tables import Grid
 from nifbuild.report.show.units import bytes_text, count_text
 from nifbuild.spec.search import SearchSpec
@@ -29,7 +30,7 @@ class SearchPlan:
         study: Which.
         ends: Costs at the ends of the ranges, and of each choice.
         examples: Those of trials as they may be drawn next, with their numbers.
-        trials: What was drawn before.
+        trials: What was drawn before, of as many as the study asks for.
         plan: Of all of these as variants.
     """
 
@@ -86,7 +87,7 @@ def make_search_plan(study: Study, store: Store) -> SearchPlan:
         RunError: What was drawn before is damaged, or may not be read.
     """
     search = search_of(study)
-    drawn = read_trials(study, store)
+    drawn = read_trials(study, store)[: search.trials]
     values: list[dict[str, Any]] = []
     for _ in range(min(_EXAMPLES, search.trials - len(drawn))):
         # Nothing is known of those before: what comes of them would change what is drawn.
@@ -135,19 +136,23 @@ def search_plan_notes(plan: SearchPlan) -> list[str]:
     """What the tables do not say."""
     search = search_of(plan.study)
     notes = [
-        _early_end(search),
+        _early_end(search, max(row.variant.resolved.spec.train.epochs for row in plan.ends)),
         *plan.plan.collected.warnings(),
     ]
-    left = search.trials - sum(t.ended is not None for t in plan.trials[: search.trials])
-    if left <= 0:
+    left = search.trials - plan.ended
+    if not left:
         return [*notes, "All trials have ended."]
     return [*notes, f"{left} of {search.trials} trials to run."]
 
 
-def _early_end(search: SearchSpec) -> str:
+def _early_end(search: SearchSpec, epochs: int) -> str:
     pruner = search.pruner
     if pruner.name == "none":
         return "No trial is ended early."
+    if pruner.warmup_epochs >= epochs:
+        warmup, training = counted(pruner.warmup_epochs, "epoch"), counted(epochs, "epoch")
+        text = f"No trial is ended early: the warm-up, {warmup}, is no shorter than training"
+        return f"{text}, {training} at most."
     if pruner.name == "hyperband":
         return f"Pruned by hyperband, after epoch {max(1, pruner.warmup_epochs)} at the earliest."
     if search.trials <= pruner.startup_trials:

@@ -3,14 +3,13 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from nifbuild.ablate.cells import Store
 from nifbuild.ablate.forms import Document
-from nifbuild.ablate.report_page import PAGE, grid_table, log_block
+from nifbuild.ablate.report_page import COMMENT, PAGE, grid_table, log_block, reason_block
 from nifbuild.ablate.results import REPORT_JSON
 from nifbuild.ablate.search_plots import ended_trials, plot_parameters, plot_trials
 from nifbuild.ablate.trials import (
@@ -21,7 +20,9 @@ from nifbuild.ablate.trials import (
     search_of,
     trial_results,
 )
+from nifbuild.errors import counted
 from nifbuild.machine import MAKER
+from nifbuild.machine.sealed_text import sealed
 from nifbuild.machine.terminal import Console
 from nifbuild.report.show.markdown import code_block, folded_section, markdown, markdown_text
 from nifbuild.report.show.plots import SCREEN
@@ -61,7 +62,7 @@ class SearchReport:
 
     Attributes:
         study: Which.
-        trials: All that have been drawn, in order.
+        trials: All that have been drawn, in order, of as many as the study asks for.
         warnings: What was found and does not count, in words.
     """
 
@@ -91,12 +92,14 @@ class SearchReport:
 
     @property
     def status(self) -> str:
-        """`12 of 20 trials ended: 8 to the end, 3 pruned, 1 failed`."""
+        """`12 of 20 trials ended: 8 to the end, 3 pruned, 1 failed; 1 begun, to be continued`."""
         counts = [self.count(state) for state in ("done", "pruned", "failed")]
         words = (f"{counts[0]} to the end", f"{counts[1]} pruned", f"{counts[2]} failed")
-        total = max(search_of(self.study).trials, len(self.trials))
+        total = search_of(self.study).trials
         told = [word for word, count in zip(words, counts, strict=True) if count]
-        return f"{sum(counts)} of {total} trials ended" + (f": {', '.join(told)}" if told else "")
+        text = f"{sum(counts)} of {total} trials ended" + (f": {', '.join(told)}" if told else "")
+        begun = self.count("begun")
+        return text + (f"; {begun} begun, to be continued" if begun else "")
 
     def document(self) -> Document:
         """As plain data."""
@@ -116,25 +119,21 @@ class SearchReport:
 
     def markdown(self) -> str:
         """As a comment on a pull request."""
-        return search_markdown(self)
+        return sealed(search_markdown(self)).decode()
 
     def show(self) -> None:
         """On stdout, for people."""
         print_search_report(self)
 
-    def write(self, folder: Path) -> list[str]:
-        """Writes report.md, report.html, report.json and the plots; their names."""
+    def files(self) -> dict[str, bytes]:
+        """All forms of it, by name: report.md, report.html, report.json and the plots."""
         pictures = _pictures(self)
-        texts = {
-            "report.md": self.markdown(),
-            PAGE: search_html(self, pictures),
-            REPORT_JSON: as_json(self.document()).decode(),
+        return {
+            COMMENT: self.markdown().encode(),
+            PAGE: sealed(search_html(self, pictures)),
+            REPORT_JSON: as_json(self.document()),
+            **pictures,
         }
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        for name, content in pictures.items():
-            (folder / name).write_bytes(content)
-        return [*texts, *pictures]
 
     def best_lines(self) -> list[str]:
         """The best trial, and how to train it again; of none, that there is none."""
@@ -158,8 +157,13 @@ def make_search_report(study: Study, store: Store) -> SearchReport:
         SpecError: A spec does not suit its data, or what was drawn is of another search.
         RunError: A file is damaged, or may not be read.
     """
-    results, collected = trial_results(study, store, read_trials(study, store))
-    return SearchReport(study, tuple(results), tuple(collected.warnings()))
+    drawn, asked = read_trials(study, store), search_of(study).trials
+    results, collected = trial_results(study, store, drawn[:asked])
+    warnings = collected.warnings()
+    if (more := len(drawn) - asked) > 0:
+        text = f"{counted(more, 'trial')} beyond the {asked} that the study asks for"
+        warnings.append(f"{text} {'was' if more == 1 else 'were'} drawn before: not counted")
+    return SearchReport(study, tuple(results), tuple(warnings))
 
 
 def trials_grid(report: SearchReport, width: int = 120) -> Grid:
@@ -231,7 +235,7 @@ def search_markdown(report: SearchReport) -> str:
                 blocks.append(code_block(trial.directory.log_tail()))
         parts.append(folded_section(f"Failed trials ({len(failed)})", "\n\n".join(blocks)))
     notes = "\n".join(f"- {note}" for note in _notes(report))
-    parts += [folded_section("How this was measured", notes), f"<!-- {MAKER} -->"]
+    parts.append(folded_section("How this was measured", notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -260,7 +264,7 @@ def search_html(report: SearchReport, pictures: Mapping[str, bytes]) -> str:
     told = []
     for trial in _failed(report):
         name, reason = _failure(trial)
-        told.append(f"<h3>{escaped(name)}</h3>\n<p>{escaped(reason)}</p>")
+        told.append(f"<h3>{escaped(name)}</h3>\n{reason_block(reason)}")
         if trial.directory is not None:
             told.append(log_block(str(trial.directory.log), trial.directory.log_tail()))
     if told:

@@ -18,7 +18,7 @@ from nifbuild.ablate.forms import Document
 from nifbuild.ablate.local import LocalEngine
 from nifbuild.ablate.origins import origins
 from nifbuild.ablate.process import Outcome
-from nifbuild.ablate.run import Summary, interruption, stop_requests
+from nifbuild.ablate.run import Summary, failure_lines, interruption, stop_requests
 from nifbuild.ablate.sampler import Drawing, Known
 from nifbuild.ablate.study_progress import Progress
 from nifbuild.ablate.trials import (
@@ -58,7 +58,9 @@ class SearchSummary(Summary):
         """For people: how many, and where to look."""
         ended = f"{len(self.done)} trials trained to the end, {len(self.pruned)} pruned"
         lines = [f"{ended}; {len(self.found)} of them before", *super().lines()[1:]]
-        return lines + [f"failed: {name}: {reason}" for name, reason in self.refused]
+        for name, reason in self.refused:
+            lines += failure_lines(name, reason)
+        return lines
 
     def document(self, directory: str) -> Document:
         """As plain data."""

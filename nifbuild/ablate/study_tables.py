@@ -31,7 +31,7 @@ def _plan_cells(plan: Plan, row: Row) -> tuple[str, ...]:
     seeds = plan.study.spec.seeds
     states = [plan.collected.state(Cell(row.variant, seed)) for seed in seeds]
     counts = [f"{states.count('done')}/{len(seeds)}"]
-    told: tuple[State, ...] = ("running", "failed", "damaged", "stale")
+    told: tuple[State, ...] = ("running", "begun", "failed", "damaged", "stale")
     counts += [f"{states.count(state)} {state}" for state in told if state in states]
     return (
         count_text(row.costs.params),
@@ -49,7 +49,7 @@ def plan_notes(plan: Plan, workers: int = 1) -> list[str]:
         for row in plan.rows
         if row.same_as is not None
     ]
-    notes += plan.collected.warnings()
+    notes += plan.warnings()
     for gate in plan.study.spec.gates:
         if without := plan.study.without_sizes(gate):
             names = ", ".join(variant.name for variant in without)

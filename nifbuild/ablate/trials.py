@@ -270,7 +270,7 @@ def _trial_result(
     elif ended is not None:
         state = ended.state
     elif state == "done":  # and not judged yet
-        state = "running" if is_locked(directory.path) else "missing"
+        state = "running" if is_locked(directory.path) else "begun"
     failure = directory.failure() if state == "failed" and directory is not None else None
     reason = "" if failure is None else str(failure["reason"])
     kept = result if ended is not None and ended.state == "done" else None

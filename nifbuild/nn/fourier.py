@@ -40,7 +40,8 @@ def _has_autocast(device_type: str) -> bool:
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Switches autocast off: on CUDA it would hand half-precision tensors to cuFFT."""
-    if _has_autocast(device.type):
+    # What is recorded may be done again where it is on.
+    if _has_autocast(device.type) and (is_recorded() or torch.is_autocast_enabled(device.type)):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

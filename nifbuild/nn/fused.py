@@ -512,22 +512,31 @@ class _Launch(NamedTuple):
 
     @classmethod
     def plan(cls, frame: Frame, x: Tensor, dtype: torch.dtype) -> "_Launch":
-        batch, channels = x.shape[:2]
-        down, across = (_tile(axis.period) for axis in frame)
-        tiles = -(-batch // (down.images * across.images))
-        parts = max(1, min(tiles, -(-_programs(x.device) // channels)))
-        matrices = tuple(_matrices(axis.period, x) for axis in frame)
-        one_image = down.images * across.images == 1
-        sizes = {
-            "TH": down.size, "TW": across.size, "HALF_H": down.half, "HALF_W": across.half,
-            "NH": down.images, "NW": across.images, "PRECISION": _precision(dtype, one_image),
-            # The compiler's own way of loading ahead needs more registers than there are.
-            "num_warps": 1 if down.size * across.size <= 16 * 16 else 2, "num_stages": 1,
-        }  # fmt: skip
-        return cls(parts, tiles, (matrices[0], matrices[1]), sizes)
+        matmul = torch.get_float32_matmul_precision()
+        parts, tiles, sizes = _shares(frame, x.shape[0], x.shape[1], x.device, dtype, matmul)
+        rows, columns = frame
+        matrices = _matrices(rows.period, x), _matrices(columns.period, x)
+        return cls(parts, tiles, matrices, sizes)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
+def _shares(
+    frame: Frame, batch: int, channels: int, device: torch.device, dtype: torch.dtype, matmul: str
+) -> tuple[int, int, dict[str, Any]]:
+    """Parts, tiles and sizes; kept, as launching takes longer than the work where that is small."""
+    down, across = (_tile(axis.period) for axis in frame)
+    tiles = -(-batch // (down.images * across.images))
+    parts = max(1, min(tiles, -(-_programs(device) // channels)))
+    one_image = down.images * across.images == 1
+    sizes = {
+        "TH": down.size, "TW": across.size, "HALF_H": down.half, "HALF_W": across.half,
+        "NH": down.images, "NW": across.images, "PRECISION": _precision(dtype, one_image, matmul),
+        # The compiler's own way of loading ahead needs more registers than there are.
+        "num_warps": 1 if down.size * across.size <= 16 * 16 else 2, "num_stages": 1,
+    }  # fmt: skip
+    return parts, tiles, sizes
+
+
 def _programs(device: torch.device) -> int:
     """How many programs fill a device; each one loads a filter and the transforms' matrices."""
     if device.type != "cuda":
@@ -535,15 +544,15 @@ def _programs(device: torch.device) -> int:
     return 16 * torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _precision(dtype: torch.dtype, one_image: bool) -> str:
-    """How products are computed, for results of a dtype.
+def _precision(dtype: torch.dtype, one_image: bool, matmul: str) -> str:
+    """How products are computed, for results of a dtype; `matmul` is torch's switch.
 
     Those of 16 bits are twice as fast as TF32's and round as finely, but their range is small: each
     image is scaled to it, which images in one tile could not be.
     """
     if dtype != torch.float32:
         return "fp16" if one_image else "tf32"
-    return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    return "tf32x3" if matmul == "highest" else "tf32"
 
 
 def _real_view(kernel_f: Tensor) -> Tensor:

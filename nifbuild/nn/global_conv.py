@@ -284,11 +284,16 @@ class GlobalConv2d(nn.Module):
         return vertical, horizontal
 
     def _filters_f(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
-        with full_precision(self.filter_weights()[0].device):
+        with full_precision(self._device):
             kernel_f = self._spectrum(height, width, dtype)
             if self.downsample == "low_pass" and max(self.stride) > 1:
                 kernel_f = kernel_f * band(height, width, self.stride, kernel_f)
         return kernel_f
+
+    @property
+    def _device(self) -> torch.device:
+        """Of the filters' weights: asked for in each pass, where calls take longer than work."""
+        return self.filter_weights()[0].device
 
     def laid_kernel(self, frame: Frame, dtype: torch.dtype) -> Tensor:
         """The spectra as `spectral_convolution` takes them."""
@@ -306,9 +311,9 @@ class GlobalConv2d(nn.Module):
 
     def _kernel_for(self, x: Tensor, frame: Frame) -> Tensor:
         dtype = transform_dtype(x.dtype)
-        weights = self.filter_weights()
         behind: Behind | None = None
         if not (self.training or is_recorded()):
+            weights = self.filter_weights()
             if torch.is_grad_enabled() and any(p.requires_grad for p in weights):
                 self._spectra.close()
             else:

@@ -143,7 +143,7 @@ OLDER_CHECKPOINT = (
 """What to do about a damaged checkpoint."""
 
 _CONTENTS: dict[str, tuple[type[_Form], str]] = {
-    "data.json": (_Data, "copy it back, or delete it and train again: --overwrite"),
+    "data.json": (_Data, "copy it back, or train again: nifbuild train ... --overwrite"),
     "environment.json": (_Starts, "copy it back: it tells that the folder is a run of nifbuild"),
     "init.json": (_Init, "copy it back"),
     "shrink.json": (_Shrinking, "copy it back"),

@@ -49,7 +49,8 @@ class GateSpec(Spec):
 
     margin: Amount | None = None
     """The difference to the other that is allowed, of a measured metric: `-0.5pp` lets accuracy be
-    half a point lower; `0.05` lets a loss, which should be low, be that much higher."""
+    half a point lower; `0.05` lets a loss, which should be low, be that much higher. Of the other
+    sign, it is how much better it has to be: `1pp` of accuracy, `-0.05` of a loss."""
 
     max_increase: Amount | None = None
     """How much more than the other is allowed, as a share of it, of a metric that is known before
@@ -104,6 +105,11 @@ class GateSpec(Spec):
     def __str__(self) -> str:
         name, amount = self._given()[0], getattr(self, self._given()[0])
         words = {"max": "at most", "min": "at least", "max_increase": "at most"}
+        if self.versus is not None and self.limit and (self.limit > 0) == self.at_least:
+            # It has to be better by so much, rather than may be worse.
+            sides = {"max_increase": "less than", "margin": "above" if self.at_least else "below"}
+            size = str(amount).strip().lstrip("+-")
+            return f"{self.metric} at least {size} {sides[name]} {self.versus_text}"
         text = f"{self.metric} {words.get(name, 'within')} {amount}"
         if self.versus is not None:
             text += " more than " if name == "max_increase" else " of "

@@ -16,6 +16,8 @@ from nifbuild.spec.source import List, Map, Node, Scalar, TreePath, at, plain
 NOT_IN_STUDIES = ("extends", "name", "version")
 """Sections of a spec that a study does not vary."""
 
+SEED = "train.seed"
+
 _OF_A_GRID = ("exclude", "include", "baseline", "gates")
 
 
@@ -89,10 +91,40 @@ def search_problems(tree: Map, num_seeds: int) -> list[Problem]:
     for path in space.entries:
         place, mark = ("search", "space", path), space.key_marks[path]
         problems += section_problems(path, place, mark, f"'{path}' is no path of a spec")
-        if path == "train.seed":
-            what, fix = "train.seed is nothing to search for", "leave it out"
+        parameter = space.entries[path]
+        choices = at(parameter, ("choices",))
+        drawn = choices.items if isinstance(choices, List) else [parameter]
+        if any(seed_set_by(path, value) is not None for value in drawn):
+            what, fix = f"{SEED} is nothing to search for", "leave it out"
             problems.append(Problem(what, mark, dotted(place), fix, "study"))
-    return problems
+    return problems + common_seed_problems(tree)
+
+
+def seed_set_by(path: str, value: Node) -> Node | None:
+    """The seed of training that a value sets at a path; None where it sets none.
+
+    Args:
+        path: As in `train.seed` or `train`; empty: the value is a fragment of a spec.
+        value: What is to stand there.
+    """
+    words, seed = tuple(filter(None, path.split("."))), tuple(SEED.split("."))
+    return at(value, seed[len(words) :]) if seed[: len(words)] == words else None
+
+
+def common_seed_problems(tree: Map) -> list[Problem]:
+    """Whether `set` of a study says a seed, which would be another than that of the runs."""
+    values = tree.get("set")
+    return [
+        seed_problem(("set", path), seed.mark)
+        for path, value in (values.entries.items() if isinstance(values, Map) else ())
+        if (seed := seed_set_by(path, value)) is not None
+    ]
+
+
+def seed_problem(place: TreePath, mark: Mark) -> Problem:
+    """That a seed is said where `seeds` would take its place without a word."""
+    what = f"{SEED} is nothing to set: each run has one of `seeds`"
+    return Problem(what, mark, dotted(place), "use `seeds`", "study")
 
 
 def section_problems(

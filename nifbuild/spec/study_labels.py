@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from nifbuild.errors import Mark, Problem, suggestion
 from nifbuild.spec.check import dotted
 from nifbuild.spec.gates import GateSpec
-from nifbuild.spec.search_space import NOT_IN_STUDIES, section_problems
+from nifbuild.spec.search_space import (
+    NOT_IN_STUDIES,
+    SEED,
+    common_seed_problems,
+    section_problems,
+    seed_problem,
+    seed_set_by,
+)
 from nifbuild.spec.source import List, Map, Node, Scalar, at, plain
 from nifbuild.spec.study import MAX_VARIANTS, Study, StudySpec, label_of
 
@@ -18,7 +25,7 @@ class LabelReader:
 
     def __init__(self, tree: Map, spec: StudySpec) -> None:
         self.tree, self.spec = tree, spec
-        self.problems: list[Problem] = []
+        self.problems = common_seed_problems(tree)
         matrix = tree.entries["matrix"]
         assert isinstance(matrix, Map)  # it was checked
         self.axes = {
@@ -40,8 +47,8 @@ class LabelReader:
             labels = [label_of(plain(item)) for item in node.items]
             what = f"'{axis}' has a list of values, and is no path of a spec"
             self.problems += section_problems(axis, path, mark, what, forms)
-            if axis == "train.seed":
-                self._problem("train.seed is no axis: it pairs the runs", path, "use `seeds`")
+            if any(seed_set_by(axis, item) is not None for item in node.items):
+                self._problem(f"{SEED} is no axis: it pairs the runs", path, "use `seeds`")
             if len(set(labels)) < len(labels):
                 self._problem("a value is given twice", path)
         elif isinstance(node, Map):
@@ -66,6 +73,8 @@ class LabelReader:
             for key in NOT_IN_STUDIES:
                 if key in fragment.entries:
                     self._problem(f"`{key}` has no place in a fragment", (*path, key))
+            if (seed := seed_set_by("", fragment)) is not None:
+                self.problems.append(seed_problem((*path, *SEED.split(".")), seed.mark))
 
     def combinations(self) -> list[dict[str, str]]:
         """The labels of all variants."""
@@ -152,7 +161,9 @@ class LabelReader:
             path = ("gates", index)
             self._known(gate.where, (*path, "where"))
             if isinstance(gate.versus, dict):
-                self._known(gate.versus, (*path, "versus"))
+                known = self._known(gate.versus, (*path, "versus"))
+                if len(known) < len(gate.versus):
+                    continue  # what is not there is missing for every variant
             compares = gate.versus not in (None, "main")
             if gate.versus == "baseline" and not study.reference:
                 self._problem("the study has no baseline", (*path, "versus"), "add `baseline:`")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -266,6 +267,8 @@ def test_seeds_chosen_after_a_look_do_not_pass(check):
         assert measured.verdict == "inconclusive" and overall(known) == "pass"
         assert f"seeds {shown} were planned when results of these were shown" in measured.reason
         assert "0, 1, 2 are now" in measured.reason
+        new = "[3, 4, 5]" if 3 not in planned else "[4, 5, 6]"
+        assert f"seeds that are all new, as in `seeds: {new}`" in measured.reason
     failing = gate.replace("-50pp", "50pp")
     assert check(failing, found, looks=[look])[0].verdict == "fail"
 
@@ -294,6 +297,17 @@ def test_states_that_do_not_count_are_told(check):
     (found,) = check(gate, replace(own, variants=(own.variants[0], none)))
     assert found.verdict == "inconclusive"
     assert found.reason == "no pairs of results: those of the variant are stale"
+
+
+def test_results_of_what_was_changed_are_told(finished, tmp_path):
+    folder = tmp_path / "cells"
+    shutil.copytree(finished[1], folder)
+    study = write_study(tmp_path, STUDY.replace("base:", "set: {train.batch_size: 8}\nbase:"))
+    found = document("gate", study, "--dir", folder)["gates"][0]
+    expected = "no pairs of results: the variant has none yet (results in the folder: 4 of other "
+    assert found["reason"] == expected + "specs or seeds; what was changed is a new cell)"
+    found = document("gate", study, "--dir", tmp_path)["gates"][0]
+    assert found["reason"] == "no pairs of results: the variant has none yet"
 
 
 def test_reports_that_cannot_be_read(tmp_path):

@@ -37,7 +37,9 @@ def with_sizes(found, size):
 
 @pytest.fixture
 def found():
-    failed = (Failed(2, "no <memory> | left", "cells/x/log.txt", "bad\x1b[0m\n```\nlines"),)
+    failed = (
+        Failed(2, "no <memory> | left\n  make room", "cells/x/log.txt", "bad\x1b[0m\n```\nlines"),
+    )
     return with_sizes(results(STANDARD, {0: 0.89, 1: 0.91}, failed=failed), 5)
 
 
@@ -76,6 +78,34 @@ def test_a_report_replaces_reports_alone(finished, tmp_path):
     done = ablate(*words, "--overwrite")
     assert done.exit_code == 2 and "junit.xml in " in done.stderr
     assert (tmp_path / "junit.xml").read_text() == (tmp_path / "notes.md").read_text() == "mine"
+
+
+def test_texts_that_were_changed_stay(finished, tmp_path):
+    study = finished[0]
+    shutil.copytree(finished[1], tmp_path / "cells", ignore=shutil.ignore_patterns("report"))
+    folder, words = tmp_path / "cells" / "report", ("report", study, "--dir", tmp_path / "cells")
+    for _ in range(2):  # what nobody has changed is replaced without a word
+        done = ablate(*words)
+        assert done.exit_code == 0 and "warning" not in done.stderr
+    texts = {
+        name: (folder / name).read_text() for name in ("report.md", "report.html", "junit.xml")
+    }
+    ElementTree.fromstring(texts["junit.xml"])
+    mine = {name: f"{text.rstrip()}\nmine\n" for name, text in texts.items()}
+    for name, text in mine.items():
+        (folder / name).write_text(text)
+    (folder / "report.json").unlink()
+    done = ablate(*words)
+    assert done.exit_code == 0
+    for name, text in mine.items():
+        assert (folder / name).read_text() == text
+        warning = f"{folder / name} was not made by nifbuild, or was changed: it stays"
+        assert f"warning: {warning}; --overwrite replaces it" in done.stderr
+        assert name not in done.stdout.rpartition("written to")[2].rpartition(": ")[2]
+    assert (folder / "report.json").exists()
+    done = ablate(*words, "--overwrite")
+    assert done.exit_code == 0 and "warning" not in done.stderr
+    assert {name: (folder / name).read_text() for name in texts} == texts
 
 
 def test_a_study_that_can_only_be_read(finished, monkeypatch):
@@ -224,6 +254,42 @@ def test_names_keep_clear_of_bars():
         assert not any(box.overlaps(bar) for bar in bars), name
 
 
+def of_sizes(*sizes):
+    """Results of variants with these sizes of each seed."""
+    (variant,) = with_sizes(results(STANDARD, LOWER), 5).variants[:1]
+    variants = []
+    for index, each in enumerate(sizes):
+        found = {seed: {**variant.results[seed], "effective_size": each[seed]} for seed in range(3)}
+        variants.append(replace(variant, labels={"filters": f"variant {index}"}, results=found))
+    return Results("s", ("filters",), tuple(variants), (0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ticks"),
+    [
+        (([5, 5, 5], [5, 5, 5]), [5]),
+        (([5, 5, 6], [5, 5, 6]), [5, 7]),
+        (([3, 3, 3], [15, 15, 15]), [1, 5, 9, 13, 17]),
+        (([3, 3, 3], [81, 81, 81]), [3, 5, 11, 21, 51, 101]),
+    ],
+)
+def test_sizes_of_windows_are_odd(sizes, ticks):
+    axes = plot(of_sizes(*sizes), QUESTIONS[2]).axes[0]
+    assert axes.get_xticks().tolist() == ticks
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(map(str, ticks))
+
+
+def test_bars_of_variants_with_one_size_stand_beside_each_other():
+    axes = plot(of_sizes([5, 5, 5], [7, 7, 7], [5, 5, 5]), QUESTIONS[2]).axes[0]
+    axes.figure.draw_without_rendering()
+    marks = [bars.lines[0] for bars in axes.containers]
+    assert [mark.get_xdata()[0] for mark in marks] == [5, 7, 5]  # drawn apart, not changed
+    seen = [mark.get_transform().transform((mark.get_xdata()[0], 93))[0] for mark in marks]
+    five, seven = (axes.transData.transform((size, 93))[0] for size in (5, 7))
+    assert seen[1] == pytest.approx(seven) and seen[2] - seen[0] > marks[0].get_markersize()
+    assert (seen[0] + seen[2]) / 2 == pytest.approx(five)
+
+
 def test_values_far_apart_get_a_logarithmic_axis(found):
     wide = replace(found.variants[0], costs={**found.variants[0].costs, "params": 10**7})
     figure = plot(replace(found, variants=(wide, found.variants[1])), QUESTIONS[0])
@@ -262,7 +328,7 @@ def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
     assert stats.nct.sf(stats.t.ppf(0.95, 3), 3, 2 * 2) > 0.8
     assert stats.nct.sf(stats.t.ppf(0.95, 2), 2, 2 * 3**0.5) < 0.8
     assert told["loss within 0.01 of baseline"]["spread"] is None
-    assert told["loss within -0.01 of main"]["largest_spread"] is None
+    assert told["loss at least 0.01 below main"]["largest_spread"] is None
     assert told["effective_size at most 90"]["mean"] is None
     report = document("report", study, "--dir", folder, "--out", tmp_path / "out")
     told = {entry["gate"]: entry for entry in document("plan", study, "--dir", folder)["gates"]}
@@ -278,6 +344,26 @@ def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
     assert "effective_size at most 90: not for filters=standard" in said
     one = write_study(tmp_path, study.read_text().replace("[0, 1]", "[0]"))
     assert "it cannot pass with fewer than two" in ablate("plan", one).stdout
+
+
+def test_plan_says_beforehand_which_seeds_gates_will_not_count(finished, tmp_path):
+    folder = tmp_path / "cells"
+    shutil.copytree(finished[1], folder)
+    (folder / "looks.json").unlink(missing_ok=True)
+    study = write_study(tmp_path)
+    assert document("plan", study, "--dir", folder)["warnings"] == []
+    document("report", study, "--dir", folder, "--out", tmp_path / "out")
+    assert document("plan", study, "--dir", folder)["warnings"] == []
+    write_study(tmp_path, STUDY.replace("[0, 1]", "[0, 1, 2]"))
+    (warning,) = document("plan", study, "--dir", folder)["warnings"]
+    assert warning.startswith("gates will not pass: seeds 0, 1 were planned when results of these")
+    assert warning.endswith("plan seeds that are all new, as in `seeds: [3, 4, 5]`")
+    assert warning in ablate("plan", study, "--dir", folder).stdout
+    write_study(tmp_path, STUDY.replace("[0, 1]", "[3, 4, 5]"))
+    assert document("plan", study, "--dir", folder)["warnings"] == []
+    known = STUDY[: STUDY.index("gates:")].replace("[0, 1]", "[0, 1, 2]")
+    write_study(tmp_path, known + "gates: [{metric: params, max: 1M}]\n")
+    assert document("plan", study, "--dir", folder)["warnings"] == []
 
 
 def test_plan_estimates_time_from_what_is_done(finished, tmp_path):
@@ -313,6 +399,7 @@ def test_the_page_holds_all_of_it(found):
     ]  # fmt: skip
     everything = "".join(root.itertext())
     assert "no <memory> | left" in everything and "\x1b" not in page and "```" in everything
+    assert "<p>  make room</p>" in page and "left\\n" not in page
     assert "filters=implicit 7 px" in everything and 'src="http' not in page
 
 

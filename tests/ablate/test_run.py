@@ -26,6 +26,7 @@ def test_cells_that_fail_do_not_stop_others(finished):
     assert said.exit_code == 1
     assert "4 cells done, 0 of them before" in said.stdout
     assert "failed: filters=broken, seed 0: bn2.running_var: the loss is nan" in said.stdout
+    assert "\n  try a lower train.optimizer.lr" in said.stdout and "\\n" not in said.stdout
     lines = said.stderr.splitlines()
     assert len(lines) == 6 and sum("failed" in line for line in lines) == 2
     assert all(" top-1 " in line for line in lines if "failed" not in line)

@@ -112,6 +112,21 @@ def test_more_trials_go_on_where_fewer_have_stopped(searched, tmp_path):
     assert outcome(tmp_path / "cells") == outcome(folder)
 
 
+def test_of_fewer_trials_than_were_drawn_the_others_are_named(searched, tmp_path):
+    _, folder, _ = searched
+    few = write_study(tmp_path, SEARCH.replace("trials: 6", "trials: 4"))
+    said = document("run", few, "--dir", folder, "-q")
+    assert len(said["done"]) + len(said["pruned"]) == 4
+    words = ("report", few, "--dir", folder, "--out", tmp_path / "report")
+    report = document(*words)
+    assert [trial["number"] for trial in report["trials"]] == [0, 1, 2, 3]
+    assert report["done"] + report["pruned"] == report["total"] == 4
+    (warning,) = report["warnings"]
+    assert warning.startswith("2 trials beyond the 4 that the study asks for were drawn before")
+    assert "4 of 4 trials ended" in ablate(*words, "--overwrite").stdout
+    assert document("plan", few, "--dir", folder)["ended"] == 4
+
+
 def on_their_way(folder, number):
     """Whether more than so many trials are drawn, and one of them is being trained."""
     if not (folder / "trials.json").exists() or len(outcome(folder)[0]) <= number:
@@ -171,6 +186,33 @@ def test_a_hopeless_trial_is_pruned_and_never_run_again(tmp_path):
     assert set(attempts) == {1}
     assert [c.log.read_text().count("--- attempt") for c in Store(folder).cells()] == attempts
     assert outcome(folder) == (trials, ended)
+
+
+def test_interrupted_before_a_trial_runs_it_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    study = write_study(tmp_path, SEARCH)
+    monkeypatch.setattr("nifbuild.ablate.search_run.read_trials", interrupted)
+    done = ablate("run", study, "--dir", tmp_path / "cells")
+    assert done.exit_code == 130
+    words = "interrupted by SIGINT\n  the same command goes on where it stopped"
+    assert words in done.stderr
+
+
+def test_a_trial_that_was_killed_has_begun(searched, tmp_path):
+    """Killed in training, and killed between its end and its judgement."""
+    study, folder, _ = searched
+    shutil.copytree(folder, tmp_path / "cells")
+    first, second = [cell for cell in Store(tmp_path / "cells").cells() if cell.has_result][:2]
+    for cell in (first, second):
+        (cell.path / "trial.json").unlink()
+    (first.path / "result.json").unlink()
+    report = document("report", study, "--dir", tmp_path / "cells")
+    assert [trial["state"] for trial in report["trials"]].count("begun") == 2
+    assert "2 begun, to be continued" in ablate("report", study, "--dir", tmp_path / "cells").stdout
+    begun = [t["directory"] for t in report["trials"] if t["state"] == "begun"]
+    assert sorted(begun) == sorted(str(cell.path) for cell in (first, second))
 
 
 def test_values_that_do_not_go_together_and_trials_that_fail_do_not_stop_a_search(tmp_path):
@@ -305,6 +347,10 @@ def test_the_plan_of_fewer_trials_than_end_early_promises_nothing_more(tmp_path,
     words = " ".join(ablate("plan", study).stdout.split())
     assert "No trial is ended early: that begins once 2 are done." in words
     assert "such as trial 1" in words and "such as trial 2" not in words
+    text = SEARCH.replace("warmup_epochs: 1", "warmup_epochs: 5")
+    words = " ".join(ablate("plan", write_study(tmp_path, text)).stdout.split())
+    expected = "No trial is ended early: the warm-up, 5 epochs, is no shorter than training, 3 "
+    assert expected in words and "Pruned after" not in words
 
 
 def test_the_plan_shows_the_space_and_what_it_costs(searched, tmp_path, monkeypatch):

@@ -183,6 +183,13 @@ def test_gates_may_compare_with_any_variant(study):
         (("vars.width: [4, 6]", "vars.width: 4"), "neither values nor labels"),
         (("vars.width: [4, 6]", "patch: [4, 6]"), "patch cannot be set by a path"),
         (("vars.width: [4, 6]", "train.seed: [4, 6]"), "use `seeds`"),
+        (("vars.width: [4, 6]", "train: [{epochs: 2}, {seed: 4}]"),
+         "9:10: matrix.train: train.seed is no axis"),
+        (("matrix:", "set: {train.seed: 5}\nmatrix:"),
+         "4:19: set.train.seed: train.seed is nothing to set: each run has one of `seeds`"),
+        (("matrix:", "set: {train: {epochs: 2, seed: 5}}\nmatrix:"), "4:32: set.train: train.seed"),
+        (("standard: {}", "standard: {train: {seed: 5}}"),
+         "6:30: matrix.filters.standard.train.seed: train.seed is nothing to set"),
         (("vars.width: [4, 6]", "train.epoch: [4, 6]"), "train.epoch: unknown field 'epoch'"),
         (("vars.width: [4, 6]", "vars.width: [4, x]"), 'expected a whole number, got "x"'),
         (("expect: 2", "expect: 3"), "7:78: patch: the patch is for 3 ops and finds 2"),
@@ -211,6 +218,12 @@ def test_gates_may_compare_with_any_variant(study):
 def test_wrong_studies(study, change, expected):
     found = problems(study, STUDY.replace(*change, 1))
     assert any(expected in problem for problem in found), found
+
+
+def test_what_is_not_there_to_compare_with_is_told_once(study):
+    gate = "gates: [{metric: top1, versus: {filters: nope}, margin: 0pp}]\nmatrix:"
+    found = problems(study, STUDY.replace("matrix:", gate, 1))
+    assert len(found) == 1 and "there is no label 'nope'" in found[0]
 
 
 def test_a_label_of_two_axes_is_no_baseline(study):

@@ -31,9 +31,15 @@ def gate(tmp_path):
     [
         ("metric: top1, versus: baseline, margin: -0.5pp", -0.005, True,
          "top1 within -0.5pp of baseline"),
-        ("metric: top5, versus: main, margin: 1pp", 0.01, True, "top5 within 1pp of main"),
+        ("metric: top5, versus: main, margin: 1pp", 0.01, True, "top5 at least 1pp above main"),
+        ("metric: top1, versus: baseline, margin: +40 pp", 0.4, True,
+         "top1 at least 40 pp above baseline"),
+        ("metric: top1, versus: baseline, margin: 0pp", 0, True, "top1 within 0pp of baseline"),
         ("metric: top1, min: 95%", 0.95, True, "top1 at least 95%"),
         ("metric: loss, versus: main, margin: 0.05", 0.05, False, "loss within 0.05 of main"),
+        ("metric: loss, versus: {x: a}, margin: -0.1", -0.1, False, "loss at least 0.1 below x=a"),
+        ("metric: effective_size, versus: main, margin: -2", -2, False,
+         "effective_size at least 2 below main"),
         ("metric: effective_size, max: 9", 9, False, "effective_size at most 9"),
         ("metric: params, max: 12M", 12e6, False, "params at most 12M"),
         ("metric: macs, max: 2000", 2000, False, "macs at most 2000"),
@@ -41,6 +47,8 @@ def gate(tmp_path):
          "inference_peak_bytes at most 8GiB"),
         ("metric: train_peak_bytes, versus: main, max_increase: 5%", 0.05, False,
          "train_peak_bytes at most 5% more than main"),
+        ("metric: params, versus: main, max_increase: -5%", -0.05, False,
+         "params at least 5% less than main"),
     ],
 )  # fmt: skip
 def test_amounts_are_held_in_plain_units(gate, text, limit, at_least, shown):

@@ -145,6 +145,8 @@ WIDTH = "vars.width: {choices: [4, 6, 8]}"
         ((LR, "train.optimizer.lr: {low: -1.0, high: 0.1}"),
          "train.optimizer.lr: expected a number above 0, got -1.0"),
         ((LR, "train.optimizer.l: {low: 0.1, high: 0.2}"), "train.optimizer.l: unknown field 'l'"),
+        ((LR, "train: {choices: [{epochs: 2}, {seed: 1}]}"), "train.seed is nothing to search"),
+        (("train.epochs: 2", "train.seed: 5"), "set.train.seed: train.seed is nothing to set"),
         ((LR, "train.seed: {low: 1, high: 9}"), "train.seed is nothing to search for"),
         ((LR, "patch: {low: 1, high: 9}"), "patch cannot be set by a path"),
         ((LR, "lr: {low: 0.1, high: 0.2}"), "9:5: search.space.lr: 'lr' is no path of a spec"),

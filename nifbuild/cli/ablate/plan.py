@@ -38,7 +38,7 @@ def plan(
     told = powers(found.collected)
     if any(power.pilot_seeds is not None for power in told):
         # A number of seeds that is chosen by these results is one that is chosen after them.
-        note_look(store, opened.spec.seeds, found.collected.keys_done)
+        note_look(store, opened.spec.seeds, found.collected.keys_done(opened.variants))
     if json_output:
         print_document({**found.document(), "gates": [power.document() for power in told]})
     else:

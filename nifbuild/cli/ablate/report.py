@@ -28,17 +28,26 @@ def report(
     """Show what is done of a study, and write it down.
 
     Writes report.md (fit for a comment on a pull request), report.html (one page with all plots in
-    it), report.json, junit.xml and plots. Of a search, it names the best trial.
+    it), report.json, junit.xml and plots. Of a search, it names the best trial. Texts that you have
+    changed since stay as they are without --overwrite.
     """
     with loading():
-        from nifbuild.ablate.report import Report, make_report, require_writable, write_report
+        from nifbuild.ablate.report import (
+            Report,
+            changed_texts,
+            make_report,
+            require_writable,
+            write_report,
+        )
         from nifbuild.ablate.search_report import SearchReport, make_search_report
         from nifbuild.errors import SpecError
+        from nifbuild.machine.sealed_text import kept
 
     found, store = open_study(study, directory, read=True)
     if found.space is not None and main is not None:
         raise SpecError("--main is for gates, which a search has none of", fix="leave it out")
     folder = out or store.path / "report"
+    changed = [] if overwrite else changed_texts(folder)
     overwrite = overwrite or out is None
     unwritable = None
     try:
@@ -56,7 +65,7 @@ def report(
     written = []
     try:
         if unwritable is None:
-            written = write_report(made, folder, overwrite=overwrite)
+            written = write_report(made, folder, overwrite=overwrite, kept=changed)
     finally:  # what was computed is told even where it cannot be written
         if json_output:
             print_document(made.document())
@@ -66,5 +75,8 @@ def report(
             made.show()
     if unwritable is not None:
         say(f"warning: {unwritable.what}", err=True)
-    elif not json_output and not markdown:
+        return
+    for path in changed:
+        say(f"warning: {kept(path)}; --overwrite replaces it", err=True)
+    if not json_output and not markdown:
         say(f"written to {folder}: {', '.join(p.name for p in written)}")

@@ -77,7 +77,14 @@ def run(
     with loading():
         from nifbuild.ablate.local import LocalEngine
         from nifbuild.ablate.plan import make_plan
-        from nifbuild.ablate.run import Summary, chosen_engine, parse_shard, prepare, run_tasks
+        from nifbuild.ablate.run import (
+            Summary,
+            chosen_engine,
+            interruptions_told,
+            parse_shard,
+            prepare,
+            run_tasks,
+        )
         from nifbuild.ablate.search_plan import ends_plan
         from nifbuild.ablate.search_run import require_one_machine, run_search
         from nifbuild.ablate.study_progress import progress_on_stderr
@@ -90,21 +97,22 @@ def run(
     found, store = open_study(study, directory)
     if found.space is not None:
         require_one_machine(engine, shard)
-        plan = ends_plan(found, store)
-    else:
-        plan = make_plan(found, store)
-    if plan.exceeded:
-        raise BudgetError(plan.exceeded)
     progress = progress_on_stderr(quiet)
-    if found.space is not None:
-        local = start_engine()
-        assert isinstance(local, LocalEngine)  # no other one was asked for
-        summary: Summary = run_search(found, store, local, progress)
-    else:
-        for warning in plan.collected.warnings():
-            typer.echo(f"warning: {warning}, and run again", err=True)
-        tasks = prepare(found, store, part, plan.collected.origins)
-        summary = run_tasks(tasks, start_engine(), progress)
+    with interruptions_told():
+        plan = make_plan(found, store) if found.space is None else ends_plan(found, store)
+        if plan.exceeded:
+            raise BudgetError(plan.exceeded)
+        if found.space is not None:
+            local = start_engine()
+            assert isinstance(local, LocalEngine)  # no other one was asked for
+            summary: Summary = run_search(found, store, local, progress)
+        else:
+            for warning in plan.collected.warnings():
+                typer.echo(f"warning: {warning}, and run again", err=True)
+            if plan.changed_seeds:
+                typer.echo(f"warning: {plan.changed_seeds}", err=True)
+            tasks = prepare(found, store, part, plan.collected.origins)
+            summary = run_tasks(tasks, start_engine(), progress)
     if json_output:
         print_document(summary.document(str(store.path)))
     else:

@@ -148,9 +148,19 @@ def _numbers(label: str, values: Sequence[int], memory: bool) -> tuple[str, ...]
 
 
 def notes(inspection: Inspection) -> list[str]:
-    """What the figures leave out, and what they count as 0."""
-    zero = ", ".join(inspection.counted_as_zero)
-    found = [f"Multiply-adds: counted as 0, as flop counters do: {zero}."] if zero else []
+    """What the words mean that are not plain, what figures leave out and what they count as 0."""
+    found = []
+    if any(folded.count > 1 for folded in fold(inspection.rows)):
+        found.append("n: modules that repeat; the row has the figures of each of them.")
+    if any(row.saved.fixed for row in inspection.rows):
+        found.append("Fixed: what of the saved bytes does not grow with the batch.")
+    if inspection.dense_params != inspection.params:
+        found.append(
+            "With dense filters: if those as large as the image had a weight for each tap."
+        )
+    if inspection.counted_as_zero:
+        zero = ", ".join(inspection.counted_as_zero)
+        found.append(f"Multiply-adds: counted as 0, as flop counters do: {zero}.")
     if inspection.uncounted:
         found.append(f"Not counted, for want of a rule: {', '.join(inspection.uncounted)}.")
     if inspection.head_params:

@@ -176,5 +176,5 @@ def _lines_across(axes: "Axes") -> list["Line2D"]:
 
 
 def _bars(axes: "Axes") -> list["Bbox"]:
-    paths = [path for bars in axes.collections for path in bars.get_paths()]
-    return [axes.transData.transform_bbox(path.get_extents()).padded(5) for path in paths]
+    paths = [(bars.get_transform(), path) for bars in axes.collections for path in bars.get_paths()]
+    return [place.transform_bbox(path.get_extents()).padded(5) for place, path in paths]
