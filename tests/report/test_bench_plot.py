@@ -48,6 +48,20 @@ def test_layers_labels_and_places(layers_report):
     assert {x: round(y) for x, y in points} == {2: 0, 8: 1, 12345.6: 1}
 
 
+def test_a_legend_of_long_names_lies_inside(layers_report):
+    """As of a GPU, where there are both layouts of each depthwise convolution."""
+    renamed = {"published": "depthwise-3-channels-last", "depthwise-31": "another" * 12}
+    shapes = []
+    for shape in layers_report.shapes:
+        contenders = [replace(c, name=renamed.get(c.name, c.name)) for c in shape.contenders]
+        shapes.append(replace(shape, contenders=tuple(contenders)))
+    figure = plot_layers(replace(layers_report, shapes=tuple(shapes)))
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
 def test_growth_labels(growth_report):
     (axes,) = plot_growth(growth_report).axes
     assert "pixels" in axes.get_xlabel()

@@ -174,16 +174,20 @@ def plain_log_axis(axis: "Axis", write: Callable[[float], str] = "{:g}".format) 
 
 
 def common_legend(figure: "Figure", axes: "Axes", columns: int = 3) -> None:
-    """One legend above all panels, from what one of them shows."""
+    """One legend above all panels, from what one of them shows, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
     distinct = dict(zip(labels, handles, strict=True))
-    figure.legend(
-        distinct.values(),
-        distinct.keys(),
-        loc="outside upper center",
-        ncols=min(len(distinct), columns),
-        columnspacing=1.0,
-    )
+    for count in range(min(len(distinct), columns), 0, -1):
+        legend = figure.legend(
+            distinct.values(),
+            distinct.keys(),
+            loc="outside upper center",
+            ncols=count,
+            columnspacing=1.0,
+        )
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def in_plot(text: str) -> str:
