@@ -20,12 +20,12 @@ def validate(
         typer.Option("--format", help="How problems are shown; github: as annotations."),
     ] = "text",
 ) -> None:
-    """Check specs: structure, values and shapes. All problems at once, each with its place.
+    """Check specs: structure, values and shapes. Problems are told together, each with its place.
 
-    A file that holds nothing but a `data` section is checked as data, one that only says how to
-    train as a recipe, one with a `matrix` as a study, in all its variants, and one with a `search`
-    at the ends of its ranges. Of images in folders that are there, the classes are counted. Exit
-    code 2 if anything is wrong.
+    Those of patches and shapes are told once the values are right. A file that holds nothing but a
+    `data` section is checked as data, one that only says how to train as a recipe, one with a
+    `matrix` as a study, in all its variants, and one with a `search` at the ends of its ranges. Of
+    images in folders that are there, the classes are counted. Exit code 2 if anything is wrong.
     """
     with loading():
         from nifbuild.data.counted_classes import load_counted

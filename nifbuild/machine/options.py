@@ -65,7 +65,9 @@ CheckpointOption = Annotated[
         help="The one that the run's figures are of, the best on validation, or the last.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show the result and warnings, and no progress.")
+]
 """Of the command line alone: a Python program hears of the progress by `report`."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 """Of the command line alone: a Python program has the result's `document()`."""
