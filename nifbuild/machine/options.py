@@ -140,6 +140,8 @@ def _problems(function: str, parameter: inspect.Parameter, value: object) -> Ite
             what = f"expected {_name_of(annotation)}, got {_kind_of(value)}"
             if isinstance(value, str) and fits([value], annotation):
                 fix = f"write a list: {parameter.name}=[{value!r}]"
+            elif isinstance(value, Real) and fits(str(value), annotation):
+                fix = f"write it as a text: {parameter.name}={str(value)!r}"
     least = getattr(info, "min", None)
     if not what and least is not None and isinstance(value, Real) and not value >= least:
         what, fix = f"{value} is too small", f"{least:g} is the least"
