@@ -145,6 +145,12 @@ def test_tables(runs, cli, monkeypatch):
     assert "what differs:" in table
     assert f"{figures(runs / 'two')['top1']:.2%}" in table
     assert "1/2 stopped" in table and "1 dropout" in table
+    # Figures on validation, of a run that goes on, are no figures on test.
+    assert {"split", "validation", "test"} <= set(table.split())
+    monkeypatch.setenv("COLUMNS", "60")
+    names = [line.split()[0] for line in cli("runs", runs).stdout.splitlines()[2:6]]
+    assert {"stopped", "two", "study/f", "aster"} == set(names)
+    monkeypatch.setenv("COLUMNS", "80")
     # Two of the three runs agree: what they have is told once.
     assert table.count("optimizer.lr=0.02") == table.count("optimizer.lr=0.01") == 1
     assert "where a run says nothing else: " in table

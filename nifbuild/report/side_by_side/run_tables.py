@@ -72,6 +72,8 @@ def print_runs(made: SideBySide) -> None:
     rows = {name.split(" on ")[0]: cells for name, cells in figure_rows(made.runs)}
     wanted = ("epochs", "split", "top-1", "mean IoU", "loss", "parameters", "time")
     shown = {name: rows[name] for name in wanted if name in rows}
+    if console.width < NARROW and "split" in shown:
+        del shown["time"]  # lest nothing is left for names
     headings = ["run", *shown]
     names, (settings, usual) = labels(made.runs), told_by_run(made)
     lines = [", ".join(told) for told in settings]
