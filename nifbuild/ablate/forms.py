@@ -16,6 +16,9 @@ Document = dict[str, Any]
 State = Literal["done", "pruned", "failed", "running", "begun", "missing", "damaged", "stale"]
 """How far a cell is; `begun`: it was interrupted or killed, and is to be continued."""
 
+REPORT_JSON = "report.json"
+"""What a report is read again from, in its folder."""
+
 _MOST = 1e12  # seconds, images: what is more is no measurement, and its sums may overflow
 _MOST_LOSS = 1e39  # of logits in float32
 

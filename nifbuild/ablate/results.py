@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from nifbuild.ablate.cells import Cell, Origin, cell_name
+from nifbuild.ablate.cells import Cell, Origin, Store, cell_name
 from nifbuild.ablate.collect import Collected
 from nifbuild.ablate.forms import (
+    REPORT_JSON,
     Count,
     Damaged,
     Document,
@@ -26,7 +27,6 @@ from nifbuild.errors import Mark, Problem, RunError, SpecError
 from nifbuild.spec.gates import ACCURACIES, COSTS, MEASURED
 from nifbuild.spec.study import Labels, Study, Variant, label_text
 
-REPORT_JSON = "report.json"
 _FORMAT = 2
 
 DIFFERENCES: Range = (-1, 1)
@@ -255,7 +255,7 @@ def load_results(path: Path) -> Results:
         SpecError: There is none.
         RunError: It is damaged, or of another version of nifbuild.
     """
-    candidates = [path, path / REPORT_JSON, path / "report" / REPORT_JSON]
+    candidates = [path, path / REPORT_JSON, Store(path).report / REPORT_JSON]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
         fix = f"name the {REPORT_JSON} that `nifbuild ablate report` wrote on the main branch"

@@ -265,10 +265,18 @@ def test_seeds_chosen_after_a_look_do_not_pass(check):
         look = Look(frozenset(planned), frozenset(list(keys)[:1]))
         measured, *known = check(gate, found, looks=[look])
         assert measured.verdict == "inconclusive" and overall(known) == "pass"
-        assert f"seeds {shown} were planned when results of these were shown" in measured.reason
-        assert "0, 1, 2 are now" in measured.reason
+        assert f"results of these were shown when seeds {shown} were planned" in measured.reason
+        assert ", and seeds 0, 1, 2 are planned now: " in measured.reason
         new = "[3, 4, 5]" if 3 not in planned else "[4, 5, 6]"
         assert f"seeds that are all new, as in `seeds: {new}`" in measured.reason
+    several = [same, Look(frozenset({0}), frozenset(keys)), look]
+    assert (
+        check(gate, found, looks=several)[0].reason.count(
+            "; results of these were shown when seed 0 was planned and when seeds 0, 1, 2, 3 were "
+            "planned, and seeds 0, 1, 2 are planned now: "
+        )
+        == 1
+    )
     failing = gate.replace("-50pp", "50pp")
     assert check(failing, found, looks=[look])[0].verdict == "fail"
 

@@ -21,7 +21,7 @@ from nifbuild.ablate.report_page import report_html
 from nifbuild.ablate.results import Failed, Results, load_results
 from nifbuild.ablate.study_tables import accuracy_text, difference_text, results_grid
 from nifbuild.spec.gates import GateSpec
-from tests.ablate.conftest import STUDY, ablate, document, write_study
+from tests.ablate.conftest import STUDY, ablate, document, forget_looks, write_study
 from tests.ablate.test_gate import LOWER, STANDARD, results
 
 
@@ -349,14 +349,16 @@ def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
 def test_plan_says_beforehand_which_seeds_gates_will_not_count(finished, tmp_path):
     folder = tmp_path / "cells"
     shutil.copytree(finished[1], folder)
-    (folder / "looks.json").unlink(missing_ok=True)
+    forget_looks(folder)
     study = write_study(tmp_path)
     assert document("plan", study, "--dir", folder)["warnings"] == []
     document("report", study, "--dir", folder, "--out", tmp_path / "out")
     assert document("plan", study, "--dir", folder)["warnings"] == []
     write_study(tmp_path, STUDY.replace("[0, 1]", "[0, 1, 2]"))
     (warning,) = document("plan", study, "--dir", folder)["warnings"]
-    assert warning.startswith("gates will not pass: seeds 0, 1 were planned when results of these")
+    assert warning.startswith(
+        "gates will not pass: results of these were shown when seeds 0, 1 were"
+    )
     assert warning.endswith("plan seeds that are all new, as in `seeds: [3, 4, 5]`")
     assert warning in ablate("plan", study, "--dir", folder).stdout
     write_study(tmp_path, STUDY.replace("[0, 1]", "[3, 4, 5]"))
