@@ -1,5 +1,6 @@
 """The results of a study as data: for its report, its gates, and another branch to compare with."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from nifbuild.ablate.forms import (
     ResultForm,
     State,
     checked,
+    is_as_written,
     unreadable,
 )
 from nifbuild.ablate.plan import costs_of, inspect_variant
@@ -253,7 +255,7 @@ def load_results(path: Path) -> Results:
 
     Raises:
         SpecError: There is none.
-        RunError: It is damaged, or of another version of nifbuild.
+        RunError: It is damaged, was changed, or is of another version of nifbuild.
     """
     candidates = [path, path / REPORT_JSON, Store(path).report / REPORT_JSON]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -267,6 +269,9 @@ def load_results(path: Path) -> Results:
             what = f"{file} is of another version of nifbuild (format {version})"
             raise RunError(Problem(what, fix=fix, code="load"))
         document = checked(content, _Report)
+        if not is_as_written(json.loads(content)):
+            what = f"{file} was changed after it was written"
+            raise RunError(Problem(what, fix=fix, code="load"))
         return Results(
             name=document["study"],
             axes=tuple(document["axes"]),

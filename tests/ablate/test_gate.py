@@ -343,6 +343,23 @@ def test_reports_that_cannot_be_read(tmp_path):
         load_results(path)
 
 
+def test_a_report_of_main_that_was_changed_is_refused(finished, tmp_path):
+    study, folder, _ = finished
+    written = document("report", study, "--dir", folder, "--out", tmp_path / "main")
+    path = tmp_path / "main" / "report.json"
+    path.write_text(json.dumps(dict(reversed(written.items())), indent=4))
+    assert load_results(path).done == 4  # in another layout
+    written["variants"][0]["results"]["0"]["top1"] = 0.5
+    path.write_text(json.dumps(written))
+    done = ablate("gate", study, "--dir", folder, "--main", path)
+    assert done.exit_code == 1 and done.stderr.count("error") == 1
+    assert "report.json was changed after it was written" in done.stderr
+    assert "write it again: nifbuild ablate report" in done.stderr
+    del written["seal"]  # as of an earlier version
+    path.write_text(json.dumps(written))
+    assert load_results(path).variants[0].values("top1")[0] == 0.5
+
+
 def test_overall(check):
     gate = "{metric: params, max: 320}, {metric: top1, min: 92%}"
     found = check(gate, results(STANDARD, LOWER))
