@@ -140,7 +140,7 @@ def replace_convs(
         SpecError: A selector or field is wrong, or another number of convolutions is found than
             expected. The model is unchanged then.
     """
-    _check_arguments(module, match, where, kind, fields)
+    _check_arguments(module, match, where, kind, expect, fields)
     convs = _convs(module)
     sizes = _sizes(module, convs, example)
     found = _select(convs, path_pattern(match), where or {})
@@ -164,6 +164,7 @@ def _check_arguments(
     match: object,
     where: Mapping[str, Any] | None,
     kind: str,
+    expect: object,
     fields: Mapping[str, Any],
 ) -> None:
     if not isinstance(module, nn.Module):
@@ -171,6 +172,10 @@ def _check_arguments(
         raise SpecError(f"`module` is no torch module: {module!r:.60}", fix)
     if not isinstance(match, str):
         raise SpecError(f"`match` is no text: {match!r:.60}", "one selector, such as 'layer1.**'")
+    if where is not None and not isinstance(where, Mapping):
+        raise SpecError(f"`where` is no dict: {where!r:.60}", "such as {'kernel_size': 3}")
+    if expect is not None and (not isinstance(expect, int) or isinstance(expect, bool)):
+        raise SpecError(f"`expect` is no whole number: {expect!r:.60}", "or leave it out")
     if isinstance(module, nn.Conv2d):
         what = "the model is itself a convolution, and cannot be exchanged in place"
         raise SpecError(what, "wrap it: nn.Sequential(conv)")
@@ -189,12 +194,13 @@ def _check_arguments(
     own = {*field_names(OPS["conv"][kind])} - {"op", "id", "kind", *_GEOMETRY}
     for name in fields:
         if name not in own:
-            raise SpecError(
-                f"unknown field '{name}'",
-                did_you_mean(name, own) or f"fields: {', '.join(sorted(own))}",
-            )
+            fix = "here it is `padding_mode`, as in a spec" if name == "boundary" else ""
+            fix = fix or did_you_mean(name, {*own, *_ARGUMENTS})
+            listed = f"arguments: {', '.join(_ARGUMENTS)}; fields: {', '.join(sorted(own))}"
+            raise SpecError(f"unknown field '{name}'", fix or listed)
 
 
+_ARGUMENTS = ("match", "where", "kind", "expect", "example")
 _GEOMETRY = ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
 
 

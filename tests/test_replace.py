@@ -399,6 +399,10 @@ def test_refuses_a_model_that_is_a_convolution() -> None:
             {"where": {"kernel_size": "3"}},
             "`where` has a text for 'kernel_size', '3', which no convolution has",
         ),
+        (nn.Sequential(nn.Conv2d(1, 1, 3)), {"where": "kernel_size"}, "`where` is no dict"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3)), {"expect": "1"}, "`expect` is no whole number: '1'"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3)), {"boundary": "zeros"}, "here it is `padding_mode`"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3)), {"matchh": "0"}, "did you mean 'match'?"),
     ],
 )
 def test_arguments_of_another_kind(model, options, message):

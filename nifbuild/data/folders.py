@@ -75,10 +75,15 @@ def class_names(spec: ImageFolderData) -> tuple[str, ...]:
     """The names of the classes of a folder that is there, by the names of folders alone.
 
     Raises:
-        SpecError, RunError: As `read_folders`, but for what it finds among images.
+        SpecError, RunError: As `read_folders`, but for what it finds among files of classes.
     """
     with listing_folders():
-        return tuple(_splits_and_classes(spec)[2])
+        _, classes, names = _splits_and_classes(spec)
+        folders = [folder for members in classes.values() for folder in members.values()]
+        empty = [_empty_class(folder) for folder in folders if not any(folder.iterdir())]
+        if empty:
+            raise RunError(empty)
+        return tuple(names)
 
 
 def _splits_and_classes(

@@ -105,8 +105,11 @@ def _evaluated(
     count, total = catalog.sizes[role], sum(catalog.sizes.values())
     if role in catalog.set_aside and catalog.fingerprint != run.data()["fingerprint"]:
         whose = "the data" if data is None else f"{data}"
+        seen = (
+            " They are drawn anew: the run may have been trained on some." if data is None else ""
+        )
         report.note(
             f"{whose} has no {role} split: {count:,} of the {total:,} images are evaluated, which "
-            f"training on them would set aside. --split {ALL_SPLITS} evaluates all of them"
+            f"training on them would set aside.{seen} --split {ALL_SPLITS} evaluates all of them"
         )
     return role, catalog.sources[role]

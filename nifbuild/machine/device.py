@@ -20,6 +20,9 @@ from nifbuild.spec.training import Precision
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
+_OTHERWISE = "have it auto or cpu: --device, or train.device in the spec or study"
+
+
 def resolve_device(name: str) -> torch.device:
     """The device that `train.device` names, once it is known to be there.
 
@@ -40,11 +43,11 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and not gpus:
         built = torch.backends.cuda.is_built()
         why = "no GPU was found" if built else "this PyTorch is built without CUDA"
-        _refuse(f"'{name}' is not available: {why}", "use --device auto or --device cpu")
+        _refuse(f"'{name}' is not available: {why}", _OTHERWISE)
     if device.type == "cuda" and (device.index or 0) >= gpus:
         _refuse(f"'{name}' is not available", f"there are: {_listed(gpus)}")
     if device.type == "mps" and not mps:
-        _refuse("'mps' is not available on this machine", "use --device auto or --device cpu")
+        _refuse("'mps' is not available on this machine", _OTHERWISE)
     _check_processes(device, gpus)
     return device
 

@@ -65,7 +65,9 @@ CheckpointOption = Annotated[
         help="The one that the run's figures are of, the best on validation, or the last.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show the result and warnings, and no progress.")
+]
 """Of the command line alone: a Python program hears of the progress by `report`."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 """Of the command line alone: a Python program has the result's `document()`."""
@@ -138,6 +140,8 @@ def _problems(function: str, parameter: inspect.Parameter, value: object) -> Ite
             what = f"expected {_name_of(annotation)}, got {_kind_of(value)}"
             if isinstance(value, str) and fits([value], annotation):
                 fix = f"write a list: {parameter.name}=[{value!r}]"
+            elif isinstance(value, Real) and fits(str(value), annotation):
+                fix = f"write it as a text: {parameter.name}={str(value)!r}"
     least = getattr(info, "min", None)
     if not what and least is not None and isinstance(value, Real) and not value >= least:
         what, fix = f"{value} is too small", f"{least:g} is the least"

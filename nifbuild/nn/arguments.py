@@ -17,7 +17,7 @@ class GlobalConvArguments(TypedDict, total=False):
 
     kernel_size: int | tuple[int, int] | None
     stride: int | tuple[int, int]
-    padding: int | tuple[int, int] | None
+    padding: int | tuple[int, int] | str | None
     dilation: int | tuple[int, int]
     groups: int
     bias: bool
@@ -37,6 +37,7 @@ class Settings(Protocol):
     out_channels: int
     kernel_size: tuple[int, int] | None
     padding: tuple[int, int] | None
+    stride: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
     mixing: Mixing
@@ -108,6 +109,27 @@ def pair(name: str, value: object, instead: str = "") -> tuple[int, int]:
         wanted = f"a whole number, or two for height and width{instead}"
         raise TypeError(f"`{name}` (={value!r}) must be {wanted}")
     return values
+
+
+def padding_of(padding: object, conv: Settings) -> tuple[int, int] | None:
+    """Above and to the left of the image, from the argument as `nn.Conv2d` takes it, too.
+
+    Raises:
+        TypeError: It is nothing of the kind.
+        ValueError: `same` is not possible: the output has another size, or lies between pixels.
+    """
+    if padding is None:
+        return None
+    if padding == "valid":
+        return 0, 0
+    if padding != "same":
+        return pair("padding", padding, ", `same` or `valid`")
+    kernel = conv.kernel_size or (1, 1)
+    rows, columns = (step * (size - 1) for size, step in zip(kernel, conv.dilation, strict=True))
+    if rows % 2 or columns % 2 or max(conv.stride) > 1:
+        odd = f"an odd `kernel_size` (={conv.kernel_size})"
+        raise ValueError(f"`padding` (='same') needs a stride of 1 and {odd}")
+    return rows // 2, columns // 2
 
 
 def check_whole(name: str, value: object) -> None:

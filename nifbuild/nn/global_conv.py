@@ -22,6 +22,7 @@ from nifbuild.nn.arguments import (
     GlobalConvArguments,
     check_arguments,
     check_whole,
+    padding_of,
     pair,
     unknown_arguments,
 )
@@ -82,7 +83,7 @@ class GlobalConv2d(nn.Module):
         stride: One for both directions, or (vertical, horizontal). The output is that of
             stride 1, sliced with `[::stride]`.
         padding: Of that ordinary convolution. Null: half the dilated kernel, rounded down, which
-            keeps the size where the kernel is odd (`nn.Conv2d` has 0).
+            keeps the size where the kernel is odd (`nn.Conv2d` has 0). `same` and `valid` as there.
         dilation: Of that ordinary convolution. It only moves and sizes the output, as the filter
             here has a tap at each pixel; without a `kernel_size` it has no meaning.
         groups: Groups of channels that do not mix. `depthwise` takes 1 or `in_channels`, to no
@@ -122,7 +123,7 @@ class GlobalConv2d(nn.Module):
         *,
         kernel_size: int | tuple[int, int] | None = None,
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] | str | None = None,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = False,
@@ -146,8 +147,7 @@ class GlobalConv2d(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = None if kernel_size is None else pair("kernel_size", kernel_size)
         self.stride, self.dilation = pair("stride", stride), pair("dilation", dilation)
-        instead = "; None keeps the size, and 0 is 'valid'"
-        self.padding = None if padding is None else pair("padding", padding, instead)
+        self.padding = padding_of(padding, self)
         self.groups = groups
         self.mixing: Mixing = mixing
         self.downsample: Downsample = downsample

@@ -203,7 +203,8 @@ def _figures(facts: ModelFacts) -> Iterator[str]:
         figure = f"{best['loss']:.4f}" if by == "loss" else percent_text(best[by])
         rows.append((f"best {by} on validation", f"{figure}, after epoch {best['epoch']}"))
     if result.get("train_top1") is not None:
-        figure = f"{percent_text(result['train_top1'])}, images as augmented"
+        changes = (v for key, v in facts.settings.items() if key.startswith("data.augment."))
+        figure = percent_text(result["train_top1"]) + ", images as augmented" * any(changes)
         rows.append(("top-1 in training, last epoch", figure))
     yield markdown([Grid("", ("figure", "value"), 1, tuple(rows))])
     yield " ".join(_conditions(facts, result))

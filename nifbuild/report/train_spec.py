@@ -172,6 +172,12 @@ def _planned(
     if resume and overwrite:
         raise SpecError("--resume and --overwrite exclude each other", fix="leave one out")
     named = [f"train.{name}={value}" for name, value in short.items() if value is not None]
+    for short_way in named:
+        key = short_way.partition("=")[0]
+        for override in overrides:
+            if override.partition("=")[0].strip() == key and override.strip() != short_way:
+                what = f"{override} and {short_way} (by a flag of its own) exclude each other"
+                raise SpecError(Problem(what, Mark("--set"), fix="leave one out", code="option"))
     resolved = load_spec(spec, data=data, overrides=[*overrides, *named])
     directory = _usual_directory(Path(spec), resume, resolved.name) if out is None else Path(out)
     _require_apart(directory, resolved)

@@ -184,14 +184,18 @@ class RunDirectory:
         """Raises RunError where a checkpoint was saved, and none is there."""
         starts = self.starts()
         saved = [name for start in starts if (name := start.get("first_checkpoint"))]
+        if saved and (figures := self.result()) is not None:
+            saved.append(str(figures["checkpoint"]))
         # Starts of older versions do not tell; some of their checkpoints are told of elsewhere.
         if not saved and any("first_checkpoint" not in start for start in starts):
             saved = [f"step_{step:08d}" for line in self.metrics() if (step := line.get("step"))]
         if not saved and (best := self.best()) is not None:
             saved = [best["checkpoint"]]
         if saved and not self.checkpoints:
-            what = f"{self.path / 'checkpoints'} holds no checkpoint, although {saved[0]} was saved"
-            fix = "bring them back, or start anew with --overwrite, which deletes what is left"
+            what = (
+                f"{self.path / 'checkpoints'} holds no checkpoint, although {saved[-1]} was saved"
+            )
+            fix = "bring it back, or train anew: nifbuild train ... --overwrite"
             raise RunError(Problem(what, fix=fix, code="no-checkpoint"))
 
     @contextlib.contextmanager

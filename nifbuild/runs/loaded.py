@@ -103,6 +103,9 @@ class LoadedModel(nn.Module):
         """
         from nifbuild.data.decode import decoder_for, quiet_pillow
 
+        if not isinstance(image, bytes | str | os.PathLike):
+            fix = "`normalize` takes images as tensors of bytes"  # type: ignore[unreachable]
+            raise TypeError(f"preprocess takes a path or bytes, not {type(image).__name__}: {fix}")
         decode = decoder_for(self.resolved.spec, size)
         try:
             with quiet_pillow():

@@ -197,4 +197,5 @@ class SpecFile(RunSpec):
     """Ops to be used by name."""
 
     patch: tuple[Patch, ...] = ()
-    """Changes of the model, in order; those of extended files come first."""
+    """Changes of the model, in order, those of extended files first: one after the other those
+    that repeat, insert, replace or delete, and then those that set values."""

@@ -126,7 +126,11 @@ def test_plot(call, tmp_path):
     [
         (("--shape", "3x"), "--shape 3x: '3x' is no shape", "32x64x56x56"),
         (("--shape", "3x4x0x5"), "'3x4x0x5' is no shape", "32x64x56x56"),
-        (("--contender", "depthwise-8"), "unknown contender 'depthwise-8'", "an odd K"),
+        (
+            ("--contender", "depthwise-8"),
+            "unknown contender 'depthwise-8'",
+            "K is odd: 'depthwise-7' or 'depthwise-9'",
+        ),
         (("--contender", "fused"), "--contender fused: needs a CUDA device", "leave it out"),
         (("--contender", "depthwise-7-chanels-last"), "unknown contender", "depthwise-7-channels"),
         (("--contender", "publishd"), "unknown contender", "did you mean 'published'"),

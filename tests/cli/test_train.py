@@ -298,3 +298,9 @@ def test_table_leaves_out_many_classes():
     assert "c19" in capture.get()
     assert "nifbuild evaluate 'runs/a b'" in capture.get()
     assert [duration_text(s) for s in (5.06, 245, 11040)] == ["5.1 s", "4 min 05 s", "3 h 04 min"]
+
+
+def test_a_flag_and_another_value_of_the_same_exclude_each_other(call, spec_file):
+    done = call("train", spec_file(), "--epochs", 1, "--set", "train.epochs=2")
+    assert done.exit_code == 2
+    assert "train.epochs=2 and train.epochs=1 (by a flag of its own) exclude" in done.stderr

@@ -158,3 +158,15 @@ def test_a_closed_pipe_is_not_an_error(arguments):
     )  # fmt: skip
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_what_is_wrong_in_a_file_that_several_extend_names_them(tmp_path):
+    """One patches what another leaves as it is: the place alone would not tell which is wrong."""
+    patch = "patch: [{match: layer2.*.conv1, set: {kernel_size: 4}}]\n"
+    specs = [tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml")]
+    for spec, more in zip(specs, (patch, "", patch), strict=True):
+        spec.write_text(f"extends: {ROOT}/specs/architectures/resnet18.yaml\n{more}")
+    done = nifbuild("validate", *map(str, specs))
+    assert done.returncode == 2
+    assert "architectures/resnet18.yaml:13:9: layer2." in done.stderr
+    assert f"\n  in: {specs[0]}, {specs[2]}\n" in done.stderr

@@ -85,3 +85,16 @@ def test_commands_count(spec, cli, command):
     conflict = cli(command, str(spec), "--data", "parts", "--set", "vars.num_classes=4")
     assert conflict.exit_code == 2
     assert "num_classes is 4, and the data has 3 classes\n  set it to 3" in conflict.stderr
+
+
+def test_a_class_without_images_is_told_as_training_tells_it(spec, tmp_path):
+    (tmp_path / "photos/elk").mkdir()
+    told = []
+    for look in (
+        lambda: load_counted(spec, data="photos"),
+        lambda: open_for(load_spec(spec, data="photos")),
+    ):
+        with pytest.raises(NifbuildError) as caught:
+            look()
+        told.append(caught.value.problems[0].what)
+    assert told == ["the class folder 'photos/elk' has no image"] * 2

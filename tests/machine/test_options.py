@@ -54,7 +54,10 @@ def test_fits(value, annotation, expected):
             "  write a list: overrides=['a.b=1']",
         ),
         (lambda: nifbuild.shrink("x", kernel_size="3"), "expected int | None, got str"),
-        (lambda: nifbuild.shrink("x", max_drop=0.5), "expected str | None, got float"),
+        (
+            lambda: nifbuild.shrink("x", max_drop=0.5),
+            "expected str | None, got float\n  write it as a text: max_drop='0.5'",
+        ),
         (lambda: nifbuild.evaluate_run("x", batch_size=0), "0 is too small\n  1 is the least"),
         (
             lambda: nifbuild.evaluate_run("x", checkpoint="bets"),

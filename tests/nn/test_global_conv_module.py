@@ -339,6 +339,8 @@ def test_parts_of_the_batch_make_the_whole(
         ({"rank": 0, "mixing": "low_rank"}, "`rank` (=0) must be at least 1"),
         ({"rank": 3, "mixing": "low_rank", "groups": 2}, "`groups` (=2) must divide `rank` (=3)"),
         ({"groups": 3, "mixing": "full"}, "`groups` (=3) must divide `in_channels` (=4)"),
+        ({"kernel_size": 4, "padding": "same"}, "an odd `kernel_size` (=(4, 4))"),
+        ({"kernel_size": 3, "padding": "same", "stride": 2}, "needs a stride of 1"),
     ],
     ids=str,
 )
@@ -356,7 +358,7 @@ def test_refuses(
     [
         ({"stride": "2"}, "`stride` (='2') must be a whole number, or two for height and width"),
         ({"kernel_size": (3, 3, 3)}, "`kernel_size` (=(3, 3, 3)) must be a whole number, or two"),
-        ({"kernel_size": 3, "padding": "same"}, "None keeps the size, and 0 is 'valid'"),
+        ({"kernel_size": 3, "padding": "sam"}, "two for height and width, `same` or `valid`"),
         ({"groups": 2.0}, "`groups` (=2.0) must be a whole number"),
         ({"padding_mode": "zeros"}, "has no argument 'padding_mode': here it is `boundary`"),
         ({"strid": 2}, "has no argument 'strid': did you mean 'stride'?"),
@@ -370,6 +372,15 @@ def test_arguments_of_another_kind(
     with pytest.raises(TypeError) as caught:
         maker(**arguments)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("kernel_size", [3, (3, 1)], ids=str)
+def test_paddings_by_name(maker: Maker, padding: Any, kernel_size: Any) -> None:
+    ordinary = nn.Conv2d(4, 6, kernel_size, padding=padding, dilation=2)
+    layer = maker(kernel_size=kernel_size, padding=padding, dilation=2)
+    x = torch.randn(1, 4, *SIZE)
+    assert layer(x).shape[2:] == ordinary(x).shape[2:]
 
 
 def test_refuses_an_image_that_is_too_small(maker: Maker) -> None:

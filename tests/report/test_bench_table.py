@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -75,6 +76,9 @@ def test_growth(growth_report):
 def test_step(step_report):
     text = shown(step_report)
     assert "training step of 16 images of 3x32x32" in text
+    first, second = step_report.specs
+    other = replace(step_report, specs=(first, replace(second, input_shape=(1, 8, 9))))
+    assert "training step of 16 images of 3x32x32 and 1x8x9" in shown(other)
     row = ["heavy", "320", "50.0", "1.60", "±0.16", "6.40", "1.60", "1.00", "5"]
     assert row in [line.split() for line in text.splitlines()]
 

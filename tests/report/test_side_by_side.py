@@ -95,7 +95,7 @@ def test_models_with_the_same_number_of_ops_are_told_apart(runs, tmp_path):
     spec = tmp_path / "wide" / "spec.yaml"
     spec.write_text(spec.read_text().replace("out_channels: 6", "out_channels: 7"))
     made = nifbuild.compare_runs([runs / "two", runs / "stopped", tmp_path / "wide"])
-    assert made.differences == {"model": ["A", "A", "B"]}
+    assert made.differences == {"model": [f"{name} of 2 models" for name in "AAB"]}
 
 
 def test_a_run_that_goes_on(runs):

@@ -91,7 +91,7 @@ def _mean_sizes(figures: ModelFigures, share: float) -> list[float]:
 def _low_pass_sentence(analysis: Analysis) -> str:
     layers = analysis.trained.layers
     low = sum(layer.low_share.mean.item() > 0.5 for layer in layers)
-    shares = [f"{percent_text(_mean_low_share(analysis.trained), 0)} on average"]
+    shares = [f"in the mean over all layers {percent_text(_mean_low_share(analysis.trained), 0)}"]
     if "initial" in analysis.models:
         shares.append(
             f"{percent_text(_mean_low_share(analysis.models['initial']), 0)} at initialisation"

@@ -177,7 +177,7 @@ def _growth(report: GrowthReport) -> list[RenderableType]:
 
 
 def _step(report: StepReport) -> list[RenderableType]:
-    size = shape_text(report.specs[0].input_shape)
+    size = " and ".join(dict.fromkeys(shape_text(spec.input_shape) for spec in report.specs))
     compiled = ", compiled" if report.compiled else ""
     title = f"training step of {report.batch} images of {size}{compiled}"
     table = _table(

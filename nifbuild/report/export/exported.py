@@ -158,7 +158,7 @@ def write_source(
         difference=difference,
         largest_output=largest,
         checked_on=checked_on,
-        feed=_feed(source, format, end_to_end),
+        feed=_feed(source, format, end_to_end, batch),
         facts=written.facts,
     )
     told = ExportedFile(path, format, exported.input_shape, exported.feed, end_to_end)
@@ -203,10 +203,10 @@ def _as_pixels(images: Tensor, source: Source) -> Tensor:
     return (images * std + mean) * 255
 
 
-def _feed(source: Source, format: Format, end_to_end: bool) -> str:
+def _feed(source: Source, format: Format, end_to_end: bool, batch: int | None) -> str:
     shape = source.resolved.spec.input
     count = len(source.class_names) or source.resolved.graph.output_shape.num_elements
-    dims = f"[batch, {shape.channels}, {', '.join(map(str, shape.size))}]"
+    dims = f"[{batch or 'batch'}, {shape.channels}, {', '.join(map(str, shape.size))}]"
     if end_to_end:
         takes = f"float32 images {dims}, values from 0 to 255"
         return f"it takes {takes}, and gives probabilities of {count:,} classes"

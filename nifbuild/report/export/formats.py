@@ -90,7 +90,8 @@ def write_torch(path: Path, source: Source, plain: PlainModel, batch: int | None
         content = io.BytesIO()  # of a full disk, torch's own writer tells in riddles
         torch.export.save(_exported(plain, source, batch), content, extra_files=files)
         path.write_bytes(content.getbuffer())
-        module = torch.export.load(path).module()
+        # Of a file whose name does not end in .pt2, torch would say that it cannot read it, and do.
+        module = torch.export.load(io.BytesIO(path.read_bytes())).module()
 
     def run(images: Tensor) -> Tensor:
         with torch.no_grad():

@@ -65,7 +65,10 @@ MaxTrainMemoryOption = Annotated[
 ]
 AgainstOption = Annotated[
     AnyPath | None,
-    typer.Option(metavar="SPEC", help="Another spec, to be set side by side."),
+    typer.Option(
+        metavar="SPEC",
+        help="Another spec, to be set side by side, on the same --data; --set is for the first.",
+    ),
 ]
 VerifyOption = Annotated[
     bool,

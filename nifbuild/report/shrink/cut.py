@@ -89,6 +89,8 @@ def cut_run(
         LayerWindows.of(k) for k in layer_kernels(trained.model, (shape.channels, *shape.size))
     ]
     _require_cuttable(layers, trained.resolved, smallness)
+    if finetuning is not None:
+        load_spec(source.spec, overrides=finetuning.overrides)  # what is wrong is told before a cut
     work = _Work(directory, out, trained, layers, smallness, boundary)
     with ExitStack() as stack:
         stack.callback(report.close)

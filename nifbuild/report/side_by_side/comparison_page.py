@@ -10,8 +10,8 @@ from nifbuild.report.side_by_side.recorded import SideBySide
 from nifbuild.report.side_by_side.run_tables import difference_rows, figure_rows, labels
 
 _CAPTION = (
-    "By epoch, as metrics.jsonl has it. Images of training are seen as augmented and before each "
-    "step of the epoch, so that their figures lag behind."
+    "By epoch, as metrics.jsonl has it. Images of training are seen as augmented, if they "
+    "are, and before each step of the epoch, so that their figures lag behind."
 )
 
 

@@ -203,7 +203,8 @@ def _differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
             found[key] = values
     models = list(dict.fromkeys(run.model for run in read))
     if len(models) > 1 and not any(key.startswith(OPS) for key in found):
-        letters = {model: chr(ord("A") + place % 26) for place, model in enumerate(models)}
+        of = f"of {len(models)} models"
+        letters = {m: f"{chr(ord('A') + place % 26)} {of}" for place, m in enumerate(models)}
         found["model"] = [letters.get(run.model) for run in runs]
     found.pop("name", None)
     found.pop("version", None)

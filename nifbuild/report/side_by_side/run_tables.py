@@ -70,7 +70,7 @@ def print_runs(made: SideBySide) -> None:
     """A line for each run, with the settings in which it differs from others."""
     console = Console()
     rows = {name.split(" on ")[0]: cells for name, cells in figure_rows(made.runs)}
-    wanted = ("epochs", "top-1", "mean IoU", "loss", "parameters", "time")
+    wanted = ("epochs", "split", "top-1", "mean IoU", "loss", "parameters", "time")
     shown = {name: rows[name] for name in wanted if name in rows}
     headings = ["run", *shown]
     names, (settings, usual) = labels(made.runs), told_by_run(made)

@@ -132,6 +132,11 @@ class Residual(Structure):
         if short_way.shape != long_way.shape:
             what = f"the body ends with {long_way.shape} and the shortcut with {short_way.shape}: "
             fix = "`shortcut: auto` fits a 1x1 convolution where shapes differ"
+            if self.shortcut == "auto":
+                fix = (
+                    "`shortcut: auto` fits channels and whole strides alone: let the body divide "
+                    "the size by a whole number, or keep it, as odd kernels do"
+                )
             raise ShapeError(what + "they cannot be added", fix, "shortcut")
         total = graph.add(Add(), long_way, short_way)
         return graph.body("then", total) if self.then else total
