@@ -32,6 +32,8 @@ _SPREAD = 27.0
 """Between the marks of two variants with the same value, and of all at most, in typographic points.
 """
 
+_SHIFTED = "marks of equal value are drawn side by side"
+
 
 @dataclass(frozen=True)
 class Question:
@@ -122,7 +124,7 @@ def plot(results: Results, question: Question) -> "Figure":
     lines = _lines_across(axes, results, across)
     _scale(axes, [x for x, _ in places])
     axes.set_title(question.title)
-    axes.set_xlabel(question.label)
+    axes.set_xlabel(f"{question.label}\n{_SHIFTED}" if any(shifts) else question.label)
     seeds = max((len(v.results) for v in results.variants), default=0)
     spread = f", mean ± std, up to {seeds} seeds" if seeds > 1 else ", one seed"
     axes.set_ylabel(f"top-1 accuracy (%){spread}")

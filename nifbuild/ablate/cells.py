@@ -321,6 +321,11 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
+    @property
+    def report(self) -> Path:
+        """Where its report is written unless told otherwise."""
+        return self.path / "report"
+
     def cell(self, key: str) -> CellDirectory:
         """The directory with this key, whether it is there or not."""
         return CellDirectory(self.path / "cells" / key)

@@ -1,5 +1,6 @@
 """What of a study has been run, how it ended, and which of it is damaged."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from nifbuild.spec.study import Study, Variant
 FIGURES = ("split", "top1", "top5", "loss", "num_samples", "epoch", "checkpoint", "seconds")
 """What a cell's result takes over from its run."""
 
+_METRICS = "metrics.json"
 _OTHER_WEIGHTS = "the checkpoint in run/ is not the one that was evaluated"
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -38,6 +40,7 @@ class Collected:
         stale: Why the results of a spec do not count, by its hash.
         stale_results: How many there are, by why.
         damaged: What is wrong with figures, by the hash of their spec.
+        unchecked: Hashes of specs whose figures count, with none of the run to compare them with.
         nameless: Folders of cells that do not say what they are.
         other_specs: How many results are of specs that the study does not have (any more).
     """
@@ -48,6 +51,7 @@ class Collected:
     stale: dict[str, str] = field(default_factory=dict)
     stale_results: Counter[str] = field(default_factory=Counter)
     damaged: dict[str, str] = field(default_factory=dict)
+    unchecked: set[str] = field(default_factory=set)
     nameless: list[Path] = field(default_factory=list)
     other_specs: int = 0
 
@@ -88,7 +92,7 @@ class Collected:
         return any(origin.data == UNKNOWN for origin in self.origins.values())
 
     def warnings(self) -> list[str]:
-        """What was found and does not count, in words."""
+        """What was found and does not count, or could not be checked, in words."""
         found = [
             f"{count} result{'s are' if count > 1 else ' is'} stale, being {why}: not counted"
             for why, count in self.stale_results.items()
@@ -97,6 +101,13 @@ class Collected:
             if cell.spec_hash in self.damaged:
                 found.append(f"{cell.name} is damaged: {self.damaged[cell.spec_hash]}: not counted")
         found += [f"{path} does not say what cell it is: not counted" for path in self.nameless]
+        if count := len(self.unchecked):
+            words = (
+                f"{count} results have no run/{_METRICS} beside them, so that they were not checked"
+                if count > 1
+                else f"1 result has no run/{_METRICS} beside it, so that it was not checked"
+            )
+            found.append(words)
         return list(dict.fromkeys(found))
 
 
@@ -135,6 +146,8 @@ def collect(study: Study, store: Store) -> Collected:
         collected.directories[cell.spec_hash] = directory
         if damage := damage_of(directory):
             collected.damaged[cell.spec_hash] = damage
+        elif directory.has_result and not os.path.lexists(directory.run / _METRICS):
+            collected.unchecked.add(cell.spec_hash)
     return collected
 
 
@@ -179,7 +192,7 @@ def _against_run(cell: CellDirectory, result: Document) -> str | None:
     except RunError as error:
         return str(error)
     if figures is not None and any(figures.get(name) != result[name] for name in FIGURES):
-        return "result.json and run/metrics.json differ"
+        return f"result.json and run/{_METRICS} differ"
     checkpoint = next((c for c in run.checkpoints if c.name == result["checkpoint"]), None)
     if checkpoint is not None and weights_hash(checkpoint) not in (None, result["weights"]):
         return _OTHER_WEIGHTS
@@ -216,7 +229,7 @@ def set_damaged_aside(cell: CellDirectory) -> str | None:
             cell.set_aside("result.json")
             run = RunDirectory(cell.run)
             if damage != _OTHER_WEIGHTS and run.checkpoints:
-                (run.path / "metrics.json").unlink(missing_ok=True)
+                (run.path / _METRICS).unlink(missing_ok=True)
             else:
                 cell.set_aside("run")
             return damage

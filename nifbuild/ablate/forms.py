@@ -4,6 +4,8 @@ A file that does not hold what it should is damaged: a figure that is a text, ou
 no finite number is never counted. One that may not be read at all is another matter, and an error.
 """
 
+import hashlib
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,10 +13,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nifbuild.errors import Problem, RunError
+from nifbuild.runs.documents import without_nan
 
 Document = dict[str, Any]
 State = Literal["done", "pruned", "failed", "running", "begun", "missing", "damaged", "stale"]
 """How far a cell is; `begun`: it was interrupted or killed, and is to be continued."""
+
+REPORT_JSON = "report.json"
+"""What a report is read again from, in its folder."""
+
+_SEAL = "seal"
 
 _MOST = 1e12  # seconds, images: what is more is no measurement, and its sums may overflow
 _MOST_LOSS = 1e39  # of logits in float32
@@ -165,3 +173,20 @@ def unreadable(path: Path, error: OSError) -> RunError:
     """What cannot be read is not what is not there: nobody can tell what it says."""
     what = f"{path} cannot be read: {error.strerror or error}"
     return RunError(Problem(what, fix="make it readable, or copy it", code="load"))
+
+
+def with_seal(document: Document) -> Document:
+    """A report's document, and what tells of later changes; layout and order are no matter."""
+    return {**document, _SEAL: _hash_of(document)}
+
+
+def is_as_written(document: Document) -> bool:
+    """Whether a document is what its seal is of; earlier versions wrote none."""
+    content = {name: value for name, value in document.items() if name != _SEAL}
+    return _SEAL not in document or document[_SEAL] == _hash_of(content)
+
+
+def _hash_of(document: Document) -> str:
+    # Infinite bounds are null where they are written.
+    text = json.dumps(without_nan(document)[0], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,9 +10,11 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from nifbuild.ablate.cells import Store, write_file
-from nifbuild.ablate.forms import Damaged, Form, Seed, read_document
+from nifbuild.ablate.forms import REPORT_JSON, Count, Damaged, Form, Seed, read_document
 from nifbuild.errors import Problem, RunError
 
 _LOOKS = "looks.json"
@@ -25,6 +27,11 @@ class _Look(Form):
 
 class _Looks(Form):
     looks: list[_Look]
+
+
+class _Shown(Form):
+    done: Count
+    variants: list[Any]  # which no report of a search has
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +51,27 @@ def read_looks(store: Store) -> list[Look]:
     """All that were noted.
 
     Raises:
-        RunError: The file is damaged, or may not be read.
+        RunError: The file is damaged, may not be read, or is gone after a report was written.
     """
     path = store.path / _LOOKS
     try:
-        found = read_document(path, _Looks) or {"looks": []}
+        found = read_document(path, _Looks)
+        if found is None and _has_shown(report := store.report / REPORT_JSON):
+            raise Damaged(f"it is gone, and {report} has shown results")
     except Damaged as error:
         fix = "copy it back; without it, nobody knows which seeds were planned when"
         raise RunError(Problem(f"{path} is damaged: {error}", fix=fix, code="load")) from error
-    return [Look(frozenset(look["seeds"]), frozenset(look["cells"])) for look in found["looks"]]
+    looks = [] if found is None else found["looks"]
+    return [Look(frozenset(look["seeds"]), frozenset(look["cells"])) for look in looks]
+
+
+def _has_shown(report: Path) -> bool:
+    """Whether there is a report of a study with results in it."""
+    try:
+        found = read_document(report, _Shown)
+    except Damaged:
+        return False
+    return found is not None and found["done"] > 0
 
 
 def changed_since(
@@ -66,17 +85,23 @@ def changed_since(
         cells: Keys of the cells that are done.
     """
     planned = frozenset(seeds)
-    shown = (look.seeds for look in looks if look.seeds != planned and look.cells & set(cells))
-    then = next(shown, None)
-    if then is None:
+    shown = [look.seeds for look in looks if look.seeds != planned and look.cells & set(cells)]
+    if not shown:
         return None
+    then = " and when ".join(f"{_seeds_are(seeds, 'was', 'were')} planned" for seeds in shown)
     first = max(planned.union(*(look.seeds for look in looks))) + 1
     new = range(first, first + max(2, len(planned)))
     return (
-        f"seeds {listed_seeds(then)} were planned when results of these were shown, and "
-        f"{listed_seeds(planned)} are now: the confidence is for seeds that are chosen before; "
+        f"results of these were shown when {then}, and {_seeds_are(planned, 'is', 'are')} planned "
+        "now: the confidence is for seeds that are chosen before; "
         f"plan seeds that are all new, as in `seeds: [{listed_seeds(new)}]`"
     )
+
+
+def _seeds_are(seeds: Collection[int], one: str, several: str) -> str:
+    """`seed 0 is`, `seeds 0, 1 are`."""
+    noun, verb = ("seeds", several) if len(seeds) > 1 else ("seed", one)
+    return f"{noun} {listed_seeds(seeds)} {verb}"
 
 
 def listed_seeds(seeds: Iterable[int]) -> str:

@@ -105,6 +105,8 @@ class GatePower:
         text += percent_text(self.power, 0)
         if self.power >= POWER:
             return text
+        if self.pilot_seeds is not None and self.spread <= self.largest_spread:
+            text += f", as {self.pilot_seeds} seeds tell little of the true spread"
         # Seeds that told how many are needed would be chosen after they were seen.
         other = "" if self.pilot_seeds is None else ", other than those,"
         needed = "no number of seeds" if self.needed is None else f"{self.needed:,} seeds{other}"

@@ -10,11 +10,12 @@ from nifbuild.ablate.accuracy_plots import QUESTIONS, drawn
 from nifbuild.ablate.cells import Store
 from nifbuild.ablate.collect import collect
 from nifbuild.ablate.comment import report_markdown
+from nifbuild.ablate.forms import REPORT_JSON, with_seal
 from nifbuild.ablate.gate import GateResult, check_gates, overall
 from nifbuild.ablate.interim_looks import note_look, read_looks
 from nifbuild.ablate.junit import junit_xml
 from nifbuild.ablate.report_page import COMMENT, PAGE, report_html
-from nifbuild.ablate.results import REPORT_JSON, Results, load_results, study_results
+from nifbuild.ablate.results import Results, load_results, study_results
 from nifbuild.ablate.search_report import SEARCH_PLOTS, SearchReport
 from nifbuild.ablate.study_tables import print_report
 from nifbuild.machine import MAKER
@@ -42,7 +43,7 @@ class Report:
         verdict = overall(self.gates) if self.gates else None
         gates = [gate.document() for gate in self.gates]
         document = {"verdict": verdict, **self.results.document(), "gates": gates}
-        return {"generator": MAKER, **document}
+        return with_seal({"generator": MAKER, **document})
 
     def markdown(self) -> str:
         """As a comment on a pull request."""

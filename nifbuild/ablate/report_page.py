@@ -24,7 +24,7 @@ COMMENT, PAGE = "report.md", "report.html"
 
 _CAPTION = (
     "Mean and standard deviation over seeds; a variant that the question does not apply to is a "
-    "line across. Marks of the same value stand side by side."
+    "line across."
 )
 
 

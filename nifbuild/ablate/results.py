@@ -1,5 +1,6 @@
 """The results of a study as data: for its report, its gates, and another branch to compare with."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +9,10 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from nifbuild.ablate.cells import Cell, Origin, cell_name
+from nifbuild.ablate.cells import Cell, Origin, Store, cell_name
 from nifbuild.ablate.collect import Collected
 from nifbuild.ablate.forms import (
+    REPORT_JSON,
     Count,
     Damaged,
     Document,
@@ -18,6 +20,7 @@ from nifbuild.ablate.forms import (
     ResultForm,
     State,
     checked,
+    is_as_written,
     unreadable,
 )
 from nifbuild.ablate.plan import costs_of, inspect_variant
@@ -26,7 +29,6 @@ from nifbuild.errors import Mark, Problem, RunError, SpecError
 from nifbuild.spec.gates import ACCURACIES, COSTS, MEASURED
 from nifbuild.spec.study import Labels, Study, Variant, label_text
 
-REPORT_JSON = "report.json"
 _FORMAT = 2
 
 DIFFERENCES: Range = (-1, 1)
@@ -253,9 +255,9 @@ def load_results(path: Path) -> Results:
 
     Raises:
         SpecError: There is none.
-        RunError: It is damaged, or of another version of nifbuild.
+        RunError: It is damaged, was changed, or is of another version of nifbuild.
     """
-    candidates = [path, path / REPORT_JSON, path / "report" / REPORT_JSON]
+    candidates = [path, path / REPORT_JSON, Store(path).report / REPORT_JSON]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
         fix = f"name the {REPORT_JSON} that `nifbuild ablate report` wrote on the main branch"
@@ -267,6 +269,9 @@ def load_results(path: Path) -> Results:
             what = f"{file} is of another version of nifbuild (format {version})"
             raise RunError(Problem(what, fix=fix, code="load"))
         document = checked(content, _Report)
+        if not is_as_written(json.loads(content)):
+            what = f"{file} was changed after it was written"
+            raise RunError(Problem(what, fix=fix, code="load"))
         return Results(
             name=document["study"],
             axes=tuple(document["axes"]),

@@ -16,6 +16,7 @@ from nifbuild.report.show.plots import (
     in_plot,
     new_figure,
     panels,
+    plain_log_axis,
 )
 from nifbuild.spec.search import Choices, SearchSpec
 from nifbuild.spec.study import label_of
@@ -88,6 +89,8 @@ def _panel(axes: "Axes", search: SearchSpec, path: str, trials: Sequence[TrialRe
         elif parameter.is_whole:
             _whole_ticks(axes)
         _scatter(axes, search, trials, lambda trial: float(trial.values[path]))
+        if parameter.log:
+            plain_log_axis(axes.xaxis)
     axes.set_xlabel(in_plot(fitting(path, _LETTERS)))
     guides(axes)
 

@@ -8,9 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from nifbuild.ablate.cells import Store
-from nifbuild.ablate.forms import Document
+from nifbuild.ablate.forms import REPORT_JSON, Document
 from nifbuild.ablate.report_page import COMMENT, PAGE, grid_table, log_block, reason_block
-from nifbuild.ablate.results import REPORT_JSON
 from nifbuild.ablate.search_plots import ended_trials, plot_parameters, plot_trials
 from nifbuild.ablate.trials import (
     TrialResult,

@@ -147,8 +147,18 @@ def _problem(
     fix = _type_hint(node, details)
     if not fix and isinstance(node, Scalar):
         fix = did_you_mean(str(node.value), words)
-    fix = fix or _about_field(root, loc)
+    fix = fix or _written_out(_model_at(root, loc), node) or _about_field(root, loc)
     return Problem(what, node.mark, name, fix, "value")
+
+
+def _written_out(model: type[BaseModel] | None, node: Node) -> str:
+    """How a mapping is written of which the value of a field was given alone."""
+    if model is None or not isinstance(node, Scalar):
+        return ""
+    named = (
+        name for name, info in fields(model).items() if node.value in get_args(info.annotation)
+    )
+    return next((f"write {{{name}: {node.value}}}" for name in named), "")
 
 
 def _about_field(root: Any, loc: tuple[int | str, ...]) -> str:

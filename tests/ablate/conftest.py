@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,12 @@ def write_study(folder: Path, text: str = STUDY, name: str = "study") -> Path:
 def done_cells(folder):
     """The cells of a folder that have figures."""
     return [cell for cell in Store(folder).cells() if cell.has_result]
+
+
+def forget_looks(folder):
+    """As if nothing had been shown of a study yet."""
+    (folder / "looks.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "report", ignore_errors=True)
 
 
 def ablate(*arguments):

@@ -14,7 +14,15 @@ import nifbuild
 from nifbuild.ablate.cells import Origin, Store
 from nifbuild.ablate.collect import damage_of
 from nifbuild.ablate.origins import computes_figures
-from tests.ablate.conftest import STUDY, ablate, document, done_cells, result_of, write_study
+from tests.ablate.conftest import (
+    STUDY,
+    ablate,
+    document,
+    done_cells,
+    forget_looks,
+    result_of,
+    write_study,
+)
 from tests.test_floors import imports
 
 PACKAGE = Path(nifbuild.__file__).parent
@@ -25,7 +33,7 @@ def store(finished, tmp_path):
     """A copy of a study that has run, without the variant that failed."""
     study = write_study(tmp_path)
     shutil.copytree(finished[1], tmp_path / "cells")
-    (tmp_path / "cells" / "looks.json").unlink(missing_ok=True)
+    forget_looks(tmp_path / "cells")
     return study, tmp_path / "cells"
 
 
@@ -94,6 +102,23 @@ def test_what_was_left_out_to_save_room_is_no_damage(store):
     assert damage_of(cell) is None
     shutil.rmtree(cell.run)
     assert damage_of(cell) is None
+
+
+def test_results_without_a_run_beside_them_count_and_are_told(store):
+    study, folder = store
+    one, other, *_ = done_cells(folder)
+    shutil.rmtree(one.run)
+    warning = "1 result has no run/metrics.json beside it, so that it was not checked"
+    for command in ("plan", "gate", "report"):
+        assert document(command, study, "--dir", folder)["warnings"] == [warning]
+    (other.run / "metrics.json").unlink()
+    set_value("top1", 0.5)(other)
+    warning = "2 results have no run/metrics.json beside them, so that they were not checked"
+    for command in ("plan", "gate", "report"):
+        assert " ".join(warning.split()) in " ".join(
+            ablate(command, study, "--dir", folder).output.split()
+        )
+    assert document("report", study, "--dir", folder)["done"] == 4
 
 
 def test_damaged_cells_are_told_never_counted_and_run_again(store):
@@ -300,10 +325,28 @@ def test_a_study_whose_seeds_change_after_results_were_shown(store):
         (folder / "looks.json").read_text().replace('"seeds": [', '"seeds": [2,')
     )
     done = ablate("gate", study, "--dir", folder)
-    assert done.exit_code == 3 and "seeds 0, 1, 2 were planned when results" in done.stdout
+    assert (
+        done.exit_code == 3 and "when seeds 0, 1, 2 were planned, and seeds 0, 1 are" in done.stdout
+    )
     (folder / "looks.json").write_text("{}")
     done = ablate("gate", study, "--dir", folder)
     assert done.exit_code == 1 and "looks.json is damaged: looks: Field required" in done.stderr
+
+
+def test_looks_that_are_gone_after_a_report_are_damaged_ones(store):
+    study, folder = store
+    assert ablate("gate", study, "--dir", folder).exit_code == 0
+    (folder / "looks.json").unlink()
+    assert ablate("gate", study, "--dir", folder).exit_code == 0  # nobody can know
+    assert ablate("report", study, "--dir", folder).exit_code == 0
+    (folder / "looks.json").unlink()
+    for command in ("gate", "report", "plan"):
+        done = ablate(command, study, "--dir", folder)
+        assert done.exit_code == 1 and "looks.json is damaged: it is gone, and " in done.stderr
+        assert "nobody knows which seeds were planned when" in done.stderr
+    report = folder / "report" / "report.json"
+    edited(report, done=0)  # one of a study that had not been run yet
+    assert ablate("gate", study, "--dir", folder).exit_code == 0
 
 
 def test_a_result_that_is_none_fails_its_cell(tmp_path):

@@ -265,10 +265,18 @@ def test_seeds_chosen_after_a_look_do_not_pass(check):
         look = Look(frozenset(planned), frozenset(list(keys)[:1]))
         measured, *known = check(gate, found, looks=[look])
         assert measured.verdict == "inconclusive" and overall(known) == "pass"
-        assert f"seeds {shown} were planned when results of these were shown" in measured.reason
-        assert "0, 1, 2 are now" in measured.reason
+        assert f"results of these were shown when seeds {shown} were planned" in measured.reason
+        assert ", and seeds 0, 1, 2 are planned now: " in measured.reason
         new = "[3, 4, 5]" if 3 not in planned else "[4, 5, 6]"
         assert f"seeds that are all new, as in `seeds: {new}`" in measured.reason
+    several = [same, Look(frozenset({0}), frozenset(keys)), look]
+    assert (
+        check(gate, found, looks=several)[0].reason.count(
+            "; results of these were shown when seed 0 was planned and when seeds 0, 1, 2, 3 were "
+            "planned, and seeds 0, 1, 2 are planned now: "
+        )
+        == 1
+    )
     failing = gate.replace("-50pp", "50pp")
     assert check(failing, found, looks=[look])[0].verdict == "fail"
 
@@ -333,6 +341,23 @@ def test_reports_that_cannot_be_read(tmp_path):
     path.write_bytes(b"\xff" + sound.encode())
     with pytest.raises(RunError, match="is no report"):
         load_results(path)
+
+
+def test_a_report_of_main_that_was_changed_is_refused(finished, tmp_path):
+    study, folder, _ = finished
+    written = document("report", study, "--dir", folder, "--out", tmp_path / "main")
+    path = tmp_path / "main" / "report.json"
+    path.write_text(json.dumps(dict(reversed(written.items())), indent=4))
+    assert load_results(path).done == 4  # in another layout
+    written["variants"][0]["results"]["0"]["top1"] = 0.5
+    path.write_text(json.dumps(written))
+    done = ablate("gate", study, "--dir", folder, "--main", path)
+    assert done.exit_code == 1 and done.stderr.count("error") == 1
+    assert "report.json was changed after it was written" in done.stderr
+    assert "write it again: nifbuild ablate report" in done.stderr
+    del written["seal"]  # as of an earlier version
+    path.write_text(json.dumps(written))
+    assert load_results(path).variants[0].values("top1")[0] == 0.5
 
 
 def test_overall(check):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from nifbuild.runs.lock import locked
-from tests.ablate.conftest import ablate, done_cells, write_study
+from tests.ablate.conftest import ablate, done_cells, forget_looks, write_study
 from tests.children import in_child
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the capabilities of Linux")
@@ -58,8 +58,7 @@ def test_what_may_only_be_read_is_shown_and_what_may_not_is_not_taken_for_missin
     calm, running, no_result, no_cells = folders = [tmp_path / name for name in names]
     for folder in folders:
         shutil.copytree(finished[1], folder)
-        (folder / "looks.json").unlink(missing_ok=True)
-        shutil.rmtree(folder / "report", ignore_errors=True)
+        forget_looks(folder)
     # As of a copy that was made while a cell ran, and of one whose cell is running.
     (done_cells(calm)[0].path / ".lock").write_text("{}")
     cell = done_cells(running)[0]

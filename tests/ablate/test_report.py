@@ -17,11 +17,13 @@ from nifbuild.ablate.accuracy_plots import QUESTIONS, plot
 from nifbuild.ablate.comment import report_markdown
 from nifbuild.ablate.gate import GateResult
 from nifbuild.ablate.junit import junit_xml
+from nifbuild.ablate.power import GatePower
 from nifbuild.ablate.report_page import report_html
 from nifbuild.ablate.results import Failed, Results, load_results
 from nifbuild.ablate.study_tables import accuracy_text, difference_text, results_grid
+from nifbuild.spec.ablation import load_study
 from nifbuild.spec.gates import GateSpec
-from tests.ablate.conftest import STUDY, ablate, document, write_study
+from tests.ablate.conftest import STUDY, ablate, document, forget_looks, write_study
 from tests.ablate.test_gate import LOWER, STANDARD, results
 
 
@@ -63,7 +65,8 @@ def test_report_writes_all_forms(finished, tmp_path):
     assert printed == (tmp_path / "report.md").read_text()
     assert (folder / "report" / "report.md").read_text() == printed
     again = json.loads(json.dumps(load_results(tmp_path).document()))
-    assert again == {k: v for k, v in read.items() if k not in ("generator", "verdict", "gates")}
+    beside = ("generator", "verdict", "gates", "seal")
+    assert again == {k: v for k, v in read.items() if k not in beside}
 
 
 def test_a_report_replaces_reports_alone(finished, tmp_path):
@@ -288,6 +291,9 @@ def test_bars_of_variants_with_one_size_stand_beside_each_other():
     five, seven = (axes.transData.transform((size, 93))[0] for size in (5, 7))
     assert seen[1] == pytest.approx(seven) and seen[2] - seen[0] > marks[0].get_markersize()
     assert (seen[0] + seen[2]) / 2 == pytest.approx(five)
+    told = "\nmarks of equal value are drawn side by side"
+    assert axes.get_xlabel().endswith(told)
+    assert told not in plot(of_sizes([5, 5, 5], [7, 7, 7]), QUESTIONS[2]).axes[0].get_xlabel()
 
 
 def test_values_far_apart_get_a_logarithmic_axis(found):
@@ -346,17 +352,29 @@ def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
     assert "it cannot pass with fewer than two" in ablate("plan", one).stdout
 
 
+def test_why_a_small_spread_of_few_seeds_gives_less_power(tmp_path):
+    variant = load_study(write_study(tmp_path)).variants[1]
+    gate = GateSpec(metric="loss", versus="baseline", margin=0.01)
+    told = GatePower(gate, variant, 5, 0.0, 0.005, 2)
+    assert told.spread < told.largest_spread and told.power < 0.8
+    assert ", as 2 seeds tell little of the true spread, and " in told.text()
+    for other in (replace(told, spread=0.02), replace(told, pilot_seeds=None)):
+        assert "tell little" not in other.text()
+
+
 def test_plan_says_beforehand_which_seeds_gates_will_not_count(finished, tmp_path):
     folder = tmp_path / "cells"
     shutil.copytree(finished[1], folder)
-    (folder / "looks.json").unlink(missing_ok=True)
+    forget_looks(folder)
     study = write_study(tmp_path)
     assert document("plan", study, "--dir", folder)["warnings"] == []
     document("report", study, "--dir", folder, "--out", tmp_path / "out")
     assert document("plan", study, "--dir", folder)["warnings"] == []
     write_study(tmp_path, STUDY.replace("[0, 1]", "[0, 1, 2]"))
     (warning,) = document("plan", study, "--dir", folder)["warnings"]
-    assert warning.startswith("gates will not pass: seeds 0, 1 were planned when results of these")
+    assert warning.startswith(
+        "gates will not pass: results of these were shown when seeds 0, 1 were"
+    )
     assert warning.endswith("plan seeds that are all new, as in `seeds: [3, 4, 5]`")
     assert warning in ablate("plan", study, "--dir", folder).stdout
     write_study(tmp_path, STUDY.replace("[0, 1]", "[3, 4, 5]"))

@@ -1,5 +1,6 @@
 """Searches on disk: what they run, prune, go on from, refuse and report."""
 
+import itertools
 import json
 import re
 import shutil
@@ -332,6 +333,12 @@ def test_plots_show_each_trial(searched):
     panels = plot_parameters(report.study.spec.search, report.trials).axes
     assert [panel.get_xlabel() for panel in panels] == ["train.optimizer.lr", "vars.width"]
     assert [panel.get_xscale() for panel in panels] == ["log", "linear"]
+    panels[0].figure.draw_without_rendering()
+    labels = [label for label in panels[0].get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(labels) > 1 and not any("$" in label.get_text() for label in labels)
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+    assert not any(label.get_text() for label in panels[0].get_xticklabels(minor=True))
     for panel, place in (
         (panels[0], lambda v: v["train.optimizer.lr"]),
         (panels[1], lambda v: (4, 6).index(v["vars.width"])),

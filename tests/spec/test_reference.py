@@ -78,7 +78,7 @@ def test_types_and_defaults():
     assert conv["init"].type.startswith("a name, or mapping with name: default, zeros, ones, kaim")
     train = every_field(explained("train"))
     assert train["optimizer"].type.startswith("mapping with name: adamw, ")
-    assert train["optimizer"].default == "adamw"
+    assert train["optimizer"].default == "{name: adamw}"
     assert train["label_smoothing"].type == "number >= 0 and < 1"
     assert train["trackers"].type.startswith("list: tensorboard, wandb, mlflow, ")
     assert train["trackers"].default == "[tensorboard]"

@@ -127,6 +127,8 @@ WIDTH = "vars.width: {choices: [4, 6, 8]}"
         (("sampler: tpe", "seed: 1.5"), "6:9: search.seed: expected a whole number, got 1.5"),
         (("sampler: tpe", "metric: top5"), "6:11: search.metric: expected top1 or loss, got"),
         (("name: median", "name: medium"), "search.pruner.name: expected median, hyperband or"),
+        (("{name: median, warmup_epochs: 1}", "hyperband"),
+         '7:11: search.pruner: expected a mapping, got "hyperband"\n  write {name: hyperband}'),
         (("name: median", "name: none"), "`warmup_epochs` has no meaning with the pruner none"),
         (("warmup_epochs: 1", "warmup_epochs: -1"), "search.pruner.warmup_epochs: expected at"),
         (("warmup_epochs: 1", "startup_trials: 0"), "search.pruner.startup_trials: expected at"),

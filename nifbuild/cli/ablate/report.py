@@ -46,7 +46,7 @@ def report(
     found, store = open_study(study, directory, read=True)
     if found.space is not None and main is not None:
         raise SpecError("--main is for gates, which a search has none of", fix="leave it out")
-    folder = out or store.path / "report"
+    folder = out or store.report
     changed = [] if overwrite else changed_texts(folder)
     overwrite = overwrite or out is None
     unwritable = None

@@ -192,7 +192,8 @@ def field_of(name: str, info: FieldInfo) -> Field:
 def _shown(value: Any) -> str:
     """A default as YAML has it."""
     if isinstance(value, BaseModel):
-        return str(getattr(value, "name", "that of its fields"))
+        name = getattr(value, "name", None)
+        return "that of its fields" if name is None else f"{{name: {name}}}"
     if isinstance(value, tuple):
         same = len(value) == 2 and value[0] == value[1]  # one number stands for both
         return _shown(value[0]) if same else f"[{', '.join(_shown(item) for item in value)}]"
