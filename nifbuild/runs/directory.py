@@ -195,7 +195,7 @@ class RunDirectory:
             what = (
                 f"{self.path / 'checkpoints'} holds no checkpoint, although {saved[-1]} was saved"
             )
-            fix = "bring it back, or train anew: nifbuild train ... --overwrite"
+            fix = "bring it back, or start anew with --overwrite of `nifbuild train`"
             raise RunError(Problem(what, fix=fix, code="no-checkpoint"))
 
     @contextlib.contextmanager
