@@ -37,7 +37,6 @@ class Settings(Protocol):
     out_channels: int
     kernel_size: tuple[int, int] | None
     padding: tuple[int, int] | None
-    stride: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
     mixing: Mixing
@@ -111,7 +110,12 @@ def pair(name: str, value: object, instead: str = "") -> tuple[int, int]:
     return values
 
 
-def padding_of(padding: object, conv: Settings) -> tuple[int, int] | None:
+def padding_of(
+    padding: object,
+    kernel_size: tuple[int, int] | None,
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int] | None:
     """Above and to the left of the image, from the argument as `nn.Conv2d` takes it, too.
 
     Raises:
@@ -124,10 +128,10 @@ def padding_of(padding: object, conv: Settings) -> tuple[int, int] | None:
         return 0, 0
     if padding != "same":
         return pair("padding", padding, ", `same` or `valid`")
-    kernel = conv.kernel_size or (1, 1)
-    rows, columns = (step * (size - 1) for size, step in zip(kernel, conv.dilation, strict=True))
-    if rows % 2 or columns % 2 or max(conv.stride) > 1:
-        odd = f"an odd `kernel_size` (={conv.kernel_size})"
+    kernel = kernel_size or (1, 1)
+    rows, columns = (step * (size - 1) for size, step in zip(kernel, dilation, strict=True))
+    if rows % 2 or columns % 2 or max(stride) > 1:
+        odd = f"an odd `kernel_size` (={kernel_size})"
         raise ValueError(f"`padding` (='same') needs a stride of 1 and {odd}")
     return rows // 2, columns // 2
 

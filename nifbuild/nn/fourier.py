@@ -161,15 +161,18 @@ def half_plane_weight(
     A column between zero and Nyquist also stands for its mirror image, so it counts twice. These
     are the weights of `irfft2`, and hence of its adjoint.
     """
+    arguments = (height, width, dtype, device)
+    return constant(("half plane", *arguments), lambda: (_make_half_plane_weight(*arguments),))[0]
 
-    def make() -> tuple[Tensor]:
-        weight = torch.full((width // 2 + 1,), 2.0, dtype=dtype, device=device)
-        weight[:1].fill_(1)  # on the device: assigned, a number would come from the CPU
-        if width % 2 == 0:
-            weight[-1:].fill_(1)
-        return (weight / (height * width),)
 
-    return constant(("half plane", height, width, dtype, device), make)[0]
+def _make_half_plane_weight(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    weight = torch.full((width // 2 + 1,), 2.0, dtype=dtype, device=device)
+    weight[:1].fill_(1)  # on the device: assigned, a number would come from the CPU
+    if width % 2 == 0:
+        weight[-1:].fill_(1)
+    return weight / (height * width)
 
 
 def rfft2(

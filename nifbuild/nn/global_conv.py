@@ -147,7 +147,7 @@ class GlobalConv2d(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = None if kernel_size is None else pair("kernel_size", kernel_size)
         self.stride, self.dilation = pair("stride", stride), pair("dilation", dilation)
-        self.padding = padding_of(padding, self)
+        self.padding = padding_of(padding, self.kernel_size, self.stride, self.dilation)
         self.groups = groups
         self.mixing: Mixing = mixing
         self.downsample: Downsample = downsample
@@ -284,16 +284,11 @@ class GlobalConv2d(nn.Module):
         return vertical, horizontal
 
     def _filters_f(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
-        with full_precision(self._device):
+        with full_precision(self.filter_weights()[0].device):
             kernel_f = self._spectrum(height, width, dtype)
             if self.downsample == "low_pass" and max(self.stride) > 1:
                 kernel_f = kernel_f * band(height, width, self.stride, kernel_f)
         return kernel_f
-
-    @property
-    def _device(self) -> torch.device:
-        """Of the filters' weights: asked for in each pass, where calls take longer than work."""
-        return self.filter_weights()[0].device
 
     def laid_kernel(self, frame: Frame, dtype: torch.dtype) -> Tensor:
         """The spectra as `spectral_convolution` takes them."""

@@ -100,16 +100,13 @@ class ImplicitFrequencyConv2d(GlobalConv2d):
     def _reset_filters(self) -> None:
         self.filter_network.reset_parameters()
 
-    @property
-    def _device(self) -> torch.device:
-        return self.filter_network.device
-
     def filter_weights(self) -> list[Tensor]:
         """Those of the network over frequencies."""
         return weights_of(self.filter_network)
 
     def _spectrum(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
-        grid = self.filter_network.grid(height, width, dtype=dtype, device=self._device)
+        device = self.filter_weights()[0].device
+        grid = self.filter_network.grid(height, width, dtype=dtype, device=device)
         kernel_f: Tensor = self.filter_network(grid)
         return kernel_f
 

@@ -135,11 +135,6 @@ class ImplicitNetwork(nn.Module):
         """The layers, first to last."""
         return [layer for layer in self.layers if isinstance(layer, PartwiseLinear)]
 
-    @property
-    def device(self) -> torch.device:
-        """Of the weights."""
-        return self.layers[0].weight.device  # type: ignore[return-value]
-
     @torch.no_grad()
     def reset_hidden(self, first: Float[Tensor, "parts width inputs"]) -> None:
         """Gives the first layer these weights, and draws the other hidden layers anew."""
