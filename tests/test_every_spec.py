@@ -149,7 +149,7 @@ def write_cifar10(path):
     with io.BytesIO() as file:
         Image.new("RGB", (32, 32)).save(file, "PNG")
         image = {"bytes": file.getvalue(), "path": None}
-    table = pyarrow.table({"img": [image] * 200, "label": [*range(10)] * 20})
+    table = pyarrow.table({"img": [image] * 1000, "label": [*range(10)] * 100})
     pyarrow.parquet.write_table(table, path)
 
 

@@ -16,6 +16,7 @@ from tests.children import in_children
 from tests.tiny_runs import contents
 
 SETTINGS = ("train.epochs=60", "train.ema=0.9", "train.keep=1", "train.precision=bf16")
+TWO_EPOCHS = ("train.epochs=2", *SETTINGS[1:])
 
 
 def free_port():
@@ -29,10 +30,10 @@ def launch(tmp_path, child_environment, spec_file):
     """Starts torchrun on each of two nodes; each sees one process of its own."""
     started = []
 
-    def run(out, *words):
+    def run(out, *words, settings=SETTINGS):
         port = free_port()
-        settings = [word for setting in SETTINGS for word in ("--set", setting)]
-        command = ["train", str(spec_file(dropout=True)), *settings, "--out", out, *words]
+        sets = [word for setting in settings for word in ("--set", setting)]
+        command = ["train", str(spec_file(dropout=True)), *sets, "--out", out, *words]
         nodes = []
         for rank in range(2):
             torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2"]
@@ -73,12 +74,12 @@ def logs(tmp_path):
 
 @pytest.mark.slow
 def test_two_nodes_are_one_run_also_after_one_was_killed(launch, resolve, tmp_path):
-    nodes = launch("run", "--epochs", "2")
+    nodes = launch("run", settings=TWO_EPOCHS)
     codes = [node.wait(timeout=200) for node in nodes]
     assert codes == [0, 0], logs(tmp_path)
     starts = json.loads((tmp_path / "run" / "environment.json").read_text())["starts"]
     assert [start["processes"] for start in starts] == [2]
-    one_machine = resolve(*SETTINGS, "train.epochs=2", dropout=True)
+    one_machine = resolve(*TWO_EPOCHS, dropout=True)
     in_children(train_run, one_machine, tmp_path / "two_epochs")
     assert contents(tmp_path / "run") == contents(tmp_path / "two_epochs")
 
