@@ -65,10 +65,12 @@ def _rows(found: PerImage) -> Iterator[Sequence[object]]:
 def plot_mistakes(found: PerImage) -> "Figure":
     """The images of the largest loss among those that were taken for another class."""
     worst = found.worst(_MOST)
-    rows = max(1, -(-len(worst) // _COLUMNS))
+    rows = -(-len(worst) // _COLUMNS)
     height, width = found.pixels(worst[0].place).shape[1:] if worst else (1, 1)
     figure = new_figure(_INCHES, 0.5 + rows * (0.6 + _INCHES / _COLUMNS * height / width))
     figure.suptitle(_title(found, worst), x=0.01, ha="left", fontsize=SCREEN.points)
+    if not rows:
+        return figure
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")

@@ -336,14 +336,16 @@ class _Evaluator:
         """What a variable, or an entry of a list, holds."""
         if isinstance(node, ast.Subscript):
             found, index = self.value(node.value), self.number(node.slice)
+            flag = "" if found.mark.line else f" ({found.mark})"  # it is nowhere in the file
             if not isinstance(found, List):
                 what = f"{_written(node.value)} is not a list"
                 text = str(found.value) if isinstance(found, Scalar) else ""
                 as_list = f", which is written [{text}]" if "," in text else ""
-                raise _ExpressionError(what + as_list)
+                raise _ExpressionError(what + as_list + flag)
             if not isinstance(index, int) or not -len(found.items) <= index < len(found.items):
                 count = f"has {len(found.items)} entries, counted from 0"
-                raise _ExpressionError(f"{_written(node.value)} {count}: there is no [{index}]")
+                what = f"{_written(node.value)} {count}: there is no [{index}]"
+                raise _ExpressionError(what + flag)
             return found.items[index]
         if not isinstance(node, ast.Name):
             raise _ExpressionError(f"'{_written(node)}' is not a variable")

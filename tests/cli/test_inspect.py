@@ -137,6 +137,9 @@ def test_against():
     assert "modules that differ" in done.stdout and "-74.5%" in done.stdout
     same = nifbuild("inspect", NIF, "--against", NIF, "--batch-size", "4")
     assert "modules that differ" not in same.stdout and "same" in same.stdout
+    assert "alone" not in same.stdout
+    narrow = nifbuild("inspect", *arguments, "--set", "vars.width=8", width=80)
+    assert "--set vars.width=8: for the first, resnet18, alone." in narrow.stdout
 
 
 def test_the_largest_batch(tmp_path):

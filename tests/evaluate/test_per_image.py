@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import nifbuild
 from nifbuild.errors import SpecError
 from nifbuild.evaluate.per_image import PerImage
+from nifbuild.report.image_figures import plot_mistakes
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,15 @@ def test_rows_where_images_have_no_path(two_epochs, tmp_path):
     nifbuild.evaluate_run(two_epochs, csv=tmp_path / "all.csv")
     table = list(csv.DictReader((tmp_path / "all.csv").read_text().splitlines()))
     assert len({int(row["image"]) for row in table}) == len(table) == 17
+
+
+def test_without_mistakes_the_picture_is_one_line():
+    found = PerImage()
+    found.begin(Images(), ("a", "b"))
+    found.add(torch.tensor([[3.0, 0.0]]), torch.tensor([0]), torch.tensor([0]))
+    figure = plot_mistakes(found)
+    assert figure.get_suptitle() == "no mistake in 1 images"
+    assert not figure.axes and figure.get_figheight() <= 0.5
 
 
 def test_the_worst_come_first():

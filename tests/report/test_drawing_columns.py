@@ -51,6 +51,13 @@ def test_lines_go_on_in_the_next_column(name):
             assert len(touching) == 1, (x, y)
 
 
+def test_cuts_are_between_blocks_where_those_are_about_as_long_as_a_column():
+    wide = in_columns(drawn("resnet18"), 4)
+    assert sum(r.stroke == FRAME_LINE for r in wide.rects) == sum(
+        r.stroke == FRAME_LINE for r in drawn("resnet18").rects
+    )
+
+
 def test_pictures_are_about_square_by_themselves():
     for name in ("architectures/resnet50", "architectures/resnet152", "architectures/densenet201"):
         tall, wide = drawn(name), in_columns(drawn(name))

@@ -137,3 +137,9 @@ def test_what_only_goes_with_a_spec_is_none(name, what, use):
 def test_a_list_without_brackets():
     with pytest.raises(SpecError, match=r"\$depths is not a list, which is written \[3,4,6,3\]"):
         load_spec("nifbuild:resnet18", overrides=["vars.depths=3,4,6,3"])
+
+
+def test_a_list_that_a_flag_makes_too_short():
+    """What is wrong is in no file: the flag is named beside the line that uses it."""
+    with pytest.raises(SpecError, match=r"no \[2\] \(--set vars.depths=\[3,4\]\)"):
+        load_spec("nifbuild:resnet18", overrides=["vars.depths=[3,4]"])

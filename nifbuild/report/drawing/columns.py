@@ -15,7 +15,7 @@ _LANE = 7.0
 _MARGIN = 16.0
 _AIR = 5.0
 """What a cut keeps away from boxes, letters and corners of lines."""
-_FRAME_COST = 0.08
+_FRAME_COST = 0.15
 _LINE_COST = 0.04
 """Of a frame, and of a line more than one, that a cut goes through: as shares of a column, by which
 it may lie higher or lower instead."""

@@ -153,6 +153,7 @@ def inspect(
                 max_train_memory=_amount("--max-train-memory", max_train_memory, parse_bytes),
             ),
             verifies=verify,
+            overrides=overrides,
         )
         if augmented is not None:
             save_augmented(resolved, Path(augmented), overwrite=overwrite)

@@ -43,6 +43,7 @@ class Result:
         device_memory: Bytes that the largest batch was to be found for.
         largest: That batch, and its memory.
         verified: Predictions beside measured peaks.
+        overrides: What was set in the spec, and not in the other.
     """
 
     inspection: Inspection
@@ -52,6 +53,7 @@ class Result:
     device_memory: int | None
     largest: tuple[int, Memory] | None
     verified: Sequence[Verified]
+    overrides: Sequence[str]
 
     def document(self) -> dict[str, Any]:
         """As plain data."""
@@ -94,6 +96,9 @@ class Result:
 
     def _notes(self) -> list[str]:
         found = notes(self.inspection)
+        if self.other is not None and self.overrides:
+            flags = " ".join(f"--set {setting}" for setting in self.overrides)
+            found.insert(0, f"{flags}: for the first, {self.inspection.resolved.name}, alone.")
         if self.largest is not None and self.device_memory is not None:
             size, memory = self.largest
             peak, room = bytes_text(memory.train_peak_bytes), bytes_text(self.device_memory)
@@ -111,6 +116,7 @@ def inspect_for(
     device_memory: int | None,
     limits: BudgetSpec,
     verifies: bool,
+    overrides: Sequence[str],
 ) -> Result:
     """Inspects one spec.
 
@@ -123,6 +129,7 @@ def inspect_for(
         device_memory: Bytes that the largest batch is to be found for.
         limits: The budget that takes the place of the spec's.
         verifies: Whether to run a real step.
+        overrides: What was set in the spec, and not in the other.
 
     Raises:
         SpecError: No batch fits the device, or one is too small to be trained with.
@@ -144,6 +151,7 @@ def inspect_for(
         device_memory=device_memory,
         largest=largest,
         verified=verify(inspection) if verifies else (),
+        overrides=overrides,
     )
 
 
