@@ -200,14 +200,12 @@ def read_labels(table: "datasets.Dataset", column: str, split: str, role: Role) 
             )
         )
     if len(missing):
-        raise RunError(
-            Problem(
-                f"{len(missing)} rows of {where} have no label; the first is row {missing[0]}",
-                path="data.label",
-                fix="remove these rows from the data",
-                code="missing-label",
-            )
-        )
+        whose = f"row {missing[0]} of {where} has no label"
+        if len(missing) > 1:
+            whose = f"{len(missing)} rows of {where} have no label; the first is row {missing[0]}"
+        fix = "give them labels, or leave them out of the data; in tar files, what differs before "
+        fix += "the first dot is of different rows, and a file that was cut off lacks what was last"
+        raise RunError(Problem(whose, path="data.label", fix=fix, code="missing-label"))
     names = getattr(table.features[column], "names", None)
     array = values.to_numpy()
     if names is None and array.dtype.kind == "i":

@@ -105,7 +105,8 @@ class UnreadableImageError(RunError):
             Problem(
                 f"the image {name} cannot be read: {reason}",
                 path="data.unreadable",
-                fix="replace the image, or leave such images out: `--set data.unreadable=skip`",
+                fix="replace the image, or leave such images out: `--set data.unreadable=skip`; "
+                "where there is no --set, `unreadable: skip` in a file that --data names",
                 code="unreadable-image",
             )
         )

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _Files = ParquetData | ArrowData | WebDatasetData
 """Those sources whose files `datasets` reads."""
+_TAR_MAGIC = slice(257, 262)
+"""Where in the first block of a tar file its format stands."""
 
 
 def open_source(spec: DataSpec, left_out: LeftOut, tell: Tell) -> "dict[str, datasets.Dataset]":
@@ -296,13 +298,28 @@ def _check_schemas(spec: ParquetData | ArrowData, split: str, paths: list[Path])
 
 
 def _check_tars(split: str, paths: list[Path]) -> None:
-    """Raises RunError, by name, where a file is no tar file; `datasets` would name none."""
+    """Raises RunError, by name, where a file is no tar file, or not a whole one.
+
+    `datasets` would name none, and takes one that was cut off between two members for whole.
+    """
     for path in paths:
         try:
             with tarfile.open(path) as tar:
                 tar.next()
+            if not _ends_as_tar(path):
+                raise EOFError("it is cut off: the mark at the end of a tar file is missing")
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
             raise _broken_file(split, path, error) from error
+
+
+def _ends_as_tar(path: Path) -> bool:
+    """Whether the mark of the end is there; of a compressed file, whose own end is checked, yes."""
+    with path.open("rb") as file:
+        if file.read(_TAR_MAGIC.stop)[_TAR_MAGIC] != b"ustar":
+            return True
+        end = 2 * tarfile.BLOCKSIZE
+        file.seek(max(0, path.stat().st_size - end))
+        return file.read() == bytes(end)
 
 
 def _class_labels(path: Path, *, parquet: bool) -> dict[str, list[str]]:

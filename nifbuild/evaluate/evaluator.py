@@ -186,7 +186,7 @@ def evaluated_data(
     """
     own = trained.resolved.spec.data
     assert own is not None  # it was trained on it
-    spec = own if data is None else load_data(Path(data))
+    spec = own if data is None else load_data(Path(data), own)
     with hint_at_directory(run if data is None else None):
         found = open_data(spec, report.note)
     if spec.per_pixel != trained.gives_masks:
@@ -229,11 +229,12 @@ def hint_at_directory(run: RunDirectory | None) -> Iterator[None]:
     except SpecError as error:
         there = run.trained_in() if run is not None else None
         missing = any(problem.code.startswith("missing-") for problem in error.problems)
-        if not missing or there in (None, str(Path.cwd())):
+        if run is None or there is None or not missing or there == str(Path.cwd()):
             raise
         hint = (
             f"paths of data are relative to the working directory; the run was trained in {there}:"
-            "\ncall this there, or name the data with --data FILE"
+            f"\ncall this there, where the run is {os.path.relpath(run.path, there)}, or name the "
+            "data with --data FILE"
         )
         raise SpecError(
             replace(problem, fix=f"{problem.fix}\n{hint}") for problem in error.problems

@@ -39,7 +39,8 @@ RunDataOption = Annotated[
     AnyPath | None,
     typer.Option(
         "--data",
-        help="Images in place of the run's: a file with a `data` section, or a folder of images.",
+        help="Images in place of the run's: a file with a `data` section, or a folder of images, "
+        "which are read as those of training were.",
     ),
 ]
 SetOption = Annotated[

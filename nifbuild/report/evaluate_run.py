@@ -32,8 +32,8 @@ SplitOption = Annotated[
 DataOption = Annotated[
     AnyPath | None,
     typer.Option(
-        help="Images in place of the run's: a file with a `data` section, or a folder of images; "
-        "classes are matched by name."
+        help="Images in place of the run's: a file with a `data` section, or a folder of images, "
+        "which are read as those of training were; classes are matched by name."
     ),
 ]
 SizeOption = Annotated[

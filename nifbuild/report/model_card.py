@@ -115,7 +115,7 @@ def write_run_card(run: RunDirectory, report: Reporter) -> None:
     """
     try:
         if not run.write_page(CARD, card_text(run_facts(run))):
-            report.note(kept(run.path / CARD))
+            report.warning(kept(run.path / CARD))
     except (NifbuildError, OSError) as error:
         report.warning(f"the model card {run.path / CARD} could not be written: {error}")
 

@@ -35,7 +35,7 @@ def describe_run(finished: "Finished") -> None:
     """
     write_run_card(finished.directory, finished.report)
     if not finished.directory.write_page(PAGE, run_html(finished)):
-        finished.report.note(kept(finished.directory.path / PAGE))
+        finished.report.warning(kept(finished.directory.path / PAGE))
 
 
 def run_html(finished: "Finished") -> str:

@@ -67,7 +67,8 @@ def train_spec(
 ) -> "Trained":
     """Train a spec, and evaluate the result on its test images.
 
-    The run directory holds all there is to know about it: `nifbuild evaluate` needs nothing else.
+    The run directory holds all there is to know about it: `nifbuild evaluate` needs that, and
+    the data, whose paths count from the working directory.
     At its end it has a model card, README.md, and report.html, with curves and images.
     Ctrl-C saves a checkpoint first; the same command with --resume continues exactly there.
 

@@ -114,7 +114,10 @@ class Identity:
         ):
             was, now = saved.get(name), getattr(self, name)
             if was != now:
-                problems.append(_refusal(f"the {label} has changed", f"was {was}, now {now}"))
+                what = f"was {was}, now {now}"
+                if name == "world_size":
+                    what += f": nifbuild train ... --resume --processes {was}"
+                problems.append(_refusal(f"the {label} has changed", what))
         if problems:
             raise SpecError(problems)
 

@@ -91,8 +91,8 @@ class RunDirectory:
 
         Args:
             which: `best` on validation; `last`; or `selected`: the one that the run's figures are
-                of, which is what `train.select` says until there are some. Without a validation
-                split all are the last.
+                of, which is what `train.select` says until there are some, or the last where
+                nothing was validated.
 
         Raises:
             RunError: If there is none.
@@ -105,10 +105,14 @@ class RunDirectory:
         if which == "selected":
             if (result := self.result()) is not None:
                 return self.named_checkpoint(result)
-            which = load_spec(self.spec).spec.train.select
-        best = self.best()
-        if which == "last" or best is None:
+            which = load_spec(self.spec).spec.train.select if self.best() else "last"
+        if which == "last":
             return checkpoints[-1]
+        best = self.best()
+        if best is None:
+            what = f"{self.path} has no best checkpoint: none was evaluated on validation images"
+            fix = f"leave --checkpoint out: the last one, {checkpoints[-1].name}, is then meant"
+            raise RunError(Problem(what, fix=fix, code="no-best"))
         return self.named_checkpoint(best, "best.json")
 
     def named_checkpoint(self, document: Document, file: str = "metrics.json") -> Path:

@@ -20,7 +20,6 @@ from nifbuild.runs.documents import (
     Document,
     read_document,
 )
-from nifbuild.spec.resolve import Resolved
 from nifbuild.spec.same_training import load_stored, training_changes
 
 WEIGHTS = "model.safetensors"
@@ -116,16 +115,16 @@ def require_saved(checkpoint: Path, path: Path) -> None:
             raise ValueError(f"it is damaged, or not what was saved with {checkpoint}")
 
 
-def require_trained(own: Resolved, file: Path, checkpoint: Path) -> None:
+def require_trained(own: str, file: Path, checkpoint: Path) -> None:
     """Raises RunError where a run's spec is not the one that its checkpoint was trained with.
 
     Args:
-        own: The spec that lies there.
+        own: The spec that lies there, written out.
         file: It.
         checkpoint: Knows the spec that it was trained with.
     """
     known = checkpoint / "progress.json"
-    changes = training_changes(read_document(known)["identity"]["spec"], own.text)
+    changes = training_changes(read_document(known)["identity"]["spec"], own)
     if changes:
         what = f"{file} is not what was trained: it differs from the spec in {known}"
         fix = f"{changes}\nundo the change, or train that spec as a run of its own: --out DIR"

@@ -3,10 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from pydantic import ValidationError
@@ -24,10 +23,8 @@ from nifbuild.runs.intact import (
     require_trained,
 )
 from nifbuild.runs.weights import Labels, labels_of, load_model, model_with, read_safetensors
+from nifbuild.spec.data_file import settings_as_trained
 from nifbuild.spec.resolve import Resolved, load_spec, load_text
-
-if TYPE_CHECKING:
-    from nifbuild.spec.resolve import Resolved
 
 SPEC_KEY = "nifbuild.spec"
 """Entry of a safetensors file's header with the resolved spec, as YAML."""
@@ -225,7 +222,7 @@ class TrainedModel:
     """
 
     model: nn.Module
-    resolved: "Resolved"
+    resolved: Resolved
     class_names: tuple[str, ...]
     mean: Tensor
     std: Tensor
@@ -249,8 +246,8 @@ def load_run(
     Args:
         directory: A run directory.
         checkpoint: `selected`: the one that the run's figures are of. `best`: on validation.
-            `last`. All the same where there was no validation.
-        data: A spec file whose `data` section takes the place of the run's.
+            `last`.
+        data: See `spec_of_run`.
 
     Raises:
         SpecError: If `directory` is not a run.
@@ -265,7 +262,7 @@ def load_run(
     # Whatever size other data wants: weights may be for that of the run.
     model = load_model(own, evaluated_weights(path))
     leave_out_auxiliary(model)
-    resolved = own if data is None else load_spec(run.spec, data=Path(data))
+    resolved = own if data is None else spec_of_run(run, data)
     return TrainedModel(
         model=model,
         resolved=resolved.without_auxiliary(),
@@ -277,7 +274,23 @@ def load_run(
     )
 
 
-def sound_labels(run: RunDirectory, own: "Resolved", checkpoint: Path) -> Labels:
+def spec_of_run(
+    run: RunDirectory, data: str | os.PathLike[str] | None, overrides: Sequence[str] = ()
+) -> Resolved:
+    """A run's spec, perhaps with other data.
+
+    Args:
+        run: The run.
+        data: A file whose `data` section takes the place of the run's, or a folder of images, which
+            are read as those of training were. None: the run's own.
+        overrides: Values to set, as in `load_spec`.
+    """
+    own = load_spec(run.spec).spec.data if data is not None else None
+    as_trained = [] if data is None or own is None else settings_as_trained(Path(data), own)
+    return load_spec(run.spec, data=data, overrides=[*as_trained, *overrides])
+
+
+def sound_labels(run: RunDirectory, own: Resolved, checkpoint: Path) -> Labels:
     """What a run's data is like, once all that the run says is found to belong together.
 
     Args:
@@ -289,7 +302,7 @@ def sound_labels(run: RunDirectory, own: "Resolved", checkpoint: Path) -> Labels
         RunError: The spec, the description of the data or the figures are not those of the
             checkpoint.
     """
-    require_trained(own, run.spec, checkpoint)
+    require_trained(own.text, run.spec, checkpoint)
     try:
         described = run.data()
         labels = labels_of(DataDescription.model_validate(described), own)

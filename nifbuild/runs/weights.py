@@ -224,7 +224,7 @@ def _file_of(path: Path) -> Path:
     run = RunDirectory(path)
     if run.spec.is_file():
         checkpoint = run.find_checkpoint()
-        require_trained(load_spec(run.spec), run.spec, checkpoint)
+        require_trained(load_spec(run.spec).text, run.spec, checkpoint)
         return evaluated_weights(checkpoint)
     what = f"{path} is neither a run directory nor one of a run's checkpoints"
     raise _unsuitable(what, "name one that `nifbuild train` has written, or a file")

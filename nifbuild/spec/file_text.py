@@ -67,6 +67,8 @@ def _content(path: Path) -> bytes:
         raise SpecError(
             Problem(f"no file has this name: {error}", place, code="missing-file")
         ) from None
+    if images := _images(content, path):
+        raise SpecError(images)
     if len(content) > MAX_BYTES:
         size = max(about.st_size, len(content))
         what = f"the file has {size:,} bytes; a spec has at most {MAX_BYTES:,}"
@@ -101,13 +103,30 @@ def _missing_file(path: Path) -> Problem:
 
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
 """How JPEG, PNG and TIFF files begin."""
+_TABLES = (
+    (0, b"PAR1", "a Parquet file", "parquet"),
+    (0, b"ARROW1", "an Arrow file", "arrow"),
+    (0, b"\xff\xff\xff\xff", "an Arrow file", "arrow"),
+    (257, b"ustar", "a tar file", "webdataset"),
+)
+"""Files with many images: where their mark is, what they are, and the source that reads them."""
+
+
+def _images(content: bytes, path: Path) -> Problem | None:
+    """What is to be named in place of images, one or many."""
+    if content.startswith(_IMAGES):
+        fix = "to train on images, name the folder of the class folders: --data FOLDER"
+        return Problem("this is an image", Mark(str(path)), fix=fix, code="yaml")
+    for start, mark, what, source in _TABLES:
+        if content.startswith(mark, start):
+            fix = "to train on it, write a file that names it, for --data: "
+            fix += f"`data: {{source: {source}, files: {{train: {path}}}}}`"
+            return Problem(f"this is {what}", Mark(str(path)), fix=fix, code="yaml")
+    return None
 
 
 def _decoded(content: bytes, path: Path) -> str:
     fix = "save it as UTF-8"
-    if content.startswith(_IMAGES):
-        fix = "to train on images, name the folder of the class folders: --data FOLDER"
-        raise SpecError(Problem("this is an image", Mark(str(path)), fix=fix, code="yaml"))
     try:
         if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in content[:2]:
             what = "the file is UTF-16 text"

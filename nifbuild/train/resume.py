@@ -69,7 +69,8 @@ def check_complete(run: RunDirectory, resolved: "Resolved", name: str) -> None:
         raise RunError(Problem(what, fix=fix, code="load"))
     sound_labels(run, resolved, checkpoint)
     load_model(resolved, evaluated_weights(checkpoint))
-    run.find_checkpoint("best")
+    if run.best() is not None:
+        run.find_checkpoint("best")
 
 
 def note_other_epochs(trainer: "Trainer", checkpoint: Path) -> None:

@@ -227,7 +227,7 @@ def _opening(trainer: Trainer, resolved: "Resolved", data: ImageData) -> Iterato
     if isinstance(declared, Scalar) and declared.value != count:
         otherwise = f" (of the data; in place of vars.num_classes, {declared.value})"
     yield f"{count:,} classes{otherwise}; images: {sizes}; mean {mean}, std {std}"
-    steps = counted(trainer.steps_per_epoch, "step")
+    steps = f"{counted(trainer.steps_per_epoch, 'step')} of {spec.batch_size:,} images"
     yield f"{where}; {steps} in an epoch; run: {trainer.directory.path}"
 
 

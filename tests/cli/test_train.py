@@ -37,7 +37,7 @@ def test_train_then_evaluate(call, spec_file):
     weights = load_run("runs/tiny").model.parameters()
     assert f"tiny: {sum(weight.numel() for weight in weights):,} parameters" in opening
     assert "10 classes; images: 40 train, 21 validation, 17 test" in opening
-    assert "cpu, fp32; 5 steps in an epoch; run: runs/tiny" in opening
+    assert "cpu, fp32; 5 steps of 8 images in an epoch; run: runs/tiny" in opening
     Path("other.yaml").write_text(f"extends: {spec_file()}\nvars: {{num_classes: 7}}\n")
     heard = call("train", "other.yaml", "--epochs", 0, "--out", "runs/other").stderr
     assert "10 classes (of the data; in place of vars.num_classes, 7); images: 40 train" in heard
@@ -202,6 +202,7 @@ def test_evaluate_elsewhere_says_where_paths_count_from(call, spec_file, tmp_pat
     done = call("evaluate", "../runs/tiny")
     assert done.exit_code == 2
     assert f"the run was trained in {tmp_path}:" in done.stderr
+    assert "call this there, where the run is runs/tiny, or" in done.stderr
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").rename(tmp_path / "gone")
     done = call("evaluate", "runs/tiny")

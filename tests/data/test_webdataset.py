@@ -1,5 +1,6 @@
 """Tar files in which an image and its label follow each other."""
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -62,3 +63,31 @@ def test_what_is_no_tar_file_is_named(shards: Any, spec: Any, tmp_path: Path) ->
     with pytest.raises(SpecError) as refused:
         open_data(folder)
     assert refused.value.problems[0].fix == f"name its files, such as '{tmp_path}/*.tar'"
+
+
+def members(path: Path) -> list[tarfile.TarInfo]:
+    with tarfile.open(path) as tar:
+        return tar.getmembers()
+
+
+def test_what_was_cut_off_between_images_is_named(shards: Any, spec: Any, tmp_path: Path) -> None:
+    """`tarfile` and `datasets` take it for whole."""
+    data = spec(source="webdataset", files={"train": shards()}, validation=0, test=0)
+    path = tmp_path / "train-1.tar"
+    content, third = path.read_bytes(), members(path)[2].offset
+    for end in (third, third + 200):
+        path.write_bytes(content[:end])
+        assert len(members(path)) == 2
+        with pytest.raises(RunError, match=r"train-1.tar' cannot be read: it is cut off"):
+            open_data(data)
+    path.write_bytes(content)
+    assert open_data(data).sizes == {"train": 6}
+
+
+def test_compressed_files(shards: Any, spec: Any, tmp_path: Path) -> None:
+    for path in sorted(tmp_path.glob(shards().rsplit("/", 1)[-1])):
+        path.with_suffix(".tar.gz").write_bytes(gzip.compress(path.read_bytes()))
+    files = {"train": str(tmp_path / "train-*.tar.gz")}
+    assert open_data(spec(source="webdataset", files=files, validation=0, test=0)).sizes == {
+        "train": 6
+    }

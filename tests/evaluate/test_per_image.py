@@ -1,14 +1,17 @@
 import csv
 import json
+import shutil
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import nifbuild
-from nifbuild.errors import SpecError
+from nifbuild.errors import RunError, SpecError
 from nifbuild.evaluate.per_image import PerImage
 from nifbuild.report.image_figures import plot_mistakes
+from nifbuild.spec.resolve import load_spec
+from tests.tiny_runs import photo_text, trained
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,28 @@ def test_without_mistakes_the_picture_is_one_line():
     figure = plot_mistakes(found)
     assert figure.get_suptitle() == "no mistake in 1 images"
     assert not figure.axes and figure.get_figheight() <= 0.5
+
+
+def test_a_folder_s_images_are_read_as_those_of_training_were(photos, tmp_path):
+    """A file with a `data` section says it itself."""
+    fields = "validation: 0, resize: stretch, interpolation: nearest, unreadable: skip"
+    run = trained(tmp_path, photo_text(photos, fields), "train.epochs=1")
+    nifbuild.evaluate_run(run, csv=tmp_path / "own.csv")
+    test = shutil.copytree(photos / "test", tmp_path / "test")
+    (test / "one" / "empty.png").touch()
+    found = nifbuild.evaluate_run(run, data=test, split="all", csv=tmp_path / "test.csv").only
+    assert found.num_samples == 23
+    losses = [
+        [row["loss"] for row in csv.DictReader((tmp_path / name).read_text().splitlines())]
+        for name in ("own.csv", "test.csv")
+    ]
+    assert losses[0] == losses[1]
+    nifbuild.shrink(run, kernel_size=3, data=test, size=9)
+    data = load_spec(tmp_path / "run_shrunk" / "spec.yaml").spec.data
+    assert (data.resize, data.interpolation, data.unreadable) == ("stretch", "nearest", "skip")
+    (tmp_path / "test.yaml").write_text(f"data: {{source: imagefolder, path: {test}}}")
+    with pytest.raises(RunError, match=r"empty.png.* cannot be read"):
+        nifbuild.evaluate_run(run, data=tmp_path / "test.yaml", split="all")
 
 
 def test_the_worst_come_first():

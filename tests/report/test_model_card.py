@@ -190,7 +190,7 @@ def test_a_card_that_people_have_changed_stays(run):
     (run.path / "README.md").write_text("my notes")
     write_run_card(run, heard)
     assert (run.path / "README.md").read_text() == "my notes"
-    assert "it stays" in heard.notes[0]
+    assert "it stays" in heard.warnings[0]
     nifbuild.export("run", format="safetensors")
     Path("tiny.safetensors.md").write_text("my notes")
     nifbuild.export("run", format="safetensors", overwrite=True, report=heard)

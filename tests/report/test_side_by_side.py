@@ -94,6 +94,7 @@ def test_models_with_the_same_number_of_ops_are_told_apart(runs, tmp_path):
     shutil.copytree(runs / "two", tmp_path / "wide")
     spec = tmp_path / "wide" / "spec.yaml"
     spec.write_text(spec.read_text().replace("out_channels: 6", "out_channels: 7"))
+    shutil.rmtree(tmp_path / "wide" / "checkpoints")  # which would tell that it was not trained
     made = nifbuild.compare_runs([runs / "two", runs / "stopped", tmp_path / "wide"])
     assert made.differences == {"model": [f"{name} of 2 models" for name in "AAB"]}
 
@@ -129,6 +130,15 @@ def test_a_damaged_run_hides_no_other(runs, tmp_path, cli):
     ]
     result = cli("runs", tmp_path / "runs")
     assert result.exit_code == 0 and "metrics.json cannot be read" in result.stdout
+
+
+def test_a_spec_that_was_changed_since_is_not_told_as_what_was_trained(runs, tmp_path, cli):
+    copy = tmp_path / "edited"
+    shutil.copytree(runs / "two", copy)
+    (copy / "spec.yaml").write_text((copy / "spec.yaml").read_text().replace("lr: 0.", "lr: 0.5"))
+    made = cli("compare", runs / "two", copy)
+    assert "is not what was trained" in made.stdout and "What differs" not in made.stdout
+    assert "are the same" not in made.stdout
 
 
 def test_names_are_short(runs):

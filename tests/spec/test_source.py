@@ -1,4 +1,6 @@
 import math
+import re
+import tarfile
 
 import pytest
 
@@ -109,6 +111,15 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(SpecError, match=r"this is an image\n.*--data FOLDER"):
         load(tmp_path / "photo.jpg")
+    photos = tmp_path / "photos.parquet"  # larger than any spec, as such files are
+    photos.write_bytes(b"PAR1" + bytes(5 * 2**20))
+    fix = f"`data: {{source: parquet, files: {{train: {photos}}}}}`"
+    with pytest.raises(SpecError, match=rf"this is a Parquet file\n.*{re.escape(fix)}"):
+        load(photos)
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(tmp_path / "photo.jpg")
+    with pytest.raises(SpecError, match=r"this is a tar file\n.*source: webdataset"):
+        load(tmp_path / "photos.tar")
     with pytest.raises(SpecError) as caught:  # the suffix alone makes no two names alike
         load(tmp_path / "nosuch.yaml")
     assert "did you mean" not in str(caught.value)

@@ -245,7 +245,7 @@ def test_resume_refuses_other_data_and_another_number_of_processes(resolve, tmp_
         "cannot resume: the number of processes has changed since the run was started",
         "cannot resume: the data's fingerprint has changed since the run was started",
     ]
-    assert "was 2, now 1" in caught.value.problems[0].fix
+    assert "was 2, now 1: nifbuild train ... --resume --processes 2" in str(caught.value)
 
 
 def test_a_damaged_checkpoint_is_named(resolve, tmp_path):
@@ -281,7 +281,9 @@ def test_without_validation_nothing_is_chosen_on_the_test_images(resolve, tmp_pa
     assert not any(line["best"] for line in run.metrics())
     assert (result["selected"], result["epoch"]) == ("last", 3)
     assert best_of(run) is None
-    assert run.find_checkpoint("best") == run.checkpoints[-1]
+    assert run.find_checkpoint() == run.checkpoints[-1]
+    with pytest.raises(RunError, match=r"no best checkpoint.*\n.*leave --checkpoint out"):
+        evaluate_run(tmp_path / "run", checkpoint="best")
 
 
 def test_without_test_images_the_figures_are_those_of_validation(resolve, tmp_path):

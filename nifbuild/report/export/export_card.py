@@ -58,7 +58,7 @@ def write_card(
         if write_sealed(card, card_text(_facts(source, file))):
             note_written(card)
         else:
-            report.note(kept(card))
+            report.warning(kept(card))
     except (OSError, RunError) as error:
         reason = getattr(error, "strerror", None) or error
         report.warning(shown(f"the model card {card} could not be written: {reason}"))

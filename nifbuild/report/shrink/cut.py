@@ -28,7 +28,7 @@ from nifbuild.report.shrink.windows import (
     smallest_mass,
 )
 from nifbuild.runs.directory import RunDirectory
-from nifbuild.runs.loaded import TrainedModel, load_run
+from nifbuild.runs.loaded import TrainedModel, load_run, spec_of_run
 from nifbuild.spec.image_size import size_overrides
 from nifbuild.spec.ops.conv import ConvFields
 from nifbuild.spec.resolve import Resolved, load_spec
@@ -82,7 +82,7 @@ def cut_run(
     _require_free(target, finetuning, overwrite)
     if size is not None:
         overrides = size_overrides(size, has_data=True)
-        resolved = load_spec(source.spec, data=data, overrides=overrides)
+        resolved = spec_of_run(source, data, overrides)
         trained = replace(trained, resolved=resolved)
     shape = trained.resolved.spec.input
     layers = [

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from nifbuild.errors import RunError, SpecError
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.documents import Document
+from nifbuild.runs.intact import require_trained
 from nifbuild.runs.lock import is_locked
 from nifbuild.runs.ownership import FOLDERS, SHARED_FOLDERS
 from nifbuild.spec.canonical import flat
@@ -127,8 +128,11 @@ def recorded(path: Path) -> Recorded:
     run = RunDirectory(path)
     run.require_run()
     try:
-        spec = plain(parse(run.spec.read_text(encoding="utf-8"), str(run.spec)))
+        text = run.spec.read_text(encoding="utf-8")
+        spec = plain(parse(text, str(run.spec)))
         starts, epochs, result = run.starts(), run.metrics(), run.result()
+        if run.checkpoints:
+            require_trained(text, run.spec, run.checkpoints[-1])
     except (RunError, SpecError) as error:
         return Recorded(path, path.name, "damaged", error.problems[0].what)
     except (OSError, ValueError) as error:

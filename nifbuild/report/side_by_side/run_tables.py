@@ -134,7 +134,7 @@ def print_comparison(made: SideBySide) -> None:
             for name, cells in rows:
                 table.add_row(name, *cells)
             console.print(table)
-    if not made.differences and len(made.runs) > 1:
+    if not made.differences and sum(run.state != "damaged" for run in made.runs) > 1:
         console.print("their specs are the same, written out")
     for run in made.runs:
         if run.state == "damaged":
