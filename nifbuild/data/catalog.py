@@ -32,7 +32,7 @@ from nifbuild.data.images import (
 )
 from nifbuild.data.listing import LeftOut
 from nifbuild.data.masks import WithMask
-from nifbuild.data.sources import open_source
+from nifbuild.data.sources import open_source, shared_files
 from nifbuild.data.splits import choose_splits, limited, random_stream, set_aside
 from nifbuild.data.table_cache import Tell
 from nifbuild.errors import Problem, RunError, SpecError
@@ -92,7 +92,7 @@ def open_data(spec: DataSpec, tell: Tell = lambda text: None) -> "Catalog":
         rows = np.arange(len(table), dtype=np.int64)
         encoded = table.select_columns([images[role]])
         sources[role] = Source(role, encoded, rows, labels[role])
-    notes = (left_out.text(), look_alikes(class_names))
+    notes = (left_out.text(), look_alikes(class_names), shared_files(spec, roles.values()))
     return Catalog.of(spec, class_names, hashed, sources, notes)
 
 

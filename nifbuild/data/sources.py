@@ -6,7 +6,7 @@ import stat
 import tarfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -180,6 +180,18 @@ def _matching_files(spec: FileData, split: str) -> list[Path]:
     for path in found:
         _check_plain(split, path)
     return found
+
+
+def shared_files(spec: DataSpec, splits: Iterable[str]) -> str:
+    """In words, which file two splits have, which is mostly a slip; may be empty."""
+    seen: dict[str, str] = {}
+    for split in splits if isinstance(spec, FileData) else ():
+        for path in _matching_files(spec, split):
+            other = seen.setdefault(os.path.realpath(path), split)
+            if other != split:
+                why = "what is measured on it is no measure of unseen images"
+                return f"'{path}' is in split '{other}' and in split '{split}': {why}"
+    return ""
 
 
 def _check_plain(split: str, path: Path) -> None:

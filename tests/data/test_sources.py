@@ -90,6 +90,23 @@ def test_patterns_and_lists_of_files(spec: Any, table: Any, tmp_path: Path) -> N
         assert grays(data, "train") == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_file_in_two_splits_is_told(spec: Any, table: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table([0, 1] * 10).to_parquet(path)
+    (tmp_path / "b.parquet").symlink_to(path)
+    for test, told in (
+        (path, True),
+        (tmp_path / "b.parquet", True),
+        (tmp_path / "c.parquet", False),
+    ):
+        if not test.exists():
+            table([0, 1]).to_parquet(test)
+        files = {"train": str(path), "test": str(test)}
+        (*notes,) = open_data(spec(source="parquet", files=files)).notes
+        what = f"'{test}' is in split 'train' and in split 'test'"
+        assert [note.startswith(what) for note in notes] == [True] * told
+
+
 def test_bytes_and_strings_without_feature_types(parquet: Any, raw_table: Any) -> None:
     rows = raw_table(["dog", "cat", "emu"] * 4)
     catalog = open_data(parquet({"train": rows}, validation=0, test=0))
