@@ -184,8 +184,10 @@ def _matching_files(spec: FileData, split: str) -> list[Path]:
 
 def shared_files(spec: DataSpec, splits: Iterable[str]) -> str:
     """In words, which file two splits have, which is mostly a slip; may be empty."""
+    if not isinstance(spec, FileData):
+        return ""
     seen: dict[str, str] = {}
-    for split in splits if isinstance(spec, FileData) else ():
+    for split in splits:
         for path in _matching_files(spec, split):
             other = seen.setdefault(os.path.realpath(path), split)
             if other != split:

@@ -125,7 +125,7 @@ def test_columns_that_cannot_be_found(
     ("train", "test", "what"),
     [
         ([0, 1, None, None], [0, 1], "2 rows of split 'train' have no label; the first is row 2"),
-        (["a", "b", None], ["a"], "1 rows of split 'train' have no label; the first is row 2"),
+        (["a", "b", None], ["a"], "row 2 of split 'train' has no label"),
         ([0, 1], [1, 2], "split 'test' has the class '2', which training never sees"),
         (["a", "b"], ["emu"], "split 'test' has the class 'emu', which training never sees"),
         (

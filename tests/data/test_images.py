@@ -18,6 +18,11 @@ from nifbuild.data.images import ImageSet, LazyImages, MemoryImages, channel_sta
 from nifbuild.errors import NifbuildError, RunError, SpecError
 from nifbuild.machine.processes import available_cores
 
+UNREADABLE_FIX = (
+    "replace the image, or leave such images out: `--set data.unreadable=skip`; "
+    "where there is no --set, `unreadable: skip` in a file that --data names"
+)
+
 
 def identity(batch: Batch) -> Batch:
     return batch
@@ -200,7 +205,7 @@ def test_unreadable_images_are_an_error_in_memory(spec: Any, photographs: Path) 
         f"the image '{photographs}/cat/03.jpg' cannot be read: image file is truncated"
     )
     assert "10.jpg" in second.what
-    assert first.fix == "replace the image, or leave such images out: `--set data.unreadable=skip`"
+    assert first.fix == UNREADABLE_FIX
 
 
 def test_unreadable_images_of_all_splits_are_told_at_once(spec: Any, folder: Any) -> None:
@@ -247,9 +252,7 @@ def test_unreadable_images_are_an_error_when_lazily_read(
         f"the image '{photographs}/cat/03.jpg' cannot be read: image file is truncated"
     )
     assert problem.path == "data.unreadable"
-    assert (
-        problem.fix == "replace the image, or leave such images out: `--set data.unreadable=skip`"
-    )
+    assert problem.fix == UNREADABLE_FIX
 
 
 @pytest.mark.parametrize("held", [True, False])
