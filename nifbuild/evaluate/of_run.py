@@ -99,11 +99,16 @@ def _evaluated(
     catalog: Catalog, split: str | None, run: RunDirectory, data: AnyPath | None, report: Reporter
 ) -> tuple[Role, Source]:
     """The images to evaluate, and the split that they count as."""
+    is_own = catalog.fingerprint == run.data()["fingerprint"]
+    total = sum(catalog.sizes.values())
     if split == ALL_SPLITS:
+        if is_own:
+            known = f"{catalog.sizes['train']:,} of the {total:,} images"
+            report.warning(f"{known} are those that the run was trained on")
         return "test", catalog.all_images()
     role = chosen_split(split, catalog.sizes)
-    count, total = catalog.sizes[role], sum(catalog.sizes.values())
-    if role in catalog.set_aside and catalog.fingerprint != run.data()["fingerprint"]:
+    count = catalog.sizes[role]
+    if role in catalog.set_aside and not is_own:
         whose = "the data" if data is None else f"{data}"
         seen = (
             " They are drawn anew: the run may have been trained on some." if data is None else ""

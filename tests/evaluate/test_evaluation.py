@@ -108,6 +108,9 @@ def test_every_image_of_the_data(photos, photo_run, tmp_path):
         def note(self, text):
             self.heard += text
 
+        def warning(self, text):
+            self.heard += f"warning: {text}"
+
     for folder, pattern in ((photos, "*/*/*.png"), (photos / "test", "*/*.png")):
         files = sorted(folder.glob(pattern))
         found = evaluate_run(photo_run, data=folder, split="all", csv=tmp_path / "all.csv").only
@@ -124,7 +127,9 @@ def test_every_image_of_the_data(photos, photo_run, tmp_path):
     assert "--split all" in notes.heard
     notes.heard = ""
     evaluate_run(photo_run, report=notes)
-    assert "--split" not in notes.heard
+    assert "--split" not in notes.heard and "warning" not in notes.heard
+    evaluate_run(photo_run, split="all", report=notes)
+    assert "warning: 60 of the 83 images are those that the run was trained on" in notes.heard
 
 
 MODEL = """
