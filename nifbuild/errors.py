@@ -192,7 +192,9 @@ def _closest(word: str, candidates: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(close)
 
 
-def closest_beside(path: Path, *, whole: bool = True, never: Path | None = None) -> str:
+def closest_beside(
+    path: Path, *, whole: bool = True, never: Path | None = None, folders: bool = False
+) -> str:
     """The same for a path that does not exist: the closest in its folder.
 
     A suffix that both have does not make them alike.
@@ -201,10 +203,12 @@ def closest_beside(path: Path, *, whole: bool = True, never: Path | None = None)
         path: What was not found.
         whole: Whether paths are named, as they can be typed; else the names in that folder.
         never: One that cannot be meant, in that folder.
+        folders: Whether only a folder can be meant.
     """
     siblings: list[Path] = []
     with suppress(OSError):
-        there = (path.parent / entry.name for entry in path.parent.iterdir())
+        entries = [entry for entry in path.parent.iterdir() if not folders or entry.is_dir()]
+        there = (path.parent / entry.name for entry in entries)
         siblings = [other for other in there if other not in (path, never)]
     by_stem = {other.stem: str(other) for other in siblings if other.suffix == path.suffix}
     by_name = {other.name: str(other) for other in siblings if other.suffix != path.suffix}

@@ -28,6 +28,7 @@ from nifbuild.data.listing import (
 )
 from nifbuild.errors import Problem, RunError, SpecError, closest_beside, suggestion
 from nifbuild.spec.data import ImageFolderData
+from nifbuild.spec.file_text import is_run
 from nifbuild.spec.pixel_data import SegmentationData
 from nifbuild.spec.splits import USUAL_NAMES, Splits, role_meant, same_name
 
@@ -344,10 +345,13 @@ def as_cells(paths: Sequence[str]) -> pa.StructArray:
 
 
 def _empty_class(folder: Path) -> Problem:
+    fix = "remove the folder, or put its images back"
+    if is_run(folder.parent):
+        fix = f"a run lies in {folder.parent}, too: give it, or the images, a folder of their own"
     return Problem(
         f"the class folder '{folder}' has no image",
         path="data.path",
-        fix=f"remove the folder, or put its images back\nformats that are read: {readable()}",
+        fix=f"{fix}\nformats that are read: {readable()}",
         code="empty-class",
     )
 

@@ -9,12 +9,14 @@ from typing import Literal
 
 from torch import Tensor
 
+from nifbuild.data.crops import central_box
 from nifbuild.report.show.markdown import code_block
 from nifbuild.runs.loaded import DATA_KEY
+from nifbuild.spec.common_data import CommonData
 
 _ALIKE = (
-    "The spec says how images are cut and scaled; `nifbuild.load(RUN).preprocess(FILE)` does just "
-    "that."
+    "The code cuts and scales an image as the spec says, but for rounding; "
+    "`nifbuild.load(RUN).preprocess(FILE)` does it to the last digit."
 )
 
 
@@ -48,6 +50,7 @@ def file_usage(
     feed: str,
     normalization: tuple[Tensor, Tensor] | None,
     input_shape: tuple[int | None, int, int, int],
+    data: CommonData,
     *,
     format: Literal["onnx", "torch"],
     output: str,
@@ -61,13 +64,14 @@ def file_usage(
         normalization: Mean and standard deviation of each channel, where white is 1; None: it takes
             pixels as they are.
         input_shape: Batch (None: any), channels, height and width.
+        data: Says how images reach that size.
         format: Of the file.
         output: What it calls its output.
         names_class: Whether it gives an image a class, whose name the file knows.
     """
     lines = ["import json", ""] if names_class else []
     lines += ["import numpy as np", "import onnxruntime" if format == "onnx" else "import torch"]
-    lines += _images(normalization, input_shape)
+    lines += _images(normalization, input_shape, data)
     if format == "onnx":
         lines.append(f"session = onnxruntime.InferenceSession({json.dumps(file)})")
         lines.append(f'({output},) = session.run(["{output}"], {{"images": images}})')
@@ -85,7 +89,9 @@ def file_usage(
 
 
 def _images(
-    normalization: tuple[Tensor, Tensor] | None, input_shape: tuple[int | None, int, int, int]
+    normalization: tuple[Tensor, Tensor] | None,
+    input_shape: tuple[int | None, int, int, int],
+    data: CommonData,
 ) -> Iterator[str]:
     """Lines that make `images` of a file."""
     batch, channels, height, width = input_shape
@@ -94,9 +100,18 @@ def _images(
         yield f"images = np.zeros(({batch or 1}, {channels}, {height}, {width}), np.float32)"
         return
     mode = "L" if channels == 1 else "RGB"
-    yield "from PIL import Image"
+    yield "from PIL import Image, ImageOps"
     yield ""
-    yield f'image = Image.open("photo.jpg").convert("{mode}").resize(({width}, {height}))'
+    yield f'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")'
+    resampling = f"Image.Resampling.{data.interpolation.upper()}"
+    wanted = (width, height)
+    scaled = (round(width / data.crop_share), round(height / data.crop_share))
+    if data.resize == "stretch":
+        yield f"image = image.resize({scaled}, {resampling})"
+    else:
+        yield f"image = ImageOps.fit(image, {scaled}, {resampling})"
+    if scaled != wanted:
+        yield f"image = image.crop({central_box(scaled, wanted)})"
     yield f"pixels = np.asarray(image, np.float32).reshape({height}, {width}, {channels})"
     if normalization is not None:
         mean, std = (", ".join(f"{v:.6g}" for v in each.tolist()) for each in normalization)

@@ -86,7 +86,7 @@ def figure_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def speed_rows(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What it took, in the same form."""
     if result.get("train_images_per_second"):
-        yield "training speed", speed_text(result["train_images_per_second"])
+        yield "training speed, last epoch", speed_text(result["train_images_per_second"])
     if result.get("data_wait_share") is not None:
         yield "of that, waiting for data", percent_text(result["data_wait_share"], 1)
     yield "evaluation speed", speed_text(result["images_per_second"])

@@ -52,6 +52,7 @@ from nifbuild.runs.ownership import (
     unfinished,
 )
 from nifbuild.spec.resolve import load_spec
+from nifbuild.spec.shipped import shipped_as
 
 
 class RunDirectory:
@@ -136,8 +137,10 @@ class RunDirectory:
             fix = "name a directory that `nifbuild train` has written, such as runs/resnet18"
             if self.path.exists():
                 what = "is not a run directory" if self.path.is_dir() else "is a file"
-            elif close := closest_beside(self.path):
+            elif close := closest_beside(self.path, folders=True):
                 fix = close
+            elif spec := shipped_as(str(self.path)):
+                fix = f"a spec has this name; train it first: nifbuild train {spec}"
             if within := runs_within(self.path):
                 fix = f"name one of the runs in it: {listing(map(str, within))}"
             raise SpecError(Problem(f"{self.path} {what}", fix=fix, code="no-run"))
@@ -214,11 +217,12 @@ class RunDirectory:
                 stack.enter_context(locked(self.path))
             yield
 
-    def create(self, *, overwrite: bool) -> list[str]:
+    def create(self, *, overwrite: bool) -> str:
         """Makes the directory, for a run from the beginning; `add_start` has to follow.
 
         Returns:
-            What was there and stays, as it is not nifbuild's, or others write to it, too.
+            In words, what was there and stays, as it is not nifbuild's, or others write to it, too;
+            empty where nothing does.
 
         Raises:
             SpecError: If it holds a run and `overwrite` is false, or what is no run's.
@@ -230,7 +234,8 @@ class RunDirectory:
                 self._clear()
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         passing = (LOCK, "checkpoints")
-        return [path.name for path in entries(self.path) if path.name not in passing]
+        kept = [path.name for path in entries(self.path) if path.name not in passing]
+        return f"{self.path} holds what was there before, too: {listing(kept)}" if kept else ""
 
     def _clear(self) -> None:
         # Checkpoints first: a kill on the way must leave none for --resume to go on from.

@@ -169,7 +169,7 @@ def _load_file(path: Path) -> LoadedModel:
             "the file is damaged: export it again",
         )
         if path.suffix != ".safetensors":
-            what = f"{path} holds no model"
+            what = f"{path} is no file of safetensors"
             fix = "a run, or what `nifbuild export --format safetensors` writes, can be loaded"
         raise RunError(Problem(what, fix=fix, code="load")) from error
     what = f"{path} holds weights and no spec, so that the model is not known"

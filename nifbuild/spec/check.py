@@ -131,6 +131,9 @@ def _problem(
     if kind == "extra_forbidden":
         model = _model_at(root, loc[:-1])
         fix = _allowed_fields(model, parent, str(path[-1]))
+        field, colon, value = str(path[-1]).partition(":")
+        if colon and field in (fields(model) if model is not None else ()):
+            fix = f"within {{...}} a space follows the colon: {{{field}: {value}}}"
         return Problem(f"unknown field '{path[-1]}'", mark, name, fix, "unknown-field")
     if kind == "missing":
         fix = _about_field(root, loc)
@@ -147,7 +150,9 @@ def _problem(
     fix = _type_hint(node, details)
     if not fix and isinstance(node, Scalar):
         fix = did_you_mean(str(node.value), words)
-    fix = fix or _written_out(_model_at(root, loc), node) or _about_field(root, loc)
+    fix = fix or _written_out(_model_at(root, loc), node)
+    if not fix:
+        fix = "\n".join(filter(None, (_about_field(root, loc), _form(_model_at(root, loc), node))))
     return Problem(what, node.mark, name, fix, "value")
 
 
@@ -159,6 +164,12 @@ def _written_out(model: type[BaseModel] | None, node: Node) -> str:
         name for name, info in fields(model).items() if node.value in get_args(info.annotation)
     )
     return next((f"write {{{name}: {node.value}}}" for name in named), "")
+
+
+def _form(model: type[BaseModel] | None, node: Node) -> str:
+    """How a mapping of few fields is written, of which the value alone was given."""
+    names = [] if model is None or not isinstance(node, Scalar) else list(field_names(model))
+    return f"write {{{names[0]}: ...}}; fields: {', '.join(names)}" if 0 < len(names) < 9 else ""
 
 
 def _about_field(root: Any, loc: tuple[int | str, ...]) -> str:

@@ -38,7 +38,7 @@ def shipped_name(path: Path) -> str | None:
 
 def shipped_as(text: str) -> str | None:
     """The shipped spec that a path which leads nowhere is named like, if there is one."""
-    parts = Path(text).with_suffix("").parts
+    parts = Path(text.removeprefix(PREFIX)).with_suffix("").parts
     names = shipped_names()
     tails = ("/".join(parts[start:]) for start in range(len(parts)))
     return next((PREFIX + tail for tail in tails if tail in names), None)

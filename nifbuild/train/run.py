@@ -21,7 +21,7 @@ from nifbuild.data.batches import (
     training_batches,
     training_images,
 )
-from nifbuild.errors import closest_beside, counted, listing
+from nifbuild.errors import closest_beside, counted
 from nifbuild.evaluate.per_image import PerImage
 from nifbuild.evaluate.result import RunFigures
 from nifbuild.machine.device import (
@@ -249,10 +249,11 @@ def _open_directory(
         run.begin_again()
     else:
         if resume:
-            told = (f"no run in {run.path} to go on from: one is begun", closest_beside(run.path))
+            near = closest_beside(run.path, folders=True)
+            told = (f"no run in {run.path} to go on from: one is begun", near)
             trainer.report.note("; ".join(filter(None, told)))
         if kept := run.create(overwrite=overwrite):
-            trainer.report.warning(f"{run.path} holds what was there before, too: {listing(kept)}")
+            trainer.report.warning(kept)
     _add_start(trainer)
     init = None if pretrained is None else pretrained.as_document()
     run.describe(resolved.text, describe_data(data), init)

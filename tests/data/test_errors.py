@@ -365,6 +365,16 @@ def test_all_empty_class_folders_are_named(spec: Any, folder: Any) -> None:
     ]
 
 
+def test_a_run_among_the_class_folders_is_told(spec: Any, folder: Any) -> None:
+    root = folder({"cat": 3, "dog": 3, "checkpoints": 0})
+    for name in ("spec.yaml", "environment.json"):
+        (root / name).touch()
+    with pytest.raises(RunError) as caught:
+        open_data(spec(source="imagefolder", path=root))
+    (problem,) = caught.value.problems
+    assert problem.fix.startswith(f"a run lies in {root}, too: give it, or the images, a folder of")
+
+
 def test_missing_folder(spec: Any, folder: Any, tmp_path: Path) -> None:
     folder({"a": 1}, root="flowers")
     problem = problem_of(spec(source="imagefolder", path=tmp_path / "flower"), SpecError)

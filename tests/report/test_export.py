@@ -145,6 +145,15 @@ def test_a_spec_with_fresh_weights(call):
     assert done.stderr.startswith("writing fresh.onnx with weights that are not trained, which may")
 
 
+def test_a_spec_that_comes_with_nifbuild(call):
+    done = call("specs/resnet18_nif", "--format", "safetensors", "-o", "named.safetensors")
+    assert done.exit_code == 2 and "did you mean nifbuild:resnet18_nif?" in done.stderr
+    done = call("resnet18_nif", "--format", "safetensors", "-o", "named.safetensors")
+    assert (
+        done.exit_code == 0 and nifbuild.load("named.safetensors").resolved.name == "resnet18_nif"
+    )
+
+
 POOLS = """
 version: 1
 name: pools
@@ -233,8 +242,10 @@ def test_load_says_what_is_wrong(tmp_path, write, kind, words):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("nowhere",), 2, "nowhere does not exist"),
+        (("nowhere",), 2, "no such file or folder, and nothing of this name comes with"),
         (("runn",), 2, "did you mean 'run'?"),
+        (("nifbuild:resnet18_nift",), 2, "did you mean 'resnet18_nif'?"),
+        (("run", "-o", "model.foo"), 2, "the ending .foo says no format"),
         (("run", "--format", "onnx", "-o", "model.pt"), 2, "would be a file of --format onnx"),
         (("taken",), 2, "neither a run directory nor a YAML spec"),
         (("unfinished",), 2, "the training of unfinished is not complete"),

@@ -17,7 +17,13 @@ from nifbuild.report.inspect.budget import largest_batch
 from nifbuild.report.inspect.inspection import inspect_spec
 from nifbuild.report.inspect.on_meta import _results
 from nifbuild.report.inspect.prediction import predict
-from nifbuild.report.inspect.targets import BOUND, Target, optimizer_bytes, optimizer_workspace
+from nifbuild.report.inspect.targets import (
+    BOUND,
+    BOUND_BYTES,
+    Target,
+    optimizer_bytes,
+    optimizer_workspace,
+)
 from nifbuild.report.inspect.verify import verify
 from nifbuild.report.inspect.weightless import Trace, Weightless
 from nifbuild.report.measure import measure_peak_bytes, profiled, running_peak
@@ -44,6 +50,17 @@ def assert_predicted(resolved, *, batch_sizes, precision="fp32", optimizer=None)
     )
     for found in verify(inspection):
         assert abs(found.error) < BOUND and abs(found.inference_error) < BOUND, found
+
+
+def test_peaks_of_a_small_network_with_few_images():
+    """Where what libraries take for a single small image is much of a peak."""
+    narrow = load(ROOT / "resnet18_nif.yaml", "vars.width=4")
+    for found in verify(inspect_spec(narrow, target=Target("cpu", "fp32"), batch_sizes=[1, 2])):
+        for predicted, measured in (
+            (found.predicted_peak_bytes, found.measured_peak_bytes),
+            (found.predicted_inference_bytes, found.measured_inference_bytes),
+        ):
+            assert abs(predicted - measured) < max(BOUND * measured, BOUND_BYTES), found
 
 
 @pytest.mark.slow

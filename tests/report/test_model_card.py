@@ -14,10 +14,13 @@ import torch
 from PIL import Image
 
 import nifbuild
+from nifbuild.data.decode import Decoder
 from nifbuild.errors import SpecError
 from nifbuild.machine.progress import Reporter
+from nifbuild.report.card_usage import file_usage
 from nifbuild.report.model_card import card_text, run_facts, write_run_card
 from nifbuild.runs.directory import RunDirectory
+from nifbuild.spec.common_data import CommonData
 from nifbuild.spec.resolve import load_spec
 from tests.tiny_runs import photo_text, spec_text, trained
 
@@ -183,6 +186,45 @@ def test_a_spec_has_neither_figures_nor_data(run):
     assert parsed(text).data.eval_results is None
     assert "None is stated" in text and "license" not in parsed(text).data.to_dict()
     assert "those that training would start from" in text
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("share", [1.0, 0.875])
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
+@pytest.mark.parametrize("shape", [(194, 122), (80, 240)])
+def test_the_code_prepares_images_as_training_did(
+    tmp_path, monkeypatch, shape, resize, share, interpolation
+):
+    """But for rounding, and for where exactly a centre is; the photograph is smooth, and turned."""
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[: shape[0], : shape[1]] / max(shape)
+    waves = [np.sin(4 * x + k) * np.cos(3 * y - k) for k in range(3)]
+    photo = Image.fromarray(np.uint8(127 + 120 * np.stack(waves, axis=-1)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    photo.save("photo.jpg", quality=95, exif=exif)
+    data = CommonData(resize=resize, crop_share=share, interpolation=interpolation)
+    none = torch.zeros(3), torch.full((3,), 1 / 255)
+    code = python_of(
+        file_usage(
+            "m",
+            "",
+            none,
+            (None, 3, 20, 28),
+            data,
+            format="onnx",
+            output="y",
+            names_class=False,
+        )
+    )
+    found: dict = {}
+    exec(code.partition("session =")[0].replace("import onnxruntime\n", ""), found)
+    expected = Decoder.of(data, 3, (20, 28))("photo.jpg")
+    assert found["images"].shape == (1, *expected.shape)
+    difference = np.abs(found["images"][0] - expected)
+    assert difference.max() < 12 and difference.mean() < 3
+    squeezed = np.asarray(Image.open("photo.jpg").resize((28, 20)), np.float32)
+    assert np.abs(squeezed.transpose(2, 0, 1) - expected).mean() > 15  # that would not do
 
 
 def test_a_card_that_people_have_changed_stays(run):

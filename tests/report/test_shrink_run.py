@@ -169,7 +169,8 @@ def test_another_size(call):
 
 def test_max_drop_keeps_accuracy_on_validation(call):
     arguments = ("--max-drop", "5pp", "--out", "searched", "--json", "-q")
-    found = document(call("run", *arguments))
+    done = call("run", *arguments)
+    found = document(done)
     before = evaluate_run("run", split="validation").only.top1
     after = evaluate_run("searched", split="validation").only.top1
     assert before - after <= 0.05 + 1e-9
@@ -177,6 +178,16 @@ def test_max_drop_keeps_accuracy_on_validation(call):
     lost = [trial for trial in found["search"] if not trial["kept"]]
     assert min(t["mass"] for t in kept) > max((t["mass"] for t in lost), default=0)
     assert after == min(kept, key=lambda trial: trial["mass"])["top1"]
+    assert found["validation_top1"] == [before, after]
+    assert "top-1 on validation" not in call("run", "--mass", "0.9", "--out", "given", "-q").stdout
+
+
+def test_what_was_there_stays_and_is_told(call):
+    Path("mine").mkdir()
+    Path("mine/notes.txt").touch()
+    done = call("run", "--max-drop", "5pp", "--out", "mine", "-q")
+    assert "warning: mine holds what was there before, too: notes.txt" in done.stderr
+    assert "top-1 on validation" in done.stdout and Path("mine/notes.txt").exists()
 
 
 def test_a_loss_that_so_few_images_cannot_show_is_said(call):

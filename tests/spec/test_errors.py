@@ -88,6 +88,16 @@ def test_all_problems_at_once_each_with_its_place(problems):
             "train.optimizer: expected a mapping\n"
             "  name: adamw, adam, nadam, radam, rmsprop, adagrad, lars, lamb, muon, sgd",
         ),
+        (
+            "version: 1\nmodel: [relu]\ndata: {source: digits, limit: 400}",
+            "data.limit: expected a mapping, got 400\n"
+            "  limit: Use only so many images of each split, for a short study or a trial\n"
+            "  write {train: ...}; fields: train, validation, test",
+        ),
+        (
+            "version: 1\nmodel: [relu]\ndata: {source: digits, limit: {train:400, test:100}}",
+            "within {...} a space follows the colon: {train: 400}",
+        ),
         ("version: 1\nmodel: [relu]\ntrain: [a]", "train: expected a mapping, got"),
         ("version: 1\nmodel: {relu: 3}", "an op is its name, or a mapping with `op`"),
         (

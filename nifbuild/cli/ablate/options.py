@@ -50,6 +50,6 @@ def open_study(path: Path, directory: Path | None, *, read: bool = False) -> "tu
         fix = "write elsewhere with --dir"
         raise SpecError(Problem(f"{folder} is a file", fix=fix, code="not-a-folder"))
     if read and directory is not None and not folder.exists():
-        fix = closest_beside(folder) or f"nifbuild ablate run {path} --dir {folder}"
+        fix = closest_beside(folder, folders=True) or f"nifbuild ablate run {path} --dir {folder}"
         raise SpecError(Problem(f"there is no folder {folder}", fix=fix, code="missing-folder"))
     return study, Store(folder)

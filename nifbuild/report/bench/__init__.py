@@ -44,9 +44,9 @@ ContendersOption = Annotated[
     typer.Option(
         "--contender",
         metavar="NAME",
-        help="published, depthwise-image, depthwise-K or full-K, with any odd K; on a CUDA device "
-        "also fft and fused, the layer's two ways, and -channels-last behind those with a K. "
-        "Repeatable.",
+        help="published, depthwise-image, depthwise-K or full-K, with any odd K; fft, the layer's "
+        "way by transforms; on a CUDA device also fused, its other way, and -channels-last behind "
+        "those with a K. Repeatable.",
         show_default="published, depthwise 3, 7, 31 and image, full-3; on a CUDA device "
         "fft, fused, depthwise 3 and 7 in both layouts, depthwise 31",
     ),

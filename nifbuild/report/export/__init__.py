@@ -114,11 +114,12 @@ def export(
     """
     with loading():
         from nifbuild.evaluate.sizes import parse_one_size
-        from nifbuild.report.export.exported import format_of, write_source
+        from nifbuild.report.export.exported import chosen_format, write_source
         from nifbuild.report.export.formats import require_packages
         from nifbuild.report.export.source import open_source
+        from nifbuild.spec.shipped import spec_path
 
-    format = format or format_of(output or "") or "onnx"
+    format = chosen_format(format, output)
     if format == "safetensors":
         given = {"--size": size, "--batch": batch, "--filters": filters}
         _require_none({**given, "--end-to-end": end_to_end or None})
@@ -127,7 +128,7 @@ def export(
     if format == "onnx":
         require_packages()
     return write_source(
-        open_source(Path(source), pixels, checkpoint, data),
+        open_source(spec_path(source), pixels, checkpoint, data),
         format,
         None if output is None else Path(output),
         overwrite=overwrite,

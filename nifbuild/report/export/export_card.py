@@ -15,6 +15,7 @@ from nifbuild.report.output_file import note_written
 from nifbuild.report.side_by_side.recorded import told_settings
 from nifbuild.runs.directory import RunDirectory
 from nifbuild.runs.ownership import CARD
+from nifbuild.spec.common_data import CommonData
 from nifbuild.spec.source import parse, plain
 
 
@@ -94,6 +95,7 @@ def _usage(source: Source, file: ExportedFile, is_per_pixel: bool) -> str:
         file.feed,
         None if file.end_to_end else (source.mean, source.std),
         file.input_shape,
+        source.resolved.spec.data or CommonData(),
         format=file.format,
         output=(EndToEnd if file.end_to_end else PlainModel).output,
         names_class=bool(source.class_names) and not is_per_pixel,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nifbuild.errors import Problem, RunError, SpecError, option_problem, shown
+from nifbuild.errors import Problem, RunError, SpecError, listing, option_problem, shown
 from nifbuild.machine.options import AnyPath
 from nifbuild.machine.progress import Reporter
 from nifbuild.report.export.export_card import ExportedFile, card_beside, write_card
@@ -126,7 +126,7 @@ def write_source(
         what = f"there is no folder {path}, and the name of a file ends in {_SUFFIXES[format]}"
         fix = f"make the folder first, or write {path}{_SUFFIXES[format]}"
         raise SpecError(option_problem(_OPTION, what, fix))
-    if (named := format_of(path)) not in (None, format):
+    if (named := _format_of(path)) not in (None, format):
         what = f"{path} would be a file of --format {format}"
         fix = f"end it in {_SUFFIXES[format]}, or give --format {named}"
         raise SpecError(option_problem(_OPTION, what, fix))
@@ -166,12 +166,27 @@ def write_source(
     return exported
 
 
-def format_of(path: AnyPath) -> Format | None:
+def chosen_format(format: Format | None, output: AnyPath | None) -> Format:
+    """The format that is asked for, or that the name of the file says; else ONNX.
+
+    Raises:
+        SpecError: The name ends as that of no format does, and none is asked for.
+    """
+    if format is not None or output is None or Path(output).is_dir():
+        return format or "onnx"
+    named = _format_of(Path(output))
+    if named is None and Path(output).suffix:
+        what = f"the ending {Path(output).suffix} says no format"
+        fix = f"end it with {listing(list(_SUFFIXES.values()))}; or name the format: --format onnx"
+        raise SpecError(option_problem(f"{_OPTION} {output}", what, fix))
+    return named or "onnx"
+
+
+def _format_of(path: Path) -> Format | None:
     """The format that the name of a file says."""
-    suffix = Path(path).suffix
-    if suffix in (".pt", ".pth"):  # as people call what torch writes
+    if path.suffix in (".pt", ".pth"):  # as people call what torch writes
         return "torch"
-    return next((name for name, end in _SUFFIXES.items() if end == suffix), None)
+    return next((name for name, end in _SUFFIXES.items() if end == path.suffix), None)
 
 
 def _place(output: Path | None, name: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from nifbuild.errors import listing
 from nifbuild.report.inspect.folding import Folded, fold
 from nifbuild.report.inspect.inspection import Inspection, Row
-from nifbuild.report.inspect.targets import BOUND
+from nifbuild.report.inspect.targets import BOUND, BOUND_BYTES
 from nifbuild.report.inspect.workspace import MAX_TRIED_BYTES
 from nifbuild.report.show.tables import NARROW, Grid
 from nifbuild.report.show.units import bytes_text, change_text, count_text, percent_text, shape_text
@@ -174,10 +174,9 @@ def notes(inspection: Inspection) -> list[str]:
             "CUDA: without the driver's context and the workspaces of cuDNN, cuBLAS and cuFFT."
         )
     else:
-        limit = bytes_text(MAX_TRIED_BYTES)
+        bound = f"within {percent_text(BOUND, 0)}, or {bytes_text(BOUND_BYTES)} where that is more"
         found.append(
-            f"CPU: peaks are those of this machine ({inspection.machine}), within "
-            f"{percent_text(BOUND, 0)}; its libraries' part is from single convolutions, tried "
-            f"with {limit} at most."
+            f"CPU: peaks are those of this machine ({inspection.machine}), {bound}; its libraries' "
+            f"part is from single convolutions, tried with {bytes_text(MAX_TRIED_BYTES)} at most."
         )
     return found

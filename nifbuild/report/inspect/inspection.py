@@ -9,7 +9,7 @@ from torch import nn
 from nifbuild.compile import build_skeleton
 from nifbuild.errors import Mark
 from nifbuild.report.inspect.prediction import Prediction, Saved, predict
-from nifbuild.report.inspect.targets import BOUND, Machine, Target
+from nifbuild.report.inspect.targets import BOUND, BOUND_BYTES, Machine, Target
 from nifbuild.spec.graph import Node
 from nifbuild.spec.ops import Cost
 from nifbuild.spec.optimizers import Optimizer
@@ -153,6 +153,7 @@ class Inspection:
             "device": self.target.device,
             "machine": None if self.machine is None else asdict(self.machine),
             "memory_bound": BOUND,
+            "memory_bound_bytes": BOUND_BYTES,
             "precision": self.target.precision,
             "optimizer": self.optimizer.name,
             "batch_size": first.batch_size,

@@ -25,7 +25,10 @@ Device = Literal["cpu", "cuda"]
 HALF: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 BOUND = 0.05
-"""A predicted peak is off by less than this share of what torch's allocator hands out."""
+"""A predicted peak is off by less than this share of what torch's allocator hands out,"""
+
+BOUND_BYTES = 128 * 2**10
+"""or by less than this, where that is more: on a CPU, libraries' own part of small convolutions."""
 
 _CUDA_BLOCK = 512  # CUDA's caching allocator rounds up to this
 

@@ -22,8 +22,8 @@ from nifbuild.report.shrink.result import Finetuned, LayerResult, ShrinkResult, 
 from nifbuild.report.shrink.shrunk_run import holds_cut, is_cut, write_run
 from nifbuild.report.shrink.windows import (
     LayerWindows,
+    Search,
     Smallness,
-    Trial,
     critical_masses,
     smallest_mass,
 )
@@ -106,7 +106,17 @@ def cut_run(
         if goes_on and not is_cut(target, resolved, model):
             _require_none(target, overwrite=False)
         if not goes_on:
-            write_run(target, source, trained, resolved, model, result, images, overwrite=overwrite)
+            write_run(
+                target,
+                source,
+                trained,
+                resolved,
+                model,
+                result,
+                images,
+                overwrite=overwrite,
+                report=report,
+            )
             write_run_card(target, report)
         if finetuning is not None:
             finetuned = _finetuned(finetuning, out, goes_on, overwrite, report)
@@ -148,7 +158,7 @@ class _Work:
         """The result, and the spec and model that it is about."""
         split = chosen_split(None, evaluator.images.splits)
         before = evaluator.figures(self.trained.model, split)
-        windows, trials = self._windows(evaluator)
+        windows, search = self._windows(evaluator)
         ordinary = self._ordinary(windows)
         resolved, model = self._model(ordinary)
         after = evaluator.figures(model, split)
@@ -167,19 +177,19 @@ class _Work:
             size=resolved.spec.input.size,
             split=split,
             layers=rows,
-            trials=tuple(trials),
+            search=search,
             before=Side.of(self.trained.model, before),
             after=Side.of(model, after),
             speed=speed,
         )
         return result, resolved, model
 
-    def _windows(self, evaluator: Evaluator) -> tuple[dict[str, int], list[Trial]]:
+    def _windows(self, evaluator: Evaluator) -> tuple[dict[str, int], Search | None]:
         mass, size, max_drop = self.smallness
         if size is not None:
-            return {layer.kernels.path: layer.within(size) for layer in self.layers}, []
+            return {layer.kernels.path: layer.within(size) for layer in self.layers}, None
         if mass is not None:
-            return self._keeping(mass), []
+            return self._keeping(mass), None
         assert max_drop is not None
         if "validation" not in evaluator.images.splits:
             raise SpecError(
@@ -196,13 +206,14 @@ class _Work:
                 f"one of the {count} validation images is {percent_text(1 / count)}, more than "
                 "--max-drop: what is kept loses none of them, which says little of others"
             )
+        before = evaluator.figures(self.trained.model, "validation").top1
         mass, trials = smallest_mass(
             critical_masses(self.layers),
             lambda mass: self._accuracy(mass, evaluator),
-            evaluator.figures(self.trained.model, "validation").top1,
+            before,
             max_drop,
         )
-        return self._keeping(mass), trials
+        return self._keeping(mass), Search(before, tuple(trials))
 
     def _keeping(self, mass: float) -> dict[str, int]:
         return {layer.kernels.path: layer.smallest(mass) for layer in self.layers}

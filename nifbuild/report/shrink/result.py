@@ -14,7 +14,7 @@ from nifbuild.machine.terminal import Console, Table
 from nifbuild.report.show.tables import framed_table, legend, open_table
 from nifbuild.report.show.units import count_text, percent_text, shape_text
 from nifbuild.report.shrink.changes import Change, Speed
-from nifbuild.report.shrink.windows import LayerWindows, Trial
+from nifbuild.report.shrink.windows import LayerWindows, Search
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class ShrinkResult:
         size: Height and width of the images.
         split: That figures are of.
         layers: In the order in which they are applied.
-        trials: What the search tried.
+        search: For the smallest windows within a budget; None where they were given.
         before: The model as it was.
         after: With small filters.
         speed: Of both.
@@ -132,7 +132,7 @@ class ShrinkResult:
     size: tuple[int, int]
     split: str
     layers: Sequence[LayerResult]
-    trials: Sequence[Trial]
+    search: Search | None
     before: Side
     after: Side
     speed: Speed
@@ -148,7 +148,8 @@ class ShrinkResult:
             "input_size": list(self.size),
             "split": self.split,
             "layers": [asdict(layer) for layer in self.layers],
-            "search": [asdict(trial) for trial in self.trials],
+            "search": [asdict(trial) for trial in self.search.trials] if self.search else [],
+            "validation_top1": [self.search.before, self.search.after] if self.search else None,
             "before": self.before.document(),
             "after": self.after.document(),
             "speed": asdict(self.speed),
@@ -164,15 +165,11 @@ def print_result(result: ShrinkResult) -> None:
 def tables(result: ShrinkResult) -> RenderableType:
     """Each layer, then the model before and after, then where it lies."""
     parts: list[RenderableType] = [_layers(result), _model(result)]
-    if result.trials:
-        tried = len(result.trials)
-        text = f"the search tried {tried} shares of the filters on validation: "
-        parts.append(
-            text
-            + ", ".join(
-                f"{percent_text(t.mass, 1)} gave {percent_text(t.top1)}" for t in result.trials
-            )
-        )
+    if result.search:
+        trials = result.search.trials
+        found = (f"{percent_text(t.mass, 1)} gave {percent_text(t.top1)}" for t in trials)
+        tried = f"the search tried {len(trials)} shares of the filters on validation"
+        parts.append(f"{tried}: {', '.join(found)}")
     directory = shlex.quote(str(result.out))
     parts.append(f"run: {result.out}\nevaluate it again: nifbuild evaluate {directory}")
     if result.finetuned is not None:
@@ -204,6 +201,11 @@ def _model(result: ShrinkResult) -> Table:
     rows = {
         "top-1": [percent_text(side.figures.top1) for side in sides],
         "loss": [f"{side.figures.loss:.4f}" for side in sides],
+    }
+    if result.search:  # what the budget is about
+        found = (result.search.before, result.search.after)
+        rows["top-1 on validation"] = [percent_text(top1) for top1 in found]
+    rows |= {
         "parameters": [count_text(side.params) for side in sides],
         f"ms for {speed.batch} images": [f"{quartiles.median:.2f}" for quartiles in times],
         "speed, median of pairs": ["1", f"{speed.ratio.median:.2f}"],

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nifbuild.data import ImageData
+from nifbuild.machine.progress import Reporter
 from nifbuild.report.shrink.result import ShrinkResult
 from nifbuild.runs.checkpoint import load_weights, weights_bytes
 from nifbuild.runs.directory import RunDirectory
@@ -57,6 +58,7 @@ def write_run(
     images: ImageData,
     *,
     overwrite: bool,
+    report: Reporter,
 ) -> None:
     """Writes spec, weights, what is known of the data, and figures; or nothing.
 
@@ -69,6 +71,7 @@ def write_run(
         result: What the cut changed.
         images: The data that its figures are of.
         overwrite: Delete the run that is there.
+        report: Hears of what was there and stays.
 
     Raises:
         SpecError: A run is there that is not to be deleted.
@@ -78,7 +81,8 @@ def write_run(
     own = {"spec": resolved.text, "init": None, "data": images.fingerprint}
     progress["identity"] = {**progress["identity"], **own}
     device = next(model.parameters()).device
-    target.create(overwrite=overwrite)
+    if kept := target.create(overwrite=overwrite):
+        report.warning(kept)
     with _whole_or_nothing(target.path):
         target.add_start(describe_environment(device, 1, resolved.spec.train.precision))
         target.describe(resolved.text, describe_data(images), None)

@@ -117,6 +117,24 @@ class Trial:
     kept: bool
 
 
+@dataclass(frozen=True)
+class Search:
+    """What was tried, to find the smallest windows within a budget.
+
+    Attributes:
+        before: Accuracy on the validation images of the model with whole filters.
+        trials: In the order in which they were tried.
+    """
+
+    before: float
+    trials: tuple[Trial, ...]
+
+    @property
+    def after(self) -> float:
+        """Accuracy on the validation images of the smallest windows within the budget."""
+        return min((t for t in self.trials if t.kept), key=lambda t: t.mass).top1
+
+
 def smallest_mass(
     masses: Sequence[float],
     accuracy: Callable[[float], float],
