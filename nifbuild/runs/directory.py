@@ -103,13 +103,13 @@ class RunDirectory:
             self.require_run()
             self.require_none_lost()
             raise RunError(f"{self.path} has no checkpoint yet", fix="train it first: --resume")
+        best = self.best()
         if which == "selected":
             if (result := self.result()) is not None:
                 return self.named_checkpoint(result)
-            which = load_spec(self.spec).spec.train.select if self.best() else "last"
+            which = "last" if best is None else load_spec(self.spec).spec.train.select
         if which == "last":
             return checkpoints[-1]
-        best = self.best()
         if best is None:
             what = f"{self.path} has no best checkpoint: none was evaluated on validation images"
             fix = f"leave --checkpoint out: the last one, {checkpoints[-1].name}, is then meant"
