@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nifbuild.machine import VERSION
 
 if TYPE_CHECKING:
+    from nifbuild import nn
     from nifbuild.compile import build_model
     from nifbuild.evaluate.predict import Prediction, Predictions
     from nifbuild.evaluate.result import Evaluation, Evaluations
@@ -95,6 +96,7 @@ __all__ = [
     "list_runs",
     "load",
     "load_spec",
+    "nn",
     "predict",
     "replace_convs",
     "shrink",
@@ -104,6 +106,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports the public names on first use: `nifbuild --help` needs none of them."""
+    if name == "nn":
+        return import_module("nifbuild.nn")
     if name not in _HOMES:
         raise AttributeError(f"module 'nifbuild' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

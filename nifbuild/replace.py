@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nifbuild.errors import Mark, Problem, SpecError, did_you_mean
+from nifbuild.errors import Mark, Problem, SpecError, counted, did_you_mean
 from nifbuild.nn import GlobalConv2d
 from nifbuild.nn.matrix_conv import MatrixConv2d
 from nifbuild.nn.obstacles import obstacle
@@ -243,14 +243,15 @@ def _wrong_count(
     expect: int | None,
     found: list[tuple[nn.Conv2d, Any]],
 ) -> Problem:
-    wanted = "at least 1" if expect is None else str(expect)
-    what = f"{wanted} convolutions are expected, and {len(found)} found"
+    wanted = "one or more convolutions" if expect is None else counted(expect, "convolution")
+    what = f"expected {wanted}, found {len(found)}"
     paths = [paths[0] for _, paths in found] or [paths[0] for paths in convs.values()]
-    listed = ", ".join(paths if found else paths[:8]) + (" ..." if paths[8:] and not found else "")
+    listed = ", ".join(f"'{path}'" for path in (paths if found else paths[:8]))
+    listed += " ..." if paths[8:] and not found else ""
     if found:
         fix = f"found: {listed}"
     elif convs:
-        fix = did_you_mean(match, paths) or f"convolutions: {listed}"
+        fix = did_you_mean(match, paths) or f"the model's convolutions: {listed}"
     else:
         ours = sum(isinstance(m, _OURS) for m in module.modules())
         fix = "there is no nn.Conv2d in the model"

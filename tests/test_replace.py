@@ -354,9 +354,9 @@ def test_free_frequencies_have_the_size_that_the_conv_sees() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"expect": 3}, "3 convolutions are expected, and 5 found"),
+        ({"expect": 3}, "expected 3 convolutions, found 5"),
         ({"match": "stm"}, "did you mean 'stem'?"),
-        ({"match": "nothing.like.it"}, "convolutions: stem, body.0"),
+        ({"match": "nothing.like.it"}, "the model's convolutions: 'stem', 'body.0"),
         ({"where": {"kernel": 3}}, "did you mean 'kernel_size'?"),
         ({"kind": "standard"}, "kinds: implicit_frequency, free_frequency, implicit_spatial"),
         ({"hiden": [8]}, "did you mean 'hidden'?"),
@@ -381,7 +381,7 @@ def test_refuses_and_leaves_the_model_alone(arguments: dict, message: str) -> No
 def test_says_that_there_is_nothing_to_exchange() -> None:
     with pytest.raises(SpecError) as caught:
         nifbuild.replace_convs(nn.Sequential(nn.Conv1d(3, 4, 3)))
-    assert str(caught.value).endswith("0 found\n  there is no nn.Conv2d in the model")
+    assert str(caught.value).endswith("found 0\n  there is no nn.Conv2d in the model")
 
 
 def test_refuses_a_model_that_is_a_convolution() -> None:

@@ -78,6 +78,7 @@ class Drawing:
                 self._trial = self._asked(values)
         self._reported: set[int] = set()
         self.values = self._drawn() if values is None else dict(values)
+        self._last = int(self.values.get("train.epochs", epochs))
 
     def prunes(self, figures: Mapping[int, float]) -> int | None:
         """The epoch after which the trial is to be ended, if there is one.
@@ -88,7 +89,7 @@ class Drawing:
         for epoch in sorted(figures.keys() - self._reported):
             self._reported.add(epoch)
             self._trial.report(figures[epoch], epoch)
-            if self._trial.should_prune():
+            if self._trial.should_prune() and epoch < self._last:  # then it has its result
                 return epoch
         return None
 

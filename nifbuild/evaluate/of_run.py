@@ -57,6 +57,8 @@ def evaluate_at_sizes(
         what = "figures of single images are of models that give each image a class"
         fix = "leave out --csv and --mistakes: this one gives each pixel a class"
         raise SpecError(Problem(what, fix=fix, code="per-pixel"))
+    if run.result() is None:
+        report.warning(f"the run is not complete: these are figures of its step {trained.step}")
     place = resolve_device(device or spec.train.device)
     catalog = evaluated_data(trained, run, data, report)
     role, images_of = _evaluated(catalog, split, run, data, report)

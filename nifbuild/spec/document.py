@@ -188,7 +188,8 @@ class SpecFile(RunSpec):
     `nifbuild:architectures/resnet18`; later ones, then this one, win."""
 
     vars: dict[str, Any] = {}
-    """Variables: `$name` in a value stands for one. Data sets `num_classes` where it knows it."""
+    """Variables: `$name` in a value stands for one. Where `num_classes` is
+    among them, data that knows its own sets it."""
 
     defaults: dict[str, dict[str, Any]] = {}
     """For each op, values for the fields that it leaves out."""

@@ -135,6 +135,8 @@ def evaluate(node: Scalar, scope: Mapping[str, Node]) -> Node:
     for name in sorted(names_within(node)):
         if name not in scope:
             fix = suggestion(name, scope, f"variables here: {listing(sorted(scope))}")
+            if name == "num_classes":
+                fix += "\nwrite vars: {num_classes: 10}; data that knows its own takes its place"
             problem = Problem(
                 f"unknown variable ${name}", node.mark, fix=fix, code="unknown-variable"
             )

@@ -134,6 +134,13 @@ def test_of_losses_the_higher_ones_are_pruned():
     assert Drawing(spec, 5, known, known[0].values).prunes({1: 0.1}) is None
 
 
+def test_after_its_last_epoch_a_trial_is_not_pruned():
+    spec, known = median_search(warmup_epochs=0, startup_trials=1), curves(0.5)
+    values = known[0].values
+    assert Drawing(spec, 5, known, values).prunes({3: 0.1}) == 3
+    assert Drawing(spec, 3, known, values).prunes({3: 0.1}) is None
+
+
 def test_without_a_pruner_nothing_is_pruned():
     spec = search(pruner=PrunerSpec(name="none"))
     known = curves(*[0.9] * 20)
@@ -157,7 +164,7 @@ def test_judged_from_files_as_optuna_judges_in_one_go(optuna, name):
         trial, stopped = study.ask(), None
         for epoch, figure in figures.items():
             trial.report(figure, epoch)
-            if trial.should_prune():
+            if trial.should_prune() and epoch < epochs:  # at the last nothing would be saved
                 stopped = epoch
                 break
         if stopped is None:

@@ -354,6 +354,9 @@ def test_the_plan_of_fewer_trials_than_end_early_promises_nothing_more(tmp_path,
     words = " ".join(ablate("plan", study).stdout.split())
     assert "No trial is ended early: that begins once 2 are done." in words
     assert "such as trial 1" in words and "such as trial 2" not in words
+    text = SEARCH.replace("warmup_epochs: 1", "warmup_epochs: 2")
+    words = " ".join(ablate("plan", write_study(tmp_path, text)).stdout.split())
+    assert "the warm-up, 2 epochs, leaves but the last of training, 3 epochs at most." in words
     text = SEARCH.replace("warmup_epochs: 1", "warmup_epochs: 5")
     words = " ".join(ablate("plan", write_study(tmp_path, text)).stdout.split())
     expected = "No trial is ended early: the warm-up, 5 epochs, is no shorter than training, 3 "

@@ -105,6 +105,8 @@ def test_flags_set_budgets():
     assert done.returncode == 3
     assert "2.84 M parameters exceed the budget of 1 M" in done.stderr
     assert "2,843,962 > 1,000,000" in done.stderr and "training memory" in done.stderr
+    both = nifbuild("inspect", NIF, "specs/resnet18.yaml", "--max-params", "5M")
+    assert both.returncode == 3 and "specs/resnet18.yaml: 11.2 M parameters exceed" in both.stderr
     assert "multiply-adds" not in done.stderr and "training peak" in done.stdout
     budget = document(NIF, "--batch-size", "4", *flags, code=3)["budget"]
     assert budget["max_params"] == {"limit": 10**6, "value": 2_843_962, "ok": False}

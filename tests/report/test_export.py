@@ -146,11 +146,11 @@ def test_a_spec_with_fresh_weights(call):
 
 
 def test_a_spec_that_comes_with_nifbuild(call):
-    done = call("specs/resnet18_nif", "--format", "safetensors", "-o", "named.safetensors")
+    done = call("specs/resnet18_nif", "--format", "safetensors", "-o", "shipped.safetensors")
     assert done.exit_code == 2 and "did you mean nifbuild:resnet18_nif?" in done.stderr
-    done = call("resnet18_nif", "--format", "safetensors", "-o", "named.safetensors")
+    done = call("resnet18_nif", "--format", "safetensors", "-o", "shipped.safetensors")
     assert (
-        done.exit_code == 0 and nifbuild.load("named.safetensors").resolved.name == "resnet18_nif"
+        done.exit_code == 0 and nifbuild.load("shipped.safetensors").resolved.name == "resnet18_nif"
     )
 
 

@@ -33,12 +33,12 @@ def test_one_that_was_changed_stays(run):
     run.rewind_metrics(1)
     assert names(run) >= {"README.md"} and "report.html" not in names(run)
     run.require_free(overwrite=True)
-    assert run.create(overwrite=True) == ["README.md"]
+    assert run.create(overwrite=True).endswith("before, too: README.md")
     assert (run.path / "README.md").read_text() == "my notes"
 
 
 def test_they_go_with_the_run(run):
-    assert run.create(overwrite=True) == []
+    assert run.create(overwrite=True) == ""
     assert not names(run) & {"README.md", "report.html"}
 
 
@@ -52,7 +52,7 @@ def test_a_folder_with_a_readme_may_become_a_run(tmp_path):
     (tmp_path / "README.md").write_text("# my project")
     run = RunDirectory(tmp_path)
     run.require_free(overwrite=False)
-    assert run.create(overwrite=False) == ["README.md"]
+    assert run.create(overwrite=False).endswith("before, too: README.md")
     assert not run.write_page("README.md", "a card")
     assert (tmp_path / "README.md").read_text() == "# my project"
 

@@ -1,7 +1,7 @@
 """What was found of one spec, or the totals of several, one below the other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nifbuild.errors import Problem
@@ -36,7 +36,13 @@ class Several:
     @property
     def exceeded(self) -> Sequence[Problem]:
         """What costs more than a budget allows."""
-        return [problem for result in self.results.values() for problem in result.exceeded]
+        if len(self.results) == 1:
+            return self.only.exceeded
+        return [
+            replace(problem, what=f"{file}: {problem.what}")
+            for file, result in self.results.items()
+            for problem in result.exceeded
+        ]
 
     def document(self) -> dict[str, Any]:
         """As plain data: of several what is said of one, beside its file."""

@@ -7,6 +7,7 @@ is tried, and what the allocator hands out meanwhile is remembered. Fourier tran
 torch has several libraries for them, and copies what they overwrite.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ MAX_TRIED_BYTES = 2**26
 """Of what goes in and comes out of a trial, and of its filters. What more images would take follows
 from two trials; filters and single images that are larger are not tried."""
 _MAX_TRIED_MACS_PER_THREAD = 2**25
+_BLOCK = 16
+"""Channels that stand together in oneDNN's layouts; it fills up with zeros."""
 
 _aten = torch.ops.aten
 _CONVOLUTION = _aten.convolution.default
@@ -82,6 +85,18 @@ class _Layout:
     def nbytes(self) -> int:
         return self.numel * self.dtype.itemsize
 
+    def in_blocks(self, channels: int) -> int:
+        """Bytes in oneDNN's layout, where channels are in whole blocks.
+
+        Args:
+            channels: How many dimensions are channels: of images the second, of filters the first
+                two.
+        """
+        sizes = list(self.shape)
+        for dim in range(2 - channels, 2):
+            sizes[dim] = -(-sizes[dim] // _BLOCK) * _BLOCK
+        return math.prod(sizes) * self.dtype.itemsize
+
     def of_length(self, length: int) -> Self:
         """The same with another first dimension."""
         return replace(self, shape=torch.Size((length, *self.shape[1:])))
@@ -138,7 +153,8 @@ class _Convolution:
         if self.backend == _UNFOLDING:
             return Extra.known(self._unfolded(*self.geometry))
         # At most what oneDNN's most wasteful way takes, and copies of everything, with a margin.
-        weights, images = self.weight.nbytes, self.x.nbytes + self.output.nbytes
+        weights = self.weight.in_blocks(2)
+        images = sum(layout.in_blocks(1) for layout in (self.x, self.output))
         windows = self._columns // self.x.shape[0]
         most = torch.get_num_threads() * (8 * weights + 2 * windows) + 2 * (images + weights)
         return Extra(most, self._measured)

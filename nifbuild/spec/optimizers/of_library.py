@@ -158,7 +158,8 @@ class Muon(Moments):
         """Matrices of one shape are iterated together, in 16 bits.
 
         That takes two of each, two squares of its shorter side and, if there are several, all in
-        one tensor of 32 bits. Then the steps are added, on a CPU one by one in 32 bits.
+        one tensor of 32 bits. Then the steps are added, on a CPU one by one in 32 bits. What
+        oneDNN takes for products in 16 bits, about a matrix more, is not counted.
         """
         if not weights.orthogonal:
             return sum(weights.sizes)
