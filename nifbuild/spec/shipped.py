@@ -95,8 +95,14 @@ def spec_path(name: str | os.PathLike[str], beside: Path | None = None) -> Path:
     names = shipped_names()
     if wanted in names:
         return shipped_folder() / f"{wanted}.yaml"
-    fix = did_you_mean(wanted, names) or f"shipped: {', '.join(names)}"
+    fix = _meant(wanted, names) or f"shipped: {', '.join(names)}"
     raise SpecError(Problem(f"no spec '{wanted}' comes with nifbuild", path=text, fix=fix))
+
+
+def _meant(word: str, names: list[str]) -> str:
+    """A hint that names what is called so in one of the folders, else what is called alike."""
+    within = [name for name in names if name.rpartition("/")[2] == word]
+    return did_you_mean(within[0], within) if within else did_you_mean(word, names)
 
 
 def _unless_shipped(text: str, path: Path) -> Path:
@@ -105,7 +111,7 @@ def _unless_shipped(text: str, path: Path) -> Path:
     if text in names:
         return shipped_folder() / f"{text}.yaml"
     meant = path.as_posix().removeprefix("specs/").removesuffix(".yaml")
-    found = did_you_mean(meant, names)
+    found = _meant(meant, names)
     if not path.parent.is_dir() or path.suffix == "":
         fix = f"did you mean {PREFIX}{meant}?" if meant in names else found
         if path.suffix == "":

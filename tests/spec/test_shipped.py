@@ -102,6 +102,7 @@ def test_a_shipped_name_alone_will_do_where_no_file_has_it(tmp_path, monkeypatch
         ("resnet19", "did you mean 'resnet18'"),
         ("specs/resnet18.yaml", r"did you mean nifbuild:resnet18\?"),
         ("specs/architectures/resnet18.yaml", r"did you mean nifbuild:architectures/resnet18\?"),
+        ("resnet50", "did you mean 'architectures/resnet50'?"),
         ("photos", "photos: no such file or folder, and nothing of this name comes with nifbuild"),
         ("photos", "`nifbuild specs` lists what does"),
         ("mine.yaml", "mine.yaml: no such file"),
