@@ -118,7 +118,8 @@ def load(path: str | os.PathLike[str], *, checkpoint: Which = "selected") -> Loa
     """A trained model, rebuilt from a file; neither its spec nor its data are needed.
 
     Args:
-        path: A run directory, or what `nifbuild export --format safetensors` wrote.
+        path: A run directory; or what `nifbuild export --format safetensors` wrote, or a folder
+            with one such file, as on the hub.
         checkpoint: Of a run directory: the one that its figures are of, the best on validation, or
             the last.
 
@@ -132,6 +133,9 @@ def load(path: str | os.PathLike[str], *, checkpoint: Which = "selected") -> Loa
     """
     path = Path(path)
     try:
+        if path.is_dir() and not (path / "spec.yaml").exists():
+            files = list(path.glob("*.safetensors"))
+            path = files[0] if len(files) == 1 else path
         if path.is_dir():
             return _load_run(path, checkpoint)
         if checkpoint != "selected" and path.is_file():

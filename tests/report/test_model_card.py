@@ -162,6 +162,14 @@ def test_the_code_of_an_export_s_card(run, monkeypatch, form, options):
     assert printed(python_of(text)) == wanted
 
 
+def test_the_folder_of_one_file_is_as_good_as_the_file(run):
+    Path("hub").mkdir()
+    with pytest.raises(SpecError, match="hub is not a run directory"):
+        nifbuild.load("hub")
+    nifbuild.export("run", format="safetensors", output="hub")
+    assert nifbuild.load("hub").class_names == nifbuild.load("run").class_names
+
+
 def test_a_card_lies_beside_a_file_that_is_named(run):
     nifbuild.export("run", format="safetensors", output="model.st")
     assert parsed(Path("model.st.md").read_text()).data.license == "apache-2.0"
