@@ -149,14 +149,13 @@ def _early_end(search: SearchSpec, epochs: int) -> str:
     pruner = search.pruner
     if pruner.name == "none":
         return "No trial is ended early."
-    if pruner.warmup_epochs >= epochs:
-        warmup, training = counted(pruner.warmup_epochs, "epoch"), counted(epochs, "epoch")
-        text = f"No trial is ended early: the warm-up, {warmup}, is no shorter than training"
-        return f"{text}, {training} at most."
     if pruner.warmup_epochs + 1 >= epochs:
         warmup, training = counted(pruner.warmup_epochs, "epoch"), counted(epochs, "epoch")
-        text = f"No trial is ended early: the warm-up, {warmup}, leaves but the last of training"
-        return f"{text}, {training} at most."
+        is_short = pruner.warmup_epochs < epochs
+        why = "leaves but the last of" if is_short else "is no shorter than"
+        return (
+            f"No trial is ended early: the warm-up, {warmup}, {why} training, {training} at most."
+        )
     if pruner.name == "hyperband":
         return f"Pruned by hyperband, after epoch {max(1, pruner.warmup_epochs)} at the earliest."
     if search.trials <= pruner.startup_trials:
