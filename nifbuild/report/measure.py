@@ -3,10 +3,12 @@
 Times can be compared on a machine that others use too: they are taken in turn and judged in pairs.
 """
 
+import gc
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -187,7 +189,8 @@ def measure_peak_bytes(call: Callable[[], object], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        result = call()
+        with _no_collection():
+            result = call()
         torch.cuda.synchronize(device)
         peak = torch.cuda.max_memory_allocated(device) - before
         del result
@@ -200,13 +203,25 @@ def profiled(call: Callable[[], object]) -> list[Any]:
     # The profiler's library tells people on stderr when it starts and stops, unless told not to.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     # Of torch's two ways to ask it, `torch.profiler` first loads the compiler, for seconds.
-    with profile(profile_memory=True) as recorded:
+    with _no_collection(), profile(profile_memory=True) as recorded:
         result = call()
         del result
     # `recorded.function_events` only has sums for each operation; the allocations in their order
     # are one level below.
     assert recorded.kineto_results is not None
     return list(recorded.kineto_results.events())
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python frees no garbage in cycles: tensors from before would count as given back."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def running_peak(events: Iterable[Any], *, before: int = 0, since_ns: int = 0) -> int:

@@ -31,6 +31,20 @@ def test_peak_does_not_count_what_was_there():
     assert measure_peak_bytes(lambda: kept[0].sin_(), CPU) == 0
 
 
+def test_garbage_of_an_earlier_measurement_is_not_taken_for_given_back():
+    def leave_a_cycle():
+        cycle = [torch.ones(5 * VALUES)]
+        cycle.append(cycle)
+
+    def call():
+        first = torch.ones(VALUES)
+        lists = [[] for _ in range(200_000)]  # enough for Python to look for garbage
+        return first, torch.ones(VALUES), lists
+
+    measure_peak_bytes(leave_a_cycle, CPU)
+    assert measure_peak_bytes(call, CPU) == 2 * BYTES
+
+
 def test_peak_of_forward_and_backward():
     x, upstream = torch.ones(VALUES, requires_grad=True), torch.ones(VALUES)
 
