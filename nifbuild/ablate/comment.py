@@ -105,7 +105,7 @@ def _sizes_before(results: Results, name: Callable[[str], str]) -> str:
     for variant in results.variants:
         before = list(variant.values("effective_size_at_init").values())
         if before:
-            texts.append(f"{name(variant.name)} {sum(before) / len(before):.3g} px")
+            texts.append(f"{name(variant.name)}: {sum(before) / len(before):.3g} px")
     return f". Before training: {'; '.join(texts)}." if texts else "."
 
 

@@ -42,7 +42,7 @@ def report_html(
     if gates:
         parts.append(headed("Gates", grid_table(gates_grid(gates))))
     parts += [
-        section(question.title, [pictures[question.file]], _CAPTION)
+        section(question.title, [pictures[question.file]], _CAPTION, broad=True)
         for question in QUESTIONS
         if question.file in pictures
     ]
@@ -60,8 +60,9 @@ def report_html(
 
 
 def grid_table(grid: Grid) -> str:
-    """A table of the terminal, for a page."""
-    return table(grid.headings, grid.rows, grid.title)
+    """A table of the terminal, for a page; marks of code go."""
+    rows = [[text.replace("`", "") for text in row] for row in grid.rows]
+    return table(grid.headings, rows, grid.title)
 
 
 def reason_block(reason: str) -> str:

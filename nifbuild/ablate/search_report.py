@@ -254,7 +254,7 @@ def search_html(report: SearchReport, pictures: Mapping[str, bytes]) -> str:
     """
     parts = [listed(report.best_lines()), listed(report.warnings)]
     parts += [
-        section(heading, [pictures[name]], caption)
+        section(heading, [pictures[name]], caption, broad=True)
         for name, (heading, caption) in SEARCH_PLOTS.items()
         if name in pictures
     ]

@@ -156,7 +156,7 @@ def test_markdown_says_the_verdict_first(found):
     rest = "\n\n".join(folded)
     assert rest.count("<details>") == rest.count("</details>") == 3
     assert "no &lt;memory> \\| left" in rest and "````\nbad" in rest
-    assert "Before training: filters=implicit 7 px." in rest
+    assert "Before training: filters=implicit: 7 px." in rest
     assert report_markdown(found, []).startswith("## Ablation study: incomplete")
 
 
@@ -418,7 +418,7 @@ def test_the_page_holds_all_of_it(found):
     everything = "".join(root.itertext())
     assert "no <memory> | left" in everything and "\x1b" not in page and "```" in everything
     assert "<p>  make room</p>" in page and "left\\n" not in page
-    assert "filters=implicit 7 px" in everything and 'src="http' not in page
+    assert "filters=implicit: 7 px" in everything and 'src="http' not in page
 
 
 def test_a_page_is_written_with_the_plots_in_it(finished, tmp_path):

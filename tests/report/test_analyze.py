@@ -167,7 +167,7 @@ def test_the_page_stands_alone(done, runs):
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert text.index("Half of the kernel mass") < text.index("<img")
     assert "prefers-color-scheme: dark" in text
-    assert page.tags.count("tr") == 1 + 2
+    assert page.tags.count("tr") == 2 + 2  # headings, their groups, and layers
 
 
 def test_json_size_shares_and_out(call, runs, tmp_path):

@@ -82,16 +82,15 @@ def page_html(analysis: Analysis, pictures: Mapping[str, Sequence[bytes]]) -> st
 
 
 def _table(analysis: Analysis) -> str:
-    heads = ["layer", "kind", "grid", "filters"]
-    for name in analysis.models:
-        heads += [f"{percent_text(share, 0)}, {NAMES[name]}" for share in analysis.shares]
-        heads.append(f"low, {NAMES[name]}")
+    names = ["layer", "kind", "grid", "filters"]
+    figures = [*(percent_text(share, 0) for share in analysis.shares), "low"]
+    groups = [("", len(names)), *((NAMES[name], len(figures)) for name in analysis.models)]
     rows = [_row(analysis, layer) for layer in analysis.trained.layers]
     caption = (
         "Side of the smallest odd window with a share of the mass, in pixels: mean ± standard "
         "deviation over filters. Low: share of the energy below 0.25 cycles per pixel."
     )
-    return table(heads, rows, caption)
+    return table([*names, *figures * len(analysis.models)], rows, caption, groups=groups)
 
 
 def _row(analysis: Analysis, layer: FilterFigures) -> list[str]:

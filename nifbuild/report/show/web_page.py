@@ -13,12 +13,12 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e6e6; --paper: #16181c; --faint: #a0a0a0; --line: #383b42; --link: #56b4e9; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; color: var(--ink);
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 64rem; color: var(--ink);
   background: var(--paper); font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
 p, li { max-width: 46rem; } p, li, h3 { overflow-wrap: anywhere; } h3 { font-size: 1rem; }
 a { color: var(--link); }
-.faint, figcaption, caption { color: var(--faint); font-size: .875rem; }
+.faint, figcaption { color: var(--faint); font-size: .875rem; }
 .verdicts { padding-left: 1.2rem; font-size: 1.05rem; } .verdicts li { margin: .35rem 0; }
 figure { margin: 1rem 0; } figcaption { max-width: 46rem; margin-top: .4rem; }
 img { width: 560px; max-width: 100%; height: auto; background: #fff; padding: 8px;
@@ -30,10 +30,20 @@ img { width: 560px; max-width: 100%; height: auto; background: #fff; padding: 8p
 pre { font-size: .8125rem; line-height: 1.4; margin: 0; }
 summary { cursor: pointer; color: var(--link); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem;
-  font-variant-numeric: tabular-nums; } caption { text-align: left; padding-bottom: .4rem; }
+  font-variant-numeric: tabular-nums; }
+td { white-space: nowrap; vertical-align: top; } th { vertical-align: bottom; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } td:first-child { font-family: monospace; }
+th[colspan] { border: 0; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
+  background: var(--paper); }
+td:first-child { font-family: monospace; } td:first-child, .long { white-space: normal; }
+.long { text-align: left; min-width: 11rem; }
+@media (max-width: 700px) { /* long names leave room for what they name */
+  td:first-child { min-width: 8.5rem; overflow-wrap: anywhere; } }
 """
+
+_LONG = 24
+"""Characters beyond which a value is prose, set as such; figures with their units are shorter."""
 
 
 def escaped(text: str) -> str:
@@ -113,16 +123,38 @@ def folded(summary: str, content: str) -> str:
     return f"<details>\n<summary>{escaped(summary)}</summary>\n{content}\n</details>"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
-    """A table of texts, of which the first column is names."""
-    head = "".join(f"<th>{escaped(text)}</th>" for text in headings)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{escaped(c)}</td>" for c in row) + "</tr>" for row in rows
-    )
-    return f"""<div class="wide"><table>
-<caption>{escaped(caption)}</caption>
-<thead><tr>{head}</tr></thead>
+def table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str = "",
+    *,
+    groups: Sequence[tuple[str, int]] = (),
+) -> str:
+    """A table of texts, of which the first column is names, which stay where one scrolls.
+
+    Args:
+        headings: Of each column.
+        rows: A text for each column.
+        caption: What stands above it.
+        groups: What stands above the headings, each with how many columns it is for.
+    """
+    looks = ["", *(_look([row[column] for row in rows]) for column in range(1, len(headings)))]
+    above = "".join(f'<th colspan="{columns}">{escaped(text)}</th>' for text, columns in groups)
+    over = f"<tr>{above}</tr>\n" if groups else ""
+    body = "\n".join(_row("td", looks, row) for row in rows)
+    told = f'<p class="faint">{escaped(caption)}</p>\n' if caption else ""
+    return f"""{told}<div class="wide"><table>
+<thead>{over}{_row("th", looks, headings)}</thead>
 <tbody>
 {body}
 </tbody>
 </table></div>"""
+
+
+def _look(column: Sequence[str]) -> str:
+    return ' class="long"' if any(len(text) > _LONG for text in column) else ""
+
+
+def _row(tag: str, looks: Sequence[str], texts: Sequence[str]) -> str:
+    cells = zip(looks, texts, strict=True)
+    return f"<tr>{''.join(f'<{tag}{look}>{escaped(text)}</{tag}>' for look, text in cells)}</tr>"
