@@ -32,18 +32,21 @@ summary { cursor: pointer; color: var(--link); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem;
   font-variant-numeric: tabular-nums; }
 td { white-space: nowrap; vertical-align: top; } th { vertical-align: bottom; }
+th.named { overflow-wrap: anywhere; min-width: 6rem; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); }
 th[colspan] { border: 0; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--paper); }
-td:first-child { font-family: monospace; } td:first-child, .long { white-space: normal; }
-.long { text-align: left; min-width: 11rem; }
+td:first-child { font-family: monospace; } td:first-child, .prose { white-space: normal; }
+.prose { text-align: left; min-width: 11rem; }
 @media (max-width: 700px) { /* long names leave room for what they name */
   td:first-child { min-width: 8.5rem; overflow-wrap: anywhere; } }
 """
 
-_LONG = 24
-"""Characters beyond which a value is prose, set as such; figures with their units are shorter."""
+_PROSE = 24
+"""Characters beyond which a value is set as prose; figures with their units are shorter."""
+_NAME = 14
+"""Characters beyond which a heading may be broken anywhere, such as the name of a run."""
 
 
 def escaped(text: str) -> str:
@@ -138,7 +141,8 @@ def table(
         caption: What stands above it.
         groups: What stands above the headings, each with how many columns it is for.
     """
-    looks = ["", *(_look([row[column] for row in rows]) for column in range(1, len(headings)))]
+    columns = ([row[i] for row in rows] for i in range(1, len(headings)))
+    looks = ["", *map(_look, headings[1:], columns)]
     above = "".join(f'<th colspan="{columns}">{escaped(text)}</th>' for text, columns in groups)
     over = f"<tr>{above}</tr>\n" if groups else ""
     body = "\n".join(_row("td", looks, row) for row in rows)
@@ -151,8 +155,10 @@ def table(
 </table></div>"""
 
 
-def _look(column: Sequence[str]) -> str:
-    return ' class="long"' if any(len(text) > _LONG for text in column) else ""
+def _look(heading: str, values: Sequence[str]) -> str:
+    if any(len(text) > _PROSE for text in values):
+        return ' class="prose"'
+    return ' class="named"' if len(heading) > _NAME else ""
 
 
 def _row(tag: str, looks: Sequence[str], texts: Sequence[str]) -> str:
