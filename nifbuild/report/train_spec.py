@@ -21,6 +21,7 @@ OutOption = Annotated[
     AnyPath | None,
     typer.Option(
         "--out",
+        "-o",
         help="The run directory.",
         show_default="runs/<name of the spec>",
         parser=str,  # a path would make the working directory of nothing

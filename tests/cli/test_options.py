@@ -54,6 +54,22 @@ def test_options_are_shown_in_the_order_of_the_function(name):
     assert shown == list(options_of(function_of(name)))
 
 
+def commands(group):
+    for name, made in group.commands.items():
+        yield from commands(made) if hasattr(made, "commands") else [(name, made)]
+
+
+def test_wherever_something_is_written_out_has_a_short_form():
+    options = [
+        (name, option.opts)
+        for name, made in commands(typer.main.get_command(app))
+        for option in made.params
+        if "--out" in option.opts
+    ]
+    assert len(options) >= 7
+    assert all("-o" in names for _, names in options), options
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_docstring_says_more_than_the_help(name):
     made = typer.main.get_command(app).commands[name]

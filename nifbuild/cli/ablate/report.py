@@ -17,7 +17,9 @@ def report(
     main: MainOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where it is written.", show_default="report/ beside the cells"),
+        typer.Option(
+            "--out", "-o", help="Where it is written.", show_default="report/ beside the cells"
+        ),
     ] = None,
     overwrite: OverwriteOption = False,
     markdown: Annotated[

@@ -57,7 +57,9 @@ ImagesOption = Annotated[
 ]
 OutOption = Annotated[
     AnyPath | None,
-    typer.Option(metavar="DIR", help="Where to write.", show_default=f"RUN/{_FOLDER}"),
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Where to write.", show_default=f"RUN/{_FOLDER}"
+    ),
 ]
 
 

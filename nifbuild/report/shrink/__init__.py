@@ -67,7 +67,7 @@ SizeOption = Annotated[
 ]
 OutOption = Annotated[
     AnyPath | None,
-    typer.Option(help="The run directory to write.", show_default="RUN_shrunk"),
+    typer.Option("--out", "-o", help="The run directory to write.", show_default="RUN_shrunk"),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there.")]
 FinetuneEpochsOption = Annotated[
