@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -96,6 +98,37 @@ def analysed(run: Path, **options: Any) -> dict[str, Any]:
 def copied(runs: Path, tmp_path: Path) -> Path:
     """A run to damage."""
     return Path(shutil.copytree(runs / "learned", tmp_path / "copied"))
+
+
+def test_images_of_a_folder_are_read_as_those_of_training_were(tmp_path):
+    """Stretched to the nearest pixel, images with each column twice are those without."""
+    generator = np.random.default_rng(0)
+    for kind in "ab":
+        for name in ("plain", "twice"):
+            (tmp_path / name / kind).mkdir(parents=True)
+        for i in range(6):
+            pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"plain/{kind}/{i}.png")
+            Image.fromarray(pixels.repeat(2, axis=1)).save(tmp_path / f"twice/{kind}/{i}.png")
+    how = "test: 0.5, validation: 0, resize: stretch, interpolation: nearest"
+    data = f"data: {{source: imagefolder, path: {tmp_path}/plain, {how}}}"
+    spec = SPEC.replace("num_classes: 10", "num_classes: 2")
+    (tmp_path / "tiny.yaml").write_text(re.sub("data: {.*", data, spec))
+    run = tmp_path / "run"
+    train_run(load_spec(tmp_path / "tiny.yaml", overrides=["train.batch_size=6"]), run)
+
+    def fields(folder):
+        found = analysed(run, data=tmp_path / folder, num_images=3)
+        assert found["notes"] == [
+            f"receptive fields are measured on the data of {tmp_path / folder}"
+        ]
+        return found["receptive_fields"]
+
+    assert fields("plain") == fields("twice")
+    (tmp_path / "cropped.yaml").write_text(
+        data.replace("plain", "twice").replace("stretch", "crop")
+    )
+    assert fields("cropped.yaml") != fields("twice")
 
 
 def test_what_is_written(done, runs):
