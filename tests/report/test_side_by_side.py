@@ -222,6 +222,17 @@ def recorded_lines(name, split, epochs):
     return Recorded(Path(name), name, "complete", epochs=tuple(lines))
 
 
+def test_rates_that_are_the_same_are_all_seen():
+    from nifbuild.report.side_by_side.curves import plot_curves
+
+    runs = [
+        recorded_lines(name, "test", epochs)
+        for name, epochs in zip("abcd", (3, 2, 3, 3), strict=True)
+    ]
+    widths = [line.get_linewidth() for line in plot_curves(runs, "abcd").axes[2].lines]
+    assert widths[0] > widths[2] > widths[3] == widths[1]
+
+
 @pytest.mark.parametrize("epochs", [1, 3, 30])
 def test_images_of_each_kind_are_told_apart(epochs):
     from nifbuild.report.side_by_side.curves import plot_curves

@@ -29,6 +29,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 _MARKS = 8
 """Of a curve, about; of one epoch there is nothing else to see."""
 _MARK_POINTS = 5
+_LINE_POINTS, _RIM_POINTS, _MOST_RIMS = 1.5, 2.5, 3
 _FEW_EPOCHS = 4
 
 
@@ -45,13 +46,16 @@ def plot_curves(runs: Sequence[Recorded], names: Sequence[str]) -> "Figure":
     figure = new_figure(11, 3.8)
     loss, top1, rate = figure.subplots(1, 3)
     colors = [COLORS[place % len(COLORS)] for place in range(len(runs))]
-    for run, color in zip(runs, colors, strict=True):
+    for place, (run, color) in enumerate(zip(runs, colors, strict=True)):
         evaluated, training = ({"color": color, **_LOOKS[i]} for i in (_split(run), _TRAINING))
         _line(loss, run, "loss", **evaluated)
         _line(loss, run, "train_loss", **training)
         _line(top1, run, "top1", **evaluated, scale=100)
         _line(top1, run, "train_top1", **training, scale=100)
-        _line(rate, run, "lr", color=color, marker=".")
+        # Rates are often the same: the line below stands out on both sides of the one above it.
+        above = sum(_rates(other) == _rates(run) for other in runs[place + 1 :])
+        width = _LINE_POINTS + _RIM_POINTS * min(above, _MOST_RIMS)
+        _line(rate, run, "lr", color=color, marker=".", linewidth=width)
     for axes, title in ((loss, "loss"), (top1, "top-1 (%)"), (rate, "learning rate")):
         axes.set(title=title, xlabel="epoch")
         _whole_epochs(axes, max((run.num_epochs for run in runs), default=0))
@@ -64,6 +68,10 @@ def plot_curves(runs: Sequence[Recorded], names: Sequence[str]) -> "Figure":
 def _split(run: Recorded) -> str:
     """The images that it was evaluated on after its epochs."""
     return next((line["split"] for line in run.epochs if "split" in line), "validation")
+
+
+def _rates(run: Recorded) -> list[Any]:
+    return [line.get("lr") for line in run.epochs]
 
 
 def _line(axes: "Axes", run: Recorded, key: str, *, scale: float = 1, **look: Any) -> None:
