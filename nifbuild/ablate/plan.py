@@ -13,6 +13,7 @@ from nifbuild.report.inspect.inspection import Inspection, inspect_spec
 from nifbuild.report.inspect.targets import Target
 from nifbuild.spec.budget import BudgetSpec
 from nifbuild.spec.data import HubData
+from nifbuild.spec.splits import final_split
 from nifbuild.spec.study import Study, Variant
 
 
@@ -56,12 +57,14 @@ class Row:
         variant: Which.
         costs: Of it.
         train_images: For each epoch; None where that is not known yet.
+        images: That the figures will be of; None where that is not known yet.
         same_as: The earlier variant that is the same spec.
     """
 
     variant: Variant
     costs: Costs
     train_images: int | None
+    images: int | None
     same_as: Variant | None
 
     @property
@@ -166,15 +169,15 @@ def make_plan(study: Study, store: Store) -> Plan:
         RunError: A file there is damaged, or may not be read.
     """
     collected = collect(study, store)
-    images = _TrainImages(collected)
+    images = _Images(collected)
     first: dict[str, Variant] = {}
     rows, exceeded = [], []
     for variant in study.variants:
         spec_hash = Cell(variant, 0).spec_hash
         inspection = inspect_variant(variant)
         exceeded += check_budget(inspection, budget_of(inspection, BudgetSpec()))
-        count = images.of(variant)
-        rows.append(Row(variant, costs_of(inspection), count, first.get(spec_hash)))
+        counts = images.of(variant)
+        rows.append(Row(variant, costs_of(inspection), *counts, first.get(spec_hash)))
         first.setdefault(spec_hash, variant)
     changed = _changed_seeds(collected, store)
     return Plan(study, tuple(rows), collected, tuple(dict.fromkeys(exceeded)), changed)
@@ -191,32 +194,33 @@ def _changed_seeds(collected: Collected, store: Store) -> str:
     return f"gates will not pass: {text}" if text else ""
 
 
-class _TrainImages:
-    """Images for each epoch. Data of the hub is not downloaded to count them."""
+class _Images:
+    """Images for each epoch, and for figures. Data of the hub is not downloaded to count them."""
 
     def __init__(self, collected: Collected) -> None:
         self._collected = collected
-        self._known: dict[str, int | None] = {}
+        self._known: dict[str, tuple[int | None, int | None]] = {}
 
-    def of(self, variant: Variant) -> int | None:
+    def of(self, variant: Variant) -> tuple[int | None, int | None]:
         data = variant.resolved.spec.data
         if data is None:
-            return None
+            return None, None
         name = data.model_dump_json()
         if name not in self._known:
             self._known[name] = self._count(variant)
         return self._known[name]
 
-    def _count(self, variant: Variant) -> int | None:
+    def _count(self, variant: Variant) -> tuple[int | None, int | None]:
         seeds = self._collected.study.spec.seeds
         for seed in seeds:
             result = self._collected.result(Cell(variant, seed))
             if result is not None:
-                return int(result["train_images"])
+                return int(result["train_images"]), int(result["num_samples"])
         data = variant.resolved.spec.data
         if data is None or isinstance(data, HubData):
-            return None if data is None else data.limit.train
+            return (None, None) if data is None else (data.limit.train, data.limit.test)
         from nifbuild.data import open_data
 
         with variant.resolved.placing():
-            return open_data(data).sizes["train"]
+            sizes = open_data(data).sizes
+        return sizes["train"], sizes[final_split(sizes)]

@@ -6,6 +6,7 @@ from nifbuild.ablate.cells import Cell
 from nifbuild.ablate.collect import Collected
 from nifbuild.ablate.forms import Document
 from nifbuild.ablate.gate import amount_text, spread_text
+from nifbuild.ablate.plan import Plan, Row
 from nifbuild.ablate.results import VariantResults, paired
 from nifbuild.ablate.statistics import (
     POWER,
@@ -16,7 +17,7 @@ from nifbuild.ablate.statistics import (
     summarize,
 )
 from nifbuild.report.show.units import percent_text
-from nifbuild.spec.gates import GateSpec
+from nifbuild.spec.gates import ACCURACIES, GateSpec
 from nifbuild.spec.study import Variant
 
 
@@ -33,6 +34,8 @@ class GatePower:
         spread: The standard deviation over seeds that is assumed, or that of the seeds that are
             done; None: nothing is known.
         pilot_seeds: How many it is of; None: it is assumed.
+        resolution: The step in which figures come, where it is known: one image, which gates take
+            the standard deviation to be at least. 0: it is not, or they come in none.
     """
 
     gate: GateSpec
@@ -41,6 +44,7 @@ class GatePower:
     mean: float | None
     spread: float | None
     pilot_seeds: int | None
+    resolution: float = 0.0
 
     @property
     def distance(self) -> float | None:
@@ -56,14 +60,15 @@ class GatePower:
         """With which the planned seeds show it with a power of 80 %."""
         if self.distance is None or self.seeds < 2:
             return None
-        return spread_for_power(self.seeds, self.distance, self.gate.confidence)
+        known = (self.gate.confidence, self.resolution)
+        return spread_for_power(self.seeds, self.distance, *known)
 
     @property
     def power(self) -> float | None:
         """Of the planned seeds."""
         if self.distance is None or self.spread is None or self.seeds < 2:
             return None
-        known = (self.gate.confidence, self.pilot_seeds)
+        known = (self.gate.confidence, self.pilot_seeds, self.resolution)
         return power(self.seeds, self.distance, self.spread, *known)
 
     @property
@@ -71,16 +76,16 @@ class GatePower:
         """Seeds with a power of 80 %; None where nothing is known, or no number is enough."""
         if self.distance is None or self.spread is None:
             return None
-        known = (self.gate.confidence, self.pilot_seeds)
+        known = (self.gate.confidence, self.pilot_seeds, self.resolution)
         return seeds_for_power(self.distance, self.spread, *known)
 
     def document(self) -> Document:
         """As plain data."""
-        taken = ("seeds", "mean", "spread", "pilot_seeds", "largest_spread", "power", "needed")
+        taken = ("seeds", "mean", "spread", "pilot_seeds", "resolution", "largest_spread", "power")
         return {
             "gate": str(self.gate),
             "variant": dict(self.variant.labels),
-            **{name: getattr(self, name) for name in taken},
+            **{name: getattr(self, name) for name in (*taken, "needed")},
         }
 
     def text(self) -> str:
@@ -91,12 +96,15 @@ class GatePower:
         if self.mean is None:
             return head + "how many seeds show it cannot be told before some are done"
         mean = amount_text(self.gate, self.mean)
-        if self.distance is None or self.largest_spread is None:
+        if self.distance is None:
             return head + f"no number of seeds shows it if the truth is {mean}"
+        if self.largest_spread is None:
+            return head + f"{self.seeds} seeds cannot show it if the truth is {mean}{self._floor()}"
         largest = spread_text(self.gate, self.largest_spread)
+        of = "over seeds" if self.gate.versus is None else "of the differences by seed"
         text = (
             f"{head}{self.seeds} seeds have a power of {percent_text(POWER, 0)} if the truth is "
-            f"{mean} and the standard deviation over seeds at most {largest}"
+            f"{mean} and the standard deviation {of} at most {largest}"
         )
         if self.spread is None or self.power is None:
             return text
@@ -112,19 +120,33 @@ class GatePower:
         needed = "no number of seeds" if self.needed is None else f"{self.needed:,} seeds{other}"
         return f"{text}, and {needed} would have {percent_text(POWER, 0)}"
 
+    def _floor(self) -> str:
+        """Why seeds that all agree are not enough, and how many would be."""
+        assert self.distance is not None
+        known = (self.gate.confidence, None, self.resolution)
+        fewest = seeds_for_power(self.distance, 0.0, *known)
+        step = spread_text(self.gate, self.resolution)
+        more = "no number of seeds" if fewest is None else f"no fewer than {fewest:,}"
+        return (
+            f", even if all agree: their standard deviation is taken to be at least one image, "
+            f"{step}. {more.capitalize()} can: take those, more images or a wider margin"
+        )
 
-def powers(collected: Collected) -> list[GatePower]:
+
+def powers(plan: Plan) -> list[GatePower]:
     """Of each gate on a measured metric, for each variant that it is for."""
-    study = collected.study
+    study = plan.study
+    rows = {row.variant.name: row for row in plan.rows}
     return [
-        _power(collected, gate, variant)
+        _power(plan.collected, gate, rows[variant.name])
         for gate in study.spec.gates
         if gate.measured
         for variant in study.variants_of(gate)
     ]
 
 
-def _power(collected: Collected, gate: GateSpec, variant: Variant) -> GatePower:
+def _power(collected: Collected, gate: GateSpec, row: Row) -> GatePower:
+    variant = row.variant
     own = _results(collected, variant)
     done: Summary | None = None
     if gate.versus is None:
@@ -133,12 +155,13 @@ def _power(collected: Collected, gate: GateSpec, variant: Variant) -> GatePower:
         other = collected.study.compared_with(gate, variant)
         assert other is not None  # it was checked
         done = summarize(paired(own, _results(collected, other), gate.metric)[0])
+    resolution = 1 / row.images if row.images and gate.metric in ACCURACIES else 0.0
     spread, pilot_seeds = gate.assumed_spread, None
     if spread is None and done is not None and done.std is not None:
-        spread, pilot_seeds = max(done.std, own.resolution(gate.metric)), done.n
+        spread, pilot_seeds = max(done.std, resolution), done.n
     mean = 0.0 if gate.versus is not None else None if done is None else done.mean
     seeds = len(collected.study.spec.seeds)
-    return GatePower(gate, variant, seeds, mean, spread, pilot_seeds)
+    return GatePower(gate, variant, seeds, mean, spread, pilot_seeds, resolution)
 
 
 def _results(collected: Collected, variant: Variant) -> VariantResults:

@@ -23,6 +23,9 @@ POWER = 0.8
 _SPREADS = 64
 """Values that stand for the distribution of a standard deviation that a pilot left uncertain."""
 
+_FOUND_SPREADS = 2000
+"""Values that stand for the distribution of the standard deviation that is found."""
+
 _ROUNDING = 1e-12
 Verdict = Literal["pass", "fail", "inconclusive"]
 Range = tuple[float, float]
@@ -158,9 +161,14 @@ def judge(
 
 @cache
 def power(
-    n: int, distance: float, std: float, confidence: float, pilot_seeds: int | None = None
+    n: int,
+    distance: float,
+    std: float,
+    confidence: float,
+    pilot_seeds: int | None = None,
+    resolution: float = 0.0,
 ) -> float:
-    """Chance that n seeds show a mean to be on the right side of a limit.
+    """Chance that n seeds show a mean to be on the right side of a limit, as `judge` has it.
 
     Args:
         n: Number of seeds, at least 2.
@@ -169,20 +177,27 @@ def power(
         confidence: Of the one-sided bound.
         pilot_seeds: How many `std` was estimated from: the chance is then the mean over what it may
             be in truth. None: it is taken to be true.
+        resolution: As in `judge`.
     """
     import numpy as np
-    from scipy import stats
+    from scipy import special, stats
 
     if distance <= 0:
         return 0.0
     if std == 0:
-        return 1.0
+        return float(half_width(resolution, n, confidence) <= distance)
     stds = np.array([std])
     if pilot_seeds is not None:
         degrees = pilot_seeds - 1
         shares = (np.arange(_SPREADS) + 0.5) / _SPREADS
         stds = std * np.sqrt(degrees / stats.chi2.ppf(shares, degrees))
     shift = math.sqrt(n) * distance / stds
+    if resolution:
+        # The mean and the standard deviation that is found are independent of each other.
+        places = (np.arange(_FOUND_SPREADS) + 0.5) / _FOUND_SPREADS
+        found = stds * np.sqrt(stats.chi2.ppf(places, n - 1) / (n - 1))[:, None]
+        bounds = t_quantile(confidence, n - 1) * np.maximum(found, resolution) / stds
+        return float(np.mean(special.ndtr(shift - bounds)))
     shown = stats.nct.sf(t_quantile(confidence, n - 1), n - 1, shift)
     # Where the shift is so large that the quantile cannot be computed, all is shown.
     return float(np.mean(np.nan_to_num(shown, nan=1.0)))
@@ -190,7 +205,11 @@ def power(
 
 @cache
 def seeds_for_power(
-    distance: float, std: float, confidence: float, pilot_seeds: int | None = None
+    distance: float,
+    std: float,
+    confidence: float,
+    pilot_seeds: int | None = None,
+    resolution: float = 0.0,
 ) -> int | None:
     """The fewest seeds with a power of 80 %; None where that takes more than are worth telling.
 
@@ -199,10 +218,11 @@ def seeds_for_power(
         std: As in `power`.
         confidence: As in `power`.
         pilot_seeds: As in `power`.
+        resolution: As in `judge`.
     """
 
     def enough(n: int) -> bool:
-        return power(n, distance, std, confidence, pilot_seeds) >= POWER
+        return power(n, distance, std, confidence, pilot_seeds, resolution) >= POWER
 
     if not enough(MAX_SEEDS):
         return None
@@ -210,12 +230,19 @@ def seeds_for_power(
 
 
 @cache
-def spread_for_power(n: int, distance: float, confidence: float) -> float:
-    """The largest standard deviation over seeds with which n seeds have a power of 80 %."""
+def spread_for_power(
+    n: int, distance: float, confidence: float, resolution: float = 0.0
+) -> float | None:
+    """The largest standard deviation over seeds with which n seeds have a power of 80 %.
+
+    None where the resolution, as in `judge`, leaves them none with any.
+    """
+    if not power(n, distance, 0.0, confidence, None, resolution):
+        return None
     low, high = 0.0, 4 * distance * math.sqrt(n)
     for _ in range(50):
         middle = (low + high) / 2
-        if power(n, distance, middle, confidence) >= POWER:
+        if power(n, distance, middle, confidence, None, resolution) >= POWER:
             low = middle
         else:
             high = middle

@@ -54,7 +54,7 @@ def plan_notes(plan: Plan, workers: int = 1) -> list[str]:
         if without := plan.study.without_sizes(gate):
             names = ", ".join(variant.name for variant in without)
             notes.append(f"{gate}: not for {names}, without filters as large as the image")
-    notes += [power.text() for power in powers(plan.collected)]
+    notes += [power.text() for power in powers(plan)]
     left = len(plan.remaining)
     if not left:
         return [*notes, "All cells are done."]

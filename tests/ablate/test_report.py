@@ -20,6 +20,7 @@ from nifbuild.ablate.junit import junit_xml
 from nifbuild.ablate.power import GatePower
 from nifbuild.ablate.report_page import report_html
 from nifbuild.ablate.results import Failed, Results, load_results
+from nifbuild.ablate.statistics import judge
 from nifbuild.ablate.study_tables import accuracy_text, difference_text, results_grid
 from nifbuild.spec.ablation import load_study
 from nifbuild.spec.gates import GateSpec
@@ -322,15 +323,15 @@ def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
     folder = tmp_path / "cells"
     shutil.copytree(finished[1], folder)
     gates = """gates:
-  - {metric: top1, versus: baseline, margin: -1pp, spread: 0.5pp}
+  - {metric: top1, versus: baseline, margin: -20pp, spread: 10pp}
   - {metric: loss, versus: baseline, margin: 0.01}
   - {metric: loss, versus: main, margin: -0.01}
   - {metric: effective_size, max: 90}
 """
     study = write_study(tmp_path, STUDY[: STUDY.index("gates:")] + gates)
     told = {entry["gate"]: entry for entry in document("plan", study)["gates"]}
-    assumed = told["top1 within -1pp of baseline"]
-    assert (assumed["seeds"], assumed["needed"], assumed["spread"]) == (2, 4, 0.005)
+    assumed = told["top1 within -20pp of baseline"]
+    assert (assumed["seeds"], assumed["needed"], assumed["spread"]) == (2, 4, 0.1)
     assert stats.nct.sf(stats.t.ppf(0.95, 3), 3, 2 * 2) > 0.8
     assert stats.nct.sf(stats.t.ppf(0.95, 2), 2, 2 * 3**0.5) < 0.8
     assert told["loss within 0.01 of baseline"]["spread"] is None
@@ -343,8 +344,10 @@ def test_plan_says_how_many_seeds_it_takes(finished, tmp_path):
     piloted = told["loss within 0.01 of baseline"]
     assert piloted["spread"] == pytest.approx(spread) and piloted["pilot_seeds"] == 2
     said = ablate("plan", study, "--dir", folder).stdout
-    assert "-1pp of baseline, filters=implicit: 2 seeds have a power of 80% if the truth is" in said
-    assert "with the 0.5pp assumed, their power is " in said and "and 4 seeds would have" in said
+    assert (
+        "-20pp of baseline, filters=implicit: 2 seeds have a power of 80% if the truth is" in said
+    )
+    assert "with the 10pp assumed, their power is " in said and "and 4 seeds would have" in said
     assert "other than those, would have 80%" in said
     assert "no number of seeds shows it if the truth is +0" in said
     assert "effective_size at most 90: not for filters=standard" in said
@@ -360,6 +363,21 @@ def test_why_a_small_spread_of_few_seeds_gives_less_power(tmp_path):
     assert ", as 2 seeds tell little of the true spread, and " in told.text()
     for other in (replace(told, spread=0.02), replace(told, pilot_seeds=None)):
         assert "tell little" not in other.text()
+
+
+def test_few_test_images_leave_few_seeds_without_power(tmp_path):
+    """What the gate will say of seeds that all agree: 2.015 x 5pp / sqrt(6) is more than 2pp."""
+    gates = "gates:\n  - {metric: top1, versus: main, margin: -2pp}\n"
+    text = STUDY[: STUDY.index("gates:")].replace("[0, 1]", "[0, 1, 2, 3, 4, 5]") + gates
+    study = write_study(tmp_path, f"set: {{data.limit.test: 20}}\n{text}")
+    assert {e["resolution"] for e in document("plan", study)["gates"]} == {1 / 20}
+    said = " ".join(ablate("plan", study).stdout.split())
+    assert "6 seeds cannot show it if the truth is +0.00pp, even if all agree" in said
+    assert "at least one image, 5pp. No fewer than 19 can" in said
+    judged = judge([0.0] * 6, -0.02, at_least=True, confidence=0.95, resolution=1 / 20)
+    assert judged.verdict == "inconclusive"
+    judged = judge([0.0] * 19, -0.02, at_least=True, confidence=0.95, resolution=1 / 20)
+    assert judged.verdict == "pass"
 
 
 def test_plan_says_beforehand_which_seeds_gates_will_not_count(finished, tmp_path):

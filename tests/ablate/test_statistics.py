@@ -135,6 +135,37 @@ def test_the_seeds_that_are_named_have_the_power(distance, std):
     assert largest >= std and power(needed, distance, largest, 0.95) == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("std", [0.002, 0.01, 0.03])
+@pytest.mark.parametrize(("n", "distance"), [(2, 0.05), (3, 0.05), (6, 0.02), (6, 0.006)])
+def test_power_where_figures_come_in_steps(n, distance, std):
+    """As `judge` has it: a standard deviation below the step counts as the step."""
+    step = 0.01
+    sample = np.random.default_rng(n).normal(distance, std, (40_000, n))
+    found = np.maximum(sample.std(axis=1, ddof=1), step)
+    passes = sample.mean(axis=1) >= stats.t.ppf(0.95, n - 1) * found / n**0.5
+    told = power(n, distance, std, 0.95, None, step)
+    assert told == pytest.approx(passes.mean(), abs=0.01)
+    verdicts = [
+        judge(each.tolist(), 0.0, at_least=True, confidence=0.95, resolution=step).verdict
+        for each in sample[:300]
+    ]
+    assert [verdict == "pass" for verdict in verdicts] == passes[:300].tolist()
+
+
+def test_a_step_may_leave_seeds_without_any_power():
+    # 2.015 = t(0.95, 5): 2.015 * 0.05 / sqrt(6) is more than 0.02
+    assert spread_for_power(6, 0.02, 0.95, 0.05) is None
+    assert max(power(6, 0.02, std, 0.95, None, 0.05) for std in (0, 0.001, 0.05, 0.2)) < 0.5
+    fewest = seeds_for_power(0.02, 0.0, 0.95, None, 0.05)
+    bounds = [stats.t.ppf(0.95, n - 1) * 0.05 / n**0.5 for n in (fewest - 1, fewest)]
+    assert bounds[0] > 0.02 >= bounds[1]
+    largest = spread_for_power(fewest + 5, 0.02, 0.95, 0.05)
+    assert power(fewest + 5, 0.02, largest, 0.95, None, 0.05) == pytest.approx(0.8, abs=1e-3)
+    assert spread_for_power(6, 0.02, 0.95, 1e-9) == pytest.approx(
+        spread_for_power(6, 0.02, 0.95), rel=0.01
+    )
+
+
 def test_where_no_number_of_seeds_is_enough():
     assert seeds_for_power(-0.01, 0.01, 0.95) is None is seeds_for_power(1e-6, 0.01, 0.95)
     assert seeds_for_power(0.01, 0.0, 0.95) == 2

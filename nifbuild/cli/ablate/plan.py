@@ -35,7 +35,7 @@ def plan(
         _plan_search(opened, store, json_output=json_output)
         return
     found = make_plan(opened, store)
-    told = powers(found.collected)
+    told = powers(found)
     if any(power.pilot_seeds is not None for power in told):
         # A number of seeds that is chosen by these results is one that is chosen after them.
         note_look(store, opened.spec.seeds, found.collected.keys_done(opened.variants))
