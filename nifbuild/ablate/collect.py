@@ -100,6 +100,9 @@ class Collected:
         for cell in cells_of(self.study):
             if cell.spec_hash in self.damaged:
                 found.append(f"{cell.name} is damaged: {self.damaged[cell.spec_hash]}: not counted")
+        if count := self.other_specs:
+            words = "1 result is" if count == 1 else f"{count} results are"
+            found.append(f"{words} of specs or seeds that this study does not have: not counted")
         found += [f"{path} does not say what cell it is: not counted" for path in self.nameless]
         if count := len(self.unchecked):
             words = (

@@ -262,7 +262,7 @@ def load_results(path: Path) -> Results:
     if file is None:
         fix = f"name the {REPORT_JSON} that `nifbuild ablate report` wrote on the main branch"
         raise SpecError(Problem(f"there is no report at {path}", Mark("--main"), fix=fix))
-    fix = "write it again: nifbuild ablate report"
+    fix = "name a report.json, written by: nifbuild ablate report STUDY"
     try:
         content = file.read_bytes()
         if (version := checked(content, _Version)["format"]) != _FORMAT:

@@ -157,12 +157,12 @@ def make_search_report(study: Study, store: Store) -> SearchReport:
         RunError: A file is damaged, or may not be read.
     """
     drawn, asked = read_trials(study, store), search_of(study).trials
-    results, collected = trial_results(study, store, drawn[:asked])
+    results, collected = trial_results(study, store, drawn)
     warnings = collected.warnings()
     if (more := len(drawn) - asked) > 0:
         text = f"{counted(more, 'trial')} beyond the {asked} that the study asks for"
         warnings.append(f"{text} {'was' if more == 1 else 'were'} drawn before: not counted")
-    return SearchReport(study, tuple(results), tuple(warnings))
+    return SearchReport(study, tuple(results[:asked]), tuple(warnings))
 
 
 def trials_grid(report: SearchReport, width: int = 120) -> Grid:

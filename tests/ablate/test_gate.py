@@ -354,7 +354,7 @@ def test_a_report_of_main_that_was_changed_is_refused(finished, tmp_path):
     done = ablate("gate", study, "--dir", folder, "--main", path)
     assert done.exit_code == 1 and done.stderr.count("error") == 1
     assert "report.json was changed after it was written" in done.stderr
-    assert "write it again: nifbuild ablate report" in done.stderr
+    assert "written by: nifbuild ablate report STUDY" in done.stderr
     del written["seal"]  # as of an earlier version
     path.write_text(json.dumps(written))
     assert load_results(path).variants[0].values("top1")[0] == 0.5

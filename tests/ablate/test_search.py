@@ -52,6 +52,15 @@ def outcome(folder):
     return trials, ended
 
 
+def test_results_of_another_study_in_the_folder_are_told(finished, tmp_path):
+    folder = tmp_path / "cells"
+    shutil.copytree(finished[1], folder)
+    study = write_study(tmp_path, SEARCH)
+    words = "4 results are of specs or seeds that this study does not have: not counted"
+    assert words in document("plan", study, "--dir", folder)["warnings"]
+    assert words in document("report", study, "--dir", folder, "--out", tmp_path)["warnings"]
+
+
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     """A search that has run in peace: its file, its folder, what `run` said."""
