@@ -37,7 +37,7 @@ def load_study(path: str | Path) -> Study:
         SpecError: With all problems found, each with its place.
     """
     path = spec_path(path)
-    tree = load(path)
+    tree = load(path, "study", "`base:` and `matrix:`")
     if not is_study(path) and {"model", "extends"} & tree.entries.keys():
         fix = (
             "a study names it as `base:` and says under `matrix:` what to vary; to train this one: "

@@ -154,8 +154,13 @@ def require_bounded(node: Node, by: str) -> None:
         raise SpecError(Problem(what, node.mark, fix="use fewer levels", code="too-large"))
 
 
-def load(path: Path) -> Map:
+def load(path: Path, kind: str = "spec", keys: str = "`version: 1` and `model:`") -> Map:
     """Reads a YAML file.
+
+    Args:
+        path: The file.
+        kind: What it is to be, for errors.
+        keys: What such a file starts with, for errors.
 
     Raises:
         SpecError: If the file cannot be read, is not YAML, or is not a mapping.
@@ -164,9 +169,9 @@ def load(path: Path) -> Map:
     if not isinstance(node, Map):
         found = "a list" if isinstance(node, List) else "empty" if node.value is None else "a value"
         problem = Problem(
-            f"a spec is a mapping of keys to values; this file is {found}",
+            f"a {kind} is a mapping of keys to values; this file is {found}",
             node.mark,
-            fix="start with `version: 1` and `model:`",
+            fix=f"start with {keys}",
             code="yaml",
         )
         raise SpecError(problem)

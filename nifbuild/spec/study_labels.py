@@ -185,4 +185,7 @@ class LabelReader:
 
     def _why_none(self, study: Study, gate: GateSpec) -> str:
         without = study.without_sizes(gate)
-        return f"{', '.join(v.name for v in without)}: each {_WITHOUT_SIZES}" if without else ""
+        if without:
+            return f"{', '.join(v.name for v in without)}: each {_WITHOUT_SIZES}"
+        why = "`where` leaves none" if gate.where else "all are baselines, and none is to compare"
+        return f"{why}: add a variant, or leave the gate out"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -292,6 +293,19 @@ def test_sizes_are_asked_of_variants_that_have_them(check):
     ):  # fmt: skip
         with pytest.raises(SpecError, match=words):
             check(f"{{{gate}}}", results(STANDARD, LOWER))
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("", "all are baselines"), (", where: {filters: standard}", "`where` leaves none")],
+)
+def test_why_a_gate_is_for_no_variant(tmp_path, where, words):
+    gate = f"  - {{metric: top1, versus: baseline, margin: -5pp{where}}}\n"
+    text = re.sub(r"    implicit: .*\n", "" if not where else r"\g<0>", STUDY)
+    study = write_study(tmp_path, f"{text[: text.index('gates:')]}gates:\n{gate}")
+    said = ablate("plan", study)
+    assert said.exit_code == 2 and "it is for no variant" in said.stderr
+    assert words in said.stderr and "or leave the gate out" in said.stderr
 
 
 def test_states_that_do_not_count_are_told(check):

@@ -54,6 +54,14 @@ def problems(study, text, **options):
     return [str(problem).split("study.yaml:")[-1] for problem in caught.value.problems]
 
 
+@pytest.mark.parametrize("text", ["", "- a", "3"])
+def test_what_a_study_starts_with(tmp_path, text):
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(SpecError, match="a study is a mapping") as caught:
+        load_study(tmp_path / "s.yaml")
+    assert "`base:` and `matrix:`" in str(caught.value) and "model:" not in str(caught.value)
+
+
 def test_a_study_is_no_spec(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("base: tiny.yaml\nmatrix: {a: {b: {}}}\nseeds: [0]\n")
