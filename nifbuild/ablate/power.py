@@ -7,7 +7,7 @@ from nifbuild.ablate.collect import Collected
 from nifbuild.ablate.forms import Document
 from nifbuild.ablate.gate import amount_text, spread_text
 from nifbuild.ablate.plan import Plan, Row
-from nifbuild.ablate.results import VariantResults, paired
+from nifbuild.ablate.results import VariantResults, paired, resolution
 from nifbuild.ablate.statistics import (
     POWER,
     Summary,
@@ -17,7 +17,7 @@ from nifbuild.ablate.statistics import (
     summarize,
 )
 from nifbuild.report.show.units import percent_text
-from nifbuild.spec.gates import ACCURACIES, GateSpec
+from nifbuild.spec.gates import GateSpec
 from nifbuild.spec.study import Variant
 
 
@@ -81,11 +81,12 @@ class GatePower:
 
     def document(self) -> Document:
         """As plain data."""
-        taken = ("seeds", "mean", "spread", "pilot_seeds", "resolution", "largest_spread", "power")
+        taken = ["seeds", "mean", "spread", "pilot_seeds", "resolution"]
+        taken += ["largest_spread", "power", "needed"]
         return {
             "gate": str(self.gate),
             "variant": dict(self.variant.labels),
-            **{name: getattr(self, name) for name in (*taken, "needed")},
+            **{name: getattr(self, name) for name in taken},
         }
 
     def text(self) -> str:
@@ -126,10 +127,10 @@ class GatePower:
         known = (self.gate.confidence, None, self.resolution)
         fewest = seeds_for_power(self.distance, 0.0, *known)
         step = spread_text(self.gate, self.resolution)
-        more = "no number of seeds" if fewest is None else f"no fewer than {fewest:,}"
+        more = "" if fewest is None else f"at least {fewest:,} seeds, "
         return (
             f", even if all agree: their standard deviation is taken to be at least one image, "
-            f"{step}. {more.capitalize()} can: take those, more images or a wider margin"
+            f"{step}. It takes {more}more images or a wider margin"
         )
 
 
@@ -155,13 +156,13 @@ def _power(collected: Collected, gate: GateSpec, row: Row) -> GatePower:
         other = collected.study.compared_with(gate, variant)
         assert other is not None  # it was checked
         done = summarize(paired(own, _results(collected, other), gate.metric)[0])
-    resolution = 1 / row.images if row.images and gate.metric in ACCURACIES else 0.0
+    step = resolution(gate.metric, row.images)
     spread, pilot_seeds = gate.assumed_spread, None
     if spread is None and done is not None and done.std is not None:
-        spread, pilot_seeds = max(done.std, resolution), done.n
+        spread, pilot_seeds = max(done.std, step), done.n
     mean = 0.0 if gate.versus is not None else None if done is None else done.mean
     seeds = len(collected.study.spec.seeds)
-    return GatePower(gate, variant, seeds, mean, spread, pilot_seeds, resolution)
+    return GatePower(gate, variant, seeds, mean, spread, pilot_seeds, step)
 
 
 def _results(collected: Collected, variant: Variant) -> VariantResults:

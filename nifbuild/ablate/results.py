@@ -99,8 +99,8 @@ class VariantResults:
         return min((result["num_samples"] for result in self.results.values()), default=0)
 
     def resolution(self, metric: str) -> float:
-        """The step in which a metric is counted: one test image; 0: it is no count."""
-        return 1 / self.num_images if metric in ACCURACIES and self.num_images else 0.0
+        """As of the function of this name."""
+        return resolution(metric, self.num_images)
 
     def document(self) -> Document:
         """As plain data."""
@@ -116,6 +116,11 @@ class VariantResults:
             "states": {str(seed): state for seed, state in self.states.items()},
             "failed": [vars(failed) for failed in self.failed],
         }
+
+
+def resolution(metric: str, num_images: int | None) -> float:
+    """The step in which a metric is counted: one of the images; 0: it is no count, or unknown."""
+    return 1 / num_images if metric in ACCURACIES and num_images else 0.0
 
 
 def vars_of(value: Any) -> Document | None:

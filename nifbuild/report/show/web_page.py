@@ -143,7 +143,7 @@ def table(
     """
     columns = ([row[i] for row in rows] for i in range(1, len(headings)))
     looks = ["", *map(_look, headings[1:], columns)]
-    above = "".join(f'<th colspan="{columns}">{escaped(text)}</th>' for text, columns in groups)
+    above = "".join(f'<th colspan="{span}">{escaped(text)}</th>' for text, span in groups)
     over = f"<tr>{above}</tr>\n" if groups else ""
     body = "\n".join(_row("td", looks, row) for row in rows)
     told = f'<p class="faint">{escaped(caption)}</p>\n' if caption else ""
